@@ -1,0 +1,139 @@
+"""The records that flow through a round: candidates, duels, preference pairs.
+
+    prompt -> M candidates -> a duel (two of them) -> a label -> a preference pair
+
+Each is a small typed record. Tokens that were sampled are the tokens that are
+trained on: no record is ever built by tokenizing text again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingConfig:
+    """How responses are sampled.
+
+    Attributes:
+        max_new_tokens: Longest response, in tokens, the end token included.
+        temperature: Softmax temperature; 0 decodes greedily.
+        top_p: Nucleus mass in (0, 1].
+    """
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+    def greedy(self) -> SamplingConfig:
+        """The same limits, decoded greedily."""
+        return SamplingConfig(self.max_new_tokens, temperature=0.0, top_p=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One sampled response.
+
+    Attributes:
+        text: The response as text, special tokens left out, surrounding
+            white space stripped.
+        token_ids: The sampled tokens. The end token is last if and only if it was
+            sampled (``finish_reason == "stop"``).
+        logprobs: Log-probability of each token of ``token_ids`` under the sampling
+            policy at temperature 1, in nats.
+        finish_reason: ``"stop"`` when the end token was sampled, ``"length"`` when
+            the response was cut at ``max_new_tokens``.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class PreferencePair:
+    """What the policy update learns from.
+
+    Attributes:
+        prompt_id: The prompt's identity in its source.
+        prompt_token_ids: The prompt as the policy saw it.
+        chosen_token_ids: The preferred response, as sampled.
+        rejected_token_ids: The other response, as sampled.
+        synthetic: True where an ensemble member gave the label, False where the
+            oracle did.
+    """
+
+    prompt_id: str
+    prompt_token_ids: tuple[int, ...]
+    chosen_token_ids: tuple[int, ...]
+    rejected_token_ids: tuple[int, ...]
+    synthetic: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Duel:
+    """Two responses to one prompt, and which of them is preferred.
+
+    Attributes:
+        round: The round (call of ``training_step``) it belongs to, from 0.
+        position: The prompt's place in the round's batch; with ``round`` and the
+            run's seed it determines every random draw of this duel.
+        prompt_id: The prompt's identity in its source.
+        prompt_text: What the policy was asked.
+        prompt_token_ids: The same as tokens.
+        first: The first response chosen by the strategy.
+        second: The second response, never the same text as the first.
+        member: The ensemble member that was drawn for the first response, or for
+            the label of a synthetic pair; -1 where none was.
+        synthetic: True where an ensemble member gave the label (no query).
+        first_wins: The label.
+        win_probability: The oracle's probability that ``first`` is preferred; NaN
+            for synthetic duels.
+        scores: The oracle's scores of ``(first, second)``, NaN where it has none or
+            was not asked.
+        features: (2, d) encoder features of ``(first, second)``, float32.
+        member_rewards: (2, K) rewards of ``(first, second)`` by each member.
+        policy_version: The version of the weights that sampled the responses.
+    """
+
+    round: int
+    position: int
+    prompt_id: str
+    prompt_text: str
+    prompt_token_ids: tuple[int, ...]
+    first: Candidate
+    second: Candidate
+    member: int
+    synthetic: bool
+    first_wins: bool
+    win_probability: float
+    scores: tuple[float, float]
+    features: np.ndarray
+    member_rewards: np.ndarray
+    policy_version: int
+
+    @property
+    def chosen(self) -> Candidate:
+        """The preferred response."""
+        return self.first if self.first_wins else self.second
+
+    @property
+    def rejected(self) -> Candidate:
+        """The response that lost."""
+        return self.second if self.first_wins else self.first
+
+    def preference_pair(self) -> PreferencePair:
+        """The duel as the policy update sees it."""
+        return PreferencePair(
+            self.prompt_id,
+            self.prompt_token_ids,
+            self.chosen.token_ids,
+            self.rejected.token_ids,
+            self.synthetic,
+        )

@@ -1,0 +1,67 @@
+"""A readable file of sample duels and of what the policy answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rllib_sea.duels.records import Candidate, Duel
+from rllib_sea.duels.rounds import EvaluatedResponse
+
+SAMPLES_PER_ROUND = 2
+DUELS_FILE = "sample_duels.md"
+RESPONSES_FILE = "sample_responses.md"
+
+
+def append_duels(folder: Path, duels: Sequence[Duel]) -> None:
+    """Appends a round's first duels to ``sample_duels.md``.
+
+    Args:
+        folder: The run's folder.
+        duels: The round's duels.
+    """
+    with (folder / DUELS_FILE).open("a", encoding="utf-8") as file:
+        for duel in duels[:SAMPLES_PER_ROUND]:
+            file.write(_duel_text(duel))
+
+
+def append_responses(
+    folder: Path, responses: Sequence[EvaluatedResponse], num_oracle_queries: int
+) -> None:
+    """Appends an evaluation's first responses to ``sample_responses.md``."""
+    with (folder / RESPONSES_FILE).open("a", encoding="utf-8") as file:
+        file.write(f"# After {num_oracle_queries} queries\n\n")
+        for response in responses[:SAMPLES_PER_ROUND]:
+            file.write(
+                f"**{response.prompt_id}** {_quote(response.prompt_text)}"
+                f"Response (score {response.score:.2f}, "
+                f"p(win over initial) {response.win_vs_initial:.2f}):\n"
+                f"{_quote(response.response)}"
+            )
+
+
+def _duel_text(duel: Duel) -> str:
+    labelled = "ERM member" if duel.synthetic else "oracle"
+    lines = [
+        f"# Round {duel.round}, {duel.prompt_id}: label by the {labelled}\n\n",
+        _quote(duel.prompt_text),
+    ]
+    for place, (name, candidate) in enumerate((("First", duel.first), ("Second", duel.second))):
+        rewards = duel.member_rewards[place]
+        won = duel.first_wins == (place == 0)
+        lines.append(
+            f"**{name}{' (preferred)' if won else ''}**, {_length(candidate)}, oracle score "
+            f"{duel.scores[place]:.2f}, member rewards {rewards.mean():+.3f} "
+            f"(sd {rewards.std():.3f}; {', '.join(f'{r:+.2f}' for r in rewards)})\n"
+            f"{_quote(candidate.text)}"
+        )
+    return "".join(lines)
+
+
+def _length(candidate: Candidate) -> str:
+    cut = "" if candidate.finish_reason == "stop" else ", cut"
+    return f"{len(candidate.token_ids)} tokens{cut}"
+
+
+def _quote(text: str) -> str:
+    return "\n" + "".join(f"> {line}\n" for line in (text or "(empty)").splitlines()) + "\n"

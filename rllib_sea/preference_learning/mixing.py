@@ -1,0 +1,82 @@
+"""Mixed preference learning: which prompts are asked about, which are labelled by the ERM.
+
+SEA, section 4.2.3 and Algorithm 2, line 6: with probability gamma a prompt's duel goes to
+the oracle; otherwise the pair is labelled by a randomly drawn ensemble member. A synthetic
+pair is no query, is never shown to the oracle and never enters the ERM's replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+
+from rllib_sea.exploration.base import argmax_of_other_text, draw_members, member_argmax
+
+Gamma = float | Sequence[Sequence[float]]
+SyntheticPair = Literal["selected_pair", "best_vs_worst"]
+
+
+def gamma_at(gamma: Gamma, num_oracle_queries: int) -> float:
+    """The mixture ratio after a number of queries.
+
+    Args:
+        gamma: A number, or an RLlib-style schedule ``[[queries, value], ...]``: linear
+            between its points, constant outside. ``[[0, 1.0], [1000, 1.0], [1001, 0.7]]``
+            is the paper's "1 for the first 1k samples, then 0.7".
+        num_oracle_queries: Queries asked so far.
+
+    Returns:
+        The probability, in [0, 1], that a prompt's duel is put to the oracle.
+    """
+    if isinstance(gamma, int | float):
+        return float(gamma)
+    queries, values = zip(*gamma, strict=True)
+    return float(np.interp(num_oracle_queries, queries, values))
+
+
+def draw_synthetic(gamma: float, rngs: Sequence[np.random.Generator]) -> list[bool]:
+    """Whether each prompt's pair is labelled by the ERM: Bernoulli(1 - gamma) a prompt."""
+    return [bool(rng.random() >= gamma) for rng in rngs]
+
+
+def best_and_worst(
+    rewards: torch.Tensor, texts: torch.Tensor, member: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A member's best candidate and its worst of another text (the authors' code's choice).
+
+    Args:
+        rewards: (K, B, M).
+        texts: (B, M) text identities.
+        member: (B,) the drawn members.
+
+    Returns:
+        Two (B,) index tensors.
+    """
+    rows = torch.arange(rewards.shape[1])
+    best = member_argmax(rewards, member)
+    return best, argmax_of_other_text(-rewards[member, rows], texts, best)
+
+
+def label_synthetic(
+    rewards: torch.Tensor,
+    first: torch.Tensor,
+    second: torch.Tensor,
+    rngs: Sequence[np.random.Generator],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels pairs by a uniformly drawn member each.
+
+    Args:
+        rewards: (K, B, M).
+        first: (B,) index of the first response.
+        second: (B,) index of the second response.
+        rngs: B generators.
+
+    Returns:
+        ``first_wins`` (B,) bool and the members (B,) that gave the labels.
+    """
+    member = draw_members(rewards.shape[0], rngs)
+    rows = torch.arange(rewards.shape[1])
+    return rewards[member, rows, first] > rewards[member, rows, second], member
