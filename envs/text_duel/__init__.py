@@ -1,0 +1,44 @@
+"""Text duels as Gymnasium environments: a prompt, two responses, one preference label."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+
+from text_duel.config import validate_env_config
+from text_duel.env import PASS, TextDuelEnv, TextDuelVectorEnv
+from text_duel.errors import ConfigError, OracleError
+from text_duel.oracles import (
+    EmbeddingOracle,
+    LengthOracle,
+    Oracle,
+    RewardModelOracle,
+    ScoringOracle,
+    check_oracle,
+    make_oracle,
+)
+from text_duel.prompts import Prompt, load_prompts, prompt_options
+
+gym.register(
+    id="text_duel/TLDR-v0",
+    entry_point="text_duel.env:TextDuelEnv",
+    vector_entry_point="text_duel.env:TextDuelVectorEnv",
+)
+
+__all__ = [
+    "PASS",
+    "ConfigError",
+    "EmbeddingOracle",
+    "LengthOracle",
+    "Oracle",
+    "OracleError",
+    "Prompt",
+    "RewardModelOracle",
+    "ScoringOracle",
+    "TextDuelEnv",
+    "TextDuelVectorEnv",
+    "check_oracle",
+    "load_prompts",
+    "make_oracle",
+    "prompt_options",
+    "validate_env_config",
+]

