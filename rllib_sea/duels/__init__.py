@@ -1,0 +1,1 @@
+"""What flows through a round: candidates, duels, preference pairs."""

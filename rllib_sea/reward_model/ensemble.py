@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -33,7 +34,7 @@ class EnsembleMLP(nn.Module):
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         rng = torch.Generator().manual_seed(seed)
-        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+        for fan_in, fan_out in itertools.pairwise(widths):
             std = 1.0 / (2.0 * math.sqrt(fan_in))
             weight = torch.empty(num_members, fan_in, fan_out)
             nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std, generator=rng)

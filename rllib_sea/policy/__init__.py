@@ -1,0 +1,1 @@
+"""The policy under alignment: models by name, tokenization, samplers, its RLModule."""

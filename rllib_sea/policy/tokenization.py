@@ -1,0 +1,69 @@
+"""Prompts as tokens, for the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+
+class PromptTokenizer:
+    """The policy's own tokenizer.
+
+    Args:
+        path: The model's folder.
+        chat: Wrap prompts in the chat template; None does so where the model has one.
+    """
+
+    def __init__(self, path: Path, chat: bool | None = None) -> None:
+        self.tokenizer = AutoTokenizer.from_pretrained(path)
+        self.chat = self.tokenizer.chat_template is not None if chat is None else chat
+        self.context_length = int(AutoConfig.from_pretrained(path).max_position_embeddings)
+        self.eos_token_ids = frozenset(_eos_token_ids(path, self.tokenizer.eos_token_id))
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """A prompt's tokens, up to where the response begins."""
+        return self.encode_all([text])[0]
+
+    def encode_all(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """The tokens of many prompts, faster than one by one."""
+        if not texts:
+            return []
+        if self.chat:
+            texts = [
+                self.tokenizer.apply_chat_template(
+                    [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
+                )
+                for text in texts
+            ]
+        encoded = self.tokenizer(
+            list(texts), add_special_tokens=not self.chat, return_attention_mask=False
+        )
+        return [tuple(ids) for ids in encoded["input_ids"]]
+
+    def fitting_lengths(self, texts: Sequence[str], max_new_tokens: int) -> dict[int, int]:
+        """Which prompts leave room for a response in the model's context.
+
+        Args:
+            texts: The prompts.
+            max_new_tokens: The longest response.
+
+        Returns:
+            The length in tokens of each prompt that fits, by its place in ``texts``.
+        """
+        room = self.context_length - max_new_tokens
+        lengths = enumerate(map(len, self.encode_all(texts)))
+        return {i: length for i, length in lengths if 0 < length <= room}
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """A response's text: special tokens left out, surrounding white space stripped."""
+        return self.tokenizer.decode(list(token_ids), skip_special_tokens=True).strip()
+
+
+def _eos_token_ids(path: Path, tokenizer_eos: int | None) -> set[int]:
+    found = set() if tokenizer_eos is None else {tokenizer_eos}
+    if (Path(path) / "generation_config.json").is_file():
+        eos = GenerationConfig.from_pretrained(path).eos_token_id
+        found |= set(eos if isinstance(eos, list) else [] if eos is None else [eos])
+    return found

@@ -1,0 +1,88 @@
+"""The policy's Ray Train run as a part of an RLlib checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray.rllib.utils.annotations import override
+from ray.rllib.utils.checkpoints import Checkpointable
+
+from rllib_sea.duels.records import PreferencePair
+from rllib_sea.preference_learning.config import PolicyTrainConfig
+from rllib_sea.preference_learning.run import PolicyTrainRun
+
+
+class PolicyTrainer(Checkpointable):
+    """Owns the Ray Train run; its state travels as a folder, not as one object.
+
+    The workers write the folder themselves: 1.6 GB for a 135M model with its optimizer
+    would otherwise pass through this process twice.
+
+    Args:
+        config: The run's configuration.
+    """
+
+    def __init__(self, config: PolicyTrainConfig) -> None:
+        self.config = config
+        self._run = PolicyTrainRun(config)
+
+    def start(self) -> None:
+        """Starts the run; returns at once."""
+        self._run.start()
+
+    def stop(self) -> None:
+        """Ends the run and its workers."""
+        self._run.stop()
+
+    @property
+    def version(self) -> int:
+        """The version of the current weights: the number of updates made."""
+        return self._run.version
+
+    def update(self, pairs: Sequence[PreferencePair]) -> dict[str, float]:
+        """One optimizer step on a round's pairs.
+
+        Returns:
+            The update's metrics.
+
+        Raises:
+            NonFiniteUpdateError: Where the loss or the gradient is not finite; the weights
+                are then unchanged.
+        """
+        return self._run.update(pairs)
+
+    def weights(self) -> Mapping[str, Any]:
+        """The current weights, bf16 tensors by name."""
+        return self._run.weights()
+
+    @override(Checkpointable)
+    def save_to_path(self, path: str | Path | None = None, **kwargs: Any) -> str:
+        assert path is not None
+        Path(path).mkdir(parents=True, exist_ok=True)
+        self._run.save(str(path))
+        return str(path)
+
+    @override(Checkpointable)
+    def restore_from_path(self, path: str | Path, **kwargs: Any) -> None:
+        self._run.load(str(path))
+
+    @override(Checkpointable)
+    def get_state(
+        self,
+        components: str | Iterable[str] | None = None,
+        *,
+        not_components: str | Iterable[str] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """The version only: the weights are in the folder that `save_to_path` writes."""
+        return {"version": self.version}
+
+    @override(Checkpointable)
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Nothing to do: see `restore_from_path`."""
+
+    @override(Checkpointable)
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (self.config,), {}

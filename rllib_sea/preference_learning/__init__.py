@@ -1,0 +1,1 @@
+"""Direct losses on preference pairs, and the Ray Train run that applies them."""

@@ -1,0 +1,92 @@
+"""The configuration of the policy's Ray Train run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rllib_sea import config_checks as check
+from rllib_sea.preference_learning.losses import check_loss
+from rllib_sea.preference_learning.schedule import SCHEDULES
+
+STRATEGY_NAMES = ("ddp", "deepspeed")
+PRECISIONS = ("bf16", "fp32")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTrainConfig:
+    """What the workers need; the names in brackets are SEAConfig's.
+
+    Attributes:
+        loss: A name of :data:`rllib_sea.preference_learning.losses.LOSSES`.
+        beta: Strength of the pull towards the reference policy.
+        lr: AdamW's peak learning rate (``policy_lr``).
+        betas: AdamW's betas (``policy_betas``).
+        weight_decay: AdamW's weight decay (``policy_weight_decay``).
+        schedule: ``"cosine"`` or ``"constant"`` (``lr_schedule``).
+        warmup_ratio: Share of the rounds over which the rate rises.
+        total_rounds: Expected rounds of the run; None where it has no end.
+        max_grad_norm: Gradients are clipped to this norm.
+        minibatch_size: Pairs in one forward pass of one worker.
+        precision: ``"bf16"`` (autocast over fp32 weights) or ``"fp32"`` (``train_precision``).
+        strategy: ``"ddp"`` or ``"deepspeed"`` (``train_strategy``).
+        zero_stage: DeepSpeed's ZeRO stage.
+        num_workers: Ray Train workers (``num_train_workers``).
+        cpus_per_worker: Logical CPUs of each.
+        gpus_per_worker: GPUs of each.
+        threads_per_worker: Torch threads of each.
+        max_failures: How many worker deaths are survived (``max_train_failures``).
+        snapshot_every: Rounds between snapshots; a worker that died goes on from the last one
+            and repeats the rounds since.
+        seed: The run's seed.
+        model_path: The initial policy's folder, which is also the reference policy's.
+        storage_path: A folder for the run's own files, on storage that all workers share.
+    """
+
+    loss: str = "dpo"
+    beta: float = 0.1
+    lr: float = 5e-7
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    warmup_ratio: float = 0.02
+    total_rounds: int | None = None
+    max_grad_norm: float = 1.0
+    minibatch_size: int = 8
+    precision: str = "bf16"
+    strategy: str = "ddp"
+    zero_stage: int = 2
+    num_workers: int = 1
+    cpus_per_worker: float = 1
+    gpus_per_worker: float = 0
+    threads_per_worker: int = 1
+    max_failures: int = 3
+    snapshot_every: int = 10
+    seed: int = 0
+    model_path: str = ""
+    storage_path: str = ""
+
+    def validate(self) -> None:
+        """Checks every value.
+
+        Raises:
+            ConfigError: One line with the key, the value and what was expected.
+        """
+        check_loss(self.loss)
+        check.check_number("beta", self.beta, open_low=True)
+        check.check_number("policy_lr", self.lr, open_low=True)
+        for value in self.betas:
+            check.check_number("policy_betas", value, 0.0, 1.0)
+        check.check_number("policy_weight_decay", self.weight_decay)
+        check.check_choice("lr_schedule", self.schedule, SCHEDULES)
+        check.check_number("warmup_ratio", self.warmup_ratio, 0.0, 1.0)
+        check.check_number("max_grad_norm", self.max_grad_norm, open_low=True)
+        check.check_int("policy_minibatch_size", self.minibatch_size, 1)
+        check.check_choice("train_precision", self.precision, PRECISIONS)
+        check.check_choice("train_strategy", self.strategy, STRATEGY_NAMES)
+        check.check_int("num_train_workers", self.num_workers, 1)
+        check.check_number("num_cpus_per_train_worker", self.cpus_per_worker)
+        check.check_number("num_gpus_per_train_worker", self.gpus_per_worker)
+        check.check_int("max_train_failures", self.max_failures, 0)
+        check.check_int("zero_stage", self.zero_stage, 1)
+        if self.zero_stage > 3:
+            check.check_choice("zero_stage", str(self.zero_stage), ("1", "2", "3"))

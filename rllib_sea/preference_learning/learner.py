@@ -1,0 +1,184 @@
+"""One worker's policy update: plain torch, with or without torch.distributed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from rllib_sea.duels.records import PreferencePair
+from rllib_sea.preference_learning.batching import PairBatch, collate, minibatches
+from rllib_sea.preference_learning.config import PolicyTrainConfig
+from rllib_sea.preference_learning.logprobs import ResponseLogProbs, choose_layout
+from rllib_sea.preference_learning.losses import LOSSES, PairLogProbs
+from rllib_sea.preference_learning.schedule import learning_rate
+from rllib_sea.preference_learning.strategies import STRATEGIES, rank, world_size
+
+STATE_FILE = "training_state.json"
+# What is summed over the pairs of a round, in this order.
+SUMS = ("loss", "margin", "accuracy", "chosen_logp", "rejected_logp")
+
+
+class NonFiniteUpdateError(ArithmeticError):
+    """The loss or its gradient is not finite; the weights are as before the update."""
+
+
+class PolicyLearner:
+    """A policy, its frozen reference and its optimizer.
+
+    The policy's weights are float32, computed with under bf16 autocast; the reference computes
+    exactly as the policy does, so that the margin h is 0 before the first step.
+
+    Args:
+        config: The run's configuration.
+    """
+
+    def __init__(self, config: PolicyTrainConfig) -> None:
+        torch.set_num_threads(config.threads_per_worker)
+        self.config = config
+        self.version = 0
+        self._device = torch.device(
+            f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+        )
+        policy, reference = _load(config.model_path), _load(config.model_path)
+        self._layout = choose_layout(policy)
+        if config.precision == "bf16":
+            _halve(reference)
+        self._policy = policy.to(self._device)
+        self._reference = ResponseLogProbs(reference.to(self._device)).requires_grad_(False)
+        self._strategy = STRATEGIES[config.strategy](ResponseLogProbs(self._policy), config)
+
+    def update(self, pairs: Sequence[PreferencePair]) -> dict[str, float]:
+        """One optimizer step on a round's pairs (SEA, Algorithm 2, line 8).
+
+        The gradient is that of the mean loss over all pairs, however they are cut into
+        minibatches and dealt out to workers.
+
+        Args:
+            pairs: The whole round's pairs, the same list on every worker.
+
+        Returns:
+            Means over the pairs (see docs/metrics.md, group ``policy``), ``grad_norm`` and
+            ``lr``.
+
+        Raises:
+            NonFiniteUpdateError: Nothing was applied, unless DeepSpeed clipped the gradient.
+        """
+        config = self.config
+        parts = minibatches(pairs, config.minibatch_size, rank(), world_size())
+        sums = torch.zeros(len(SUMS), dtype=torch.float64, device=self._device)
+        for number, part in enumerate(parts):
+            # Workers communicate in the backward pass, so one whose share has ended goes on
+            # with a pair of weight 0.
+            batch = collate([pairs[i] for i in part] or pairs[:1], self._layout)
+            batch = batch.to(self._device)
+            with self._strategy.accumulating(last=number == len(parts) - 1):
+                with self._autocast():
+                    logps = self._log_probs(batch)
+                losses = LOSSES[config.loss](logps, config.beta)
+                weight = world_size() / len(pairs) if part else 0.0
+                self._strategy.backward(losses.sum() * weight)
+            if part:
+                sums += _sums(losses, logps)
+        if dist.is_initialized():
+            dist.all_reduce(sums)
+        means = (sums / len(pairs)).tolist()
+        lr = learning_rate(
+            self.version, config.lr, config.schedule, config.total_rounds, config.warmup_ratio
+        )
+        grad_norm = self._strategy.step(lr)
+        metrics = dict(zip(SUMS, means, strict=True)) | {"grad_norm": grad_norm, "lr": lr}
+        if not all(map(torch.isfinite, torch.tensor([means[0], grad_norm]))):
+            raise NonFiniteUpdateError(
+                f"the policy's loss is {means[0]}, its gradient norm {grad_norm}"
+            )
+        self.version += 1
+        return metrics
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The policy's weights in bf16 on the CPU; every worker must call it."""
+        return {
+            name: tensor.to("cpu", torch.bfloat16)
+            for name, tensor in self._strategy.weights().items()
+        }
+
+    def save(self, folder: Path) -> None:
+        """Writes everything that :meth:`load` needs; every worker must call it.
+
+        The folder appears whole or not at all, and is one that
+        ``transformers.AutoModelForCausalLM.from_pretrained`` loads.
+
+        Args:
+            folder: On storage that all workers share; what stands there is replaced.
+        """
+        unfinished = folder.with_name(folder.name + ".unfinished")
+        if rank() == 0:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+        _barrier()
+        weights = self._strategy.weights()
+        if rank() == 0:
+            self._policy.save_pretrained(unfinished, state_dict=weights)
+            AutoTokenizer.from_pretrained(self.config.model_path).save_pretrained(unfinished)
+            (unfinished / STATE_FILE).write_text(json.dumps({"version": self.version}))
+        self._strategy.save(unfinished)
+        _barrier()
+        if rank() == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(unfinished, folder)
+        _barrier()
+
+    def load(self, folder: Path) -> None:
+        """Goes on from a folder that :meth:`save` wrote; every worker must call it."""
+        self._strategy.load(folder)
+        self.version = json.loads((folder / STATE_FILE).read_text())["version"]
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self._device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
+        )
+
+    def _log_probs(self, batch: PairBatch) -> PairLogProbs:
+        with torch.no_grad():
+            reference = self._reference(batch)
+        policy = self._strategy.module(batch)
+        num = batch.num_pairs
+        return PairLogProbs(
+            chosen=policy[:num],
+            rejected=policy[num:],
+            reference_chosen=reference[:num],
+            reference_rejected=reference[num:],
+            chosen_lengths=batch.lengths[:num],
+            rejected_lengths=batch.lengths[num:],
+        )
+
+
+def _sums(losses: torch.Tensor, logps: PairLogProbs) -> torch.Tensor:
+    margin = logps.margin()
+    rows = (losses, margin, (margin > 0).float(), logps.chosen, logps.rejected)
+    return torch.stack([row.detach().double().sum() for row in rows])
+
+
+def _load(path: str) -> PreTrainedModel:
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    return model.eval()  # no dropout: log-probabilities are those of the sampled policy
+
+
+def _halve(model: PreTrainedModel) -> None:
+    """Keeps in bf16 what autocast would cast to bf16 in every forward pass anyway."""
+    embedding = model.get_input_embeddings().weight
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module.weight is not embedding:
+            module.to(torch.bfloat16)
+
+
+def _barrier() -> None:
+    if dist.is_initialized():
+        dist.barrier()

@@ -1,0 +1,117 @@
+"""Log-probabilities of preference pairs under a causal language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from rllib_sea.duels.records import PreferencePair
+from rllib_sea.preference_learning.batching import Layout, PairBatch, collate
+
+
+class ResponseLogProbs(nn.Module):
+    """A causal language model that gives the log-probabilities of responses.
+
+    Logits are computed where a response token is predicted, nowhere else: with a vocabulary
+    of 49k they cost more than the transformer.
+
+    Args:
+        model: A Hugging Face causal language model.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: PairBatch) -> torch.Tensor:
+        """(2 B,) summed log-probabilities, in nats: the chosen, then the rejected responses."""
+        mask = batch.attention_mask
+        if mask.dim() == 4:
+            mask = _additive(mask, self._compute_dtype())
+        hidden = self.model.base_model(
+            input_ids=batch.input_ids,
+            attention_mask=mask,
+            position_ids=batch.position_ids,
+            use_cache=False,
+        ).last_hidden_state
+        logits = self.model.get_output_embeddings()(hidden.flatten(0, 1)[batch.predictor])
+        logps = -functional.cross_entropy(logits.float(), batch.target, reduction="none")
+        sums = torch.zeros(len(batch.lengths), dtype=logps.dtype, device=logps.device)
+        return sums.index_add(0, batch.sequence, logps)
+
+    def _compute_dtype(self) -> torch.dtype:
+        device = self.model.device.type
+        if torch.is_autocast_enabled(device):
+            return torch.get_autocast_dtype(device)
+        return self.model.dtype
+
+
+def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """0 where a query sees a key, the most negative number where it does not."""
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(
+        ~mask, torch.finfo(dtype).min
+    )
+
+
+@torch.no_grad()
+def slow_log_probs(model: PreTrainedModel, pairs: Sequence[PreferencePair]) -> torch.Tensor:
+    """What :class:`ResponseLogProbs` computes, one sequence at a time by the model's own logits.
+
+    Returns:
+        (2 B,) the chosen, then the rejected responses.
+    """
+    responses = [pair.chosen_token_ids for pair in pairs]
+    responses += [pair.rejected_token_ids for pair in pairs]
+    sums = []
+    for pair, response in zip([*pairs, *pairs], responses, strict=True):
+        ids = torch.tensor([[*pair.prompt_token_ids, *response]], device=model.device)
+        logps = torch.log_softmax(model(input_ids=ids, use_cache=False).logits[0].float(), dim=-1)
+        first = len(pair.prompt_token_ids) - 1
+        sums.append(logps[first:-1].gather(1, ids[0, first + 1 :, None]).sum())
+    return torch.stack(sums)
+
+
+@torch.no_grad()
+def choose_layout(model: PreTrainedModel) -> Layout:
+    """Finds out, on the model itself, which layout of pairs is exact for it.
+
+    Args:
+        model: A Hugging Face causal language model in float32.
+
+    Returns:
+        ``"packed"`` where its attention takes the mask that this layout needs.
+
+    Raises:
+        ValueError: Where neither layout gives the model's own log-probabilities (a model that
+            changes its logits after the output embedding, for example).
+    """
+    rng = torch.Generator().manual_seed(0)
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+
+    def tokens(count: int) -> tuple[int, ...]:
+        return tuple(torch.randint(vocabulary, (count,), generator=rng).tolist())
+
+    pairs = [
+        PreferencePair("check", tokens(p), tokens(c), tokens(r), synthetic=False)
+        for p, c, r in ((7, 5, 3), (4, 2, 6))
+    ]
+    expected = slow_log_probs(model, pairs)
+    scorer = ResponseLogProbs(model)
+    # A mask of one's own overrides a sliding window, which the short check would not notice.
+    slides = getattr(model.config, "sliding_window", None) is not None
+    layouts: list[Layout] = ["plain"] if slides else ["packed", "plain"]
+    for layout in layouts:
+        try:
+            got = scorer(collate(pairs, layout).to(model.device))
+        except (RuntimeError, ValueError, TypeError, IndexError):
+            continue  # an architecture that rejects the layout
+        if torch.allclose(got, expected, atol=2e-2, rtol=1e-3):
+            return layout
+    raise ValueError(
+        f"{type(model).__name__}: log-probabilities from its hidden states and output embedding "
+        "differ from its own logits'; this architecture is not supported"
+    )

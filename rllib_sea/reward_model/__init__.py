@@ -1,0 +1,1 @@
+"""The epistemic reward model (ERM): encoder, ensemble, learner, replay."""

