@@ -13,6 +13,7 @@ from text_duel.oracles import (
     Oracle,
     RewardModelOracle,
     ScoringOracle,
+    ask_oracle,
     check_oracle,
     make_oracle,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "ScoringOracle",
     "TextDuelEnv",
     "TextDuelVectorEnv",
+    "ask_oracle",
     "check_oracle",
     "load_prompts",
     "make_oracle",

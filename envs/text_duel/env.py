@@ -10,14 +10,14 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from text_duel.config import validate_env_config
-from text_duel.labels import label
-from text_duel.oracles import checked_comparison, make_oracle
-from text_duel.prompts import Prompt, load_prompts, prompt_options
+from text_duel.config import label_rule, oracle_options, validate_env_config
+from text_duel.errors import ConfigError
+from text_duel.oracles import ask_oracle, make_oracle
+from text_duel.prompts import Prompt
 from text_duel.spaces import UnicodeText
 
 MAX_CHARACTERS = 1_000_000
-# The action that asks nothing: the oracle is not called, the reward is 0.
+# The action that asks nothing: the oracle is not called, nothing is counted, the reward is 0.
 PASS = ("", "")
 
 
@@ -25,12 +25,9 @@ class _Duels:
     """What the single and the vector environment share: prompts, oracle, labels."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        config = {key: value for key, value in config.items() if value is not None}
-        validate_env_config(config)
-        self.prompts: Sequence[Prompt] = load_prompts(**prompt_options(config))
-        self.oracle = make_oracle(config.get("oracle", "embedding"), config.get("oracle_config"))
-        self.mode: str = config.get("labels", "deterministic")
-        self.flip_noise: float = config.get("flip_noise", 0.0)
+        self.prompts: Sequence[Prompt] = validate_env_config(config)
+        self.oracle = make_oracle(**oracle_options(config))
+        self.labels = label_rule(config)
         self.num_oracle_queries = 0
 
     def judge(
@@ -39,54 +36,75 @@ class _Duels:
         first: Sequence[str],
         second: Sequence[str],
         rngs: Sequence[np.random.Generator],
-    ) -> list[dict[str, Any]]:
-        """Asks the oracle once about all duels that are no pass; one info a duel."""
-        infos: list[dict[str, Any]] = [
-            {
-                "asked": False,
-                "first_wins": False,
-                "win_probability": np.nan,
-                "first_score": np.nan,
-                "second_score": np.nan,
-                "prompt_id": prompt.id,
-            }
-            for prompt in prompts
-        ]
+    ) -> dict[str, np.ndarray]:
+        """Asks the oracle once about all duels that are no pass.
+
+        Where this raises, nothing was counted or drawn: the same step can be tried again.
+
+        Args:
+            prompts: N prompts.
+            first: N responses.
+            second: N other responses.
+            rngs: N sources of label randomness.
+
+        Returns:
+            A vector environment's info: arrays (N,), each beside its mask ``_key``.
+        """
         pairs = list(zip(first, second, strict=True))
-        rows = [i for i, pair in enumerate(pairs) if pair != PASS]
-        for i in rows:
-            if pairs[i][0] == pairs[i][1]:
+        rows = []
+        for i, (prompt, pair) in enumerate(zip(prompts, pairs, strict=True)):
+            if pair == PASS:
+                continue
+            if pair[0] == pair[1]:
                 raise ValueError(
-                    f"two identical responses to prompt {prompts[i].id!r} are no duel: "
+                    f"two identical responses to prompt {prompt.id!r} are no duel: "
                     "submit two texts, or text_duel.PASS"
                 )
-        if not rows:
-            return infos
-        asked = [prompts[i] for i in rows]
-        firsts, seconds = [first[i] for i in rows], [second[i] for i in rows]
-        self.num_oracle_queries += len(rows)
-        probabilities = checked_comparison(self.oracle, asked, firsts, seconds)
-        scores = None
-        if self.oracle.has_scores:
-            scores = self.oracle.score([*asked, *asked], [*firsts, *seconds])
-        for place, i in enumerate(rows):
-            infos[i]["asked"] = True
-            infos[i]["win_probability"] = float(probabilities[place])
-            infos[i]["first_wins"] = label(
-                float(probabilities[place]), rngs[i], self.mode, self.flip_noise
+            rows.append(i)
+
+        count = len(pairs)
+        asked, first_wins = np.zeros((2, count), dtype=bool)
+        probability, first_score, second_score = np.full((3, count), np.nan)
+        if rows:
+            answers = ask_oracle(
+                self.oracle,
+                [prompts[i] for i in rows],
+                [pairs[i][0] for i in rows],
+                [pairs[i][1] for i in rows],
             )
-            if scores is not None:
-                infos[i]["first_score"] = float(scores[place])
-                infos[i]["second_score"] = float(scores[len(rows) + place])
-        return infos
+            self.num_oracle_queries += len(rows)
+            asked[rows] = True
+            probability[rows] = answers.win_probability
+            first_score[rows], second_score[rows] = answers.first_score, answers.second_score
+            first_wins[rows] = [self.labels.draw(probability[i], rngs[i]) for i in rows]
+        return {
+            **_prompt_ids(prompts),
+            "asked": asked,
+            "_asked": np.ones(count, dtype=bool),
+            "first_wins": first_wins,
+            "_first_wins": asked.copy(),
+            "win_probability": probability,
+            "_win_probability": asked.copy(),
+            "first_score": first_score,
+            "_first_score": np.isfinite(first_score),
+            "second_score": second_score,
+            "_second_score": np.isfinite(second_score),
+        }
 
     def pick(self, rng: np.random.Generator, index: int | None) -> Prompt:
         """The prompt of an index, or one drawn."""
         if index is None:
-            index = int(rng.integers(len(self.prompts)))
+            return self.prompts[int(rng.integers(len(self.prompts)))]
         if not 0 <= index < len(self.prompts):
             raise IndexError(f"prompt_index {index} is outside [0, {len(self.prompts)})")
         return self.prompts[index]
+
+
+def _prompt_ids(prompts: Sequence[Prompt]) -> dict[str, np.ndarray]:
+    return {
+        "prompt_id": np.array([prompt.id for prompt in prompts], dtype=object),
+        "_prompt_id": np.ones(len(prompts), dtype=bool),
+    }
 
 
 class TextDuelEnv(gym.Env[str, tuple[str, str]]):
@@ -95,9 +113,9 @@ class TextDuelEnv(gym.Env[str, tuple[str, str]]):
     An observation is a prompt, an action a pair of responses to it. Every episode has one
     step. The reward is 1 where the first response is preferred, else 0.
 
-    ``info`` after a step: ``asked`` (False for :data:`PASS`), ``first_wins`` (the label),
-    ``win_probability`` (the oracle's), ``first_score`` and ``second_score`` (NaN where the
-    oracle has none), ``prompt_id``.
+    ``info`` after a step: ``prompt_id``; ``asked`` (False for :data:`PASS`); where it was
+    asked, ``first_wins`` (the label) and ``win_probability`` (the oracle's, before the label is
+    drawn); for an oracle with scores, ``first_score`` and ``second_score``.
 
     Args:
         prompts: A source of :func:`text_duel.load_prompts`.
@@ -109,7 +127,7 @@ class TextDuelEnv(gym.Env[str, tuple[str, str]]):
         oracle_config: The oracle's arguments.
         labels: ``"deterministic"`` or ``"bradley_terry"``.
         flip_noise: Probability, in [0, 0.5), that a label is turned round.
-        render_mode: Gymnasium's; there is nothing to render.
+        render_mode: None: there is nothing to render.
 
     Raises:
         ConfigError: For an unknown key or a bad value.
@@ -118,7 +136,8 @@ class TextDuelEnv(gym.Env[str, tuple[str, str]]):
     metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's interface
 
     def __init__(self, render_mode: str | None = None, **config: Any) -> None:
-        self.render_mode = render_mode
+        if render_mode is not None:
+            raise ConfigError(f"render_mode: {render_mode!r} is not None: nothing is rendered")
         self._duels = _Duels(config)
         self.observation_space = UnicodeText(MAX_CHARACTERS)
         self.action_space = gym.spaces.Tuple(
@@ -130,7 +149,7 @@ class TextDuelEnv(gym.Env[str, tuple[str, str]]):
 
     @property
     def num_oracle_queries(self) -> int:
-        """Questions asked of the oracle so far."""
+        """Questions that the oracle has answered so far."""
         return self._duels.num_oracle_queries
 
     def reset(
@@ -141,6 +160,12 @@ class TextDuelEnv(gym.Env[str, tuple[str, str]]):
         Args:
             seed: Of prompts and labels.
             options: ``{"prompt_index": i}`` picks the prompt; otherwise one is drawn.
+
+        Returns:
+            The prompt, and an info with ``prompt_id``.
+
+        Raises:
+            IndexError: There is no prompt of that index.
         """
         super().reset(seed=seed)
         self._prompt = self._duels.pick(self.np_random, (options or {}).get("prompt_index"))
@@ -156,15 +181,22 @@ class TextDuelEnv(gym.Env[str, tuple[str, str]]):
             The same prompt, the reward, True (an episode has one step), False, the info.
 
         Raises:
+            RuntimeError: The episode is over.
             ValueError: For two identical responses.
-            OracleError: Where the oracle cannot answer.
+            OracleError: Where the oracle cannot answer; the step can be tried again.
         """
         if self._prompt is None:
             raise RuntimeError("an episode has one step: call reset() first")
         first, second = action
-        (info,) = self._duels.judge([self._prompt], [first], [second], [self.np_random])
+        infos = self._duels.judge([self._prompt], [first], [second], [self.np_random])
+        # What is not known is left out, as Gymnasium's checker finds NaN unequal to itself.
+        info = {
+            key: values.tolist()[0]
+            for key, values in infos.items()
+            if not key.startswith("_") and infos[f"_{key}"][0]
+        }
         observation, self._prompt = self._prompt.text, None
-        return observation, float(info["first_wins"]), True, False, info
+        return observation, float(infos["first_wins"][0]), True, False, info
 
 
 class TextDuelVectorEnv(VectorEnv):
@@ -173,16 +205,24 @@ class TextDuelVectorEnv(VectorEnv):
     Observations are a tuple of prompts, an action is a pair of tuples of responses. Labels
     do not depend on batching: sub-environment i, reset with seed s, gives the labels of a
     :class:`TextDuelEnv` that was reset with seed s. Episodes end with every step and are
-    not reset by themselves.
+    not reset by themselves, and all are reset together.
+
+    ``info`` has the keys of the single environment as arrays (num_envs,), always all of them:
+    False or NaN, and False in the mask ``_key``, where the single environment leaves one out.
 
     Args:
-        num_envs: How many.
+        num_envs: How many, at least 1.
         **config: As for :class:`TextDuelEnv`.
+
+    Raises:
+        ConfigError: For an unknown key or a bad value.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012 - Gymnasium's interface
 
     def __init__(self, num_envs: int = 1, **config: Any) -> None:
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+            raise ConfigError(f"num_envs: {num_envs!r} is not a whole number of at least 1")
         self.num_envs = num_envs
         self._duels = _Duels(config)
         self.single_observation_space = UnicodeText(MAX_CHARACTERS)
@@ -198,7 +238,7 @@ class TextDuelVectorEnv(VectorEnv):
 
     @property
     def num_oracle_queries(self) -> int:
-        """Questions asked of the oracle so far."""
+        """Questions that the oracle has answered so far."""
         return self._duels.num_oracle_queries
 
     def reset(
@@ -211,8 +251,19 @@ class TextDuelVectorEnv(VectorEnv):
 
         Args:
             seed: One seed a sub-environment; a single number s stands for s, s + 1, ...
-            options: ``{"prompt_indices": [...]}`` picks the prompts.
+            options: ``{"prompt_indices": [...]}`` picks the prompts; otherwise they are drawn.
+
+        Returns:
+            num_envs prompts, and an info with their ``prompt_id``.
+
+        Raises:
+            ValueError: Another number of seeds or indices than of sub-environments, or a
+                ``reset_mask`` that leaves some of them out.
+            IndexError: There is no prompt of such an index.
         """
+        options = options or {}
+        if not np.all(options.get("reset_mask", True)):
+            raise ValueError("reset_mask: all sub-environments are reset together")
         if seed is not None:
             seeds = (
                 [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else list(seed)
@@ -222,14 +273,13 @@ class TextDuelVectorEnv(VectorEnv):
             for i, one in enumerate(seeds):
                 if one is not None:
                     self._rngs[i] = gym.utils.seeding.np_random(one)[0]
-        indices = (options or {}).get("prompt_indices", [None] * self.num_envs)
+        indices = options.get("prompt_indices", [None] * self.num_envs)
         if len(indices) != self.num_envs:
             raise ValueError(f"{len(indices)} prompt_indices for {self.num_envs} environments")
         self._shown = [
             self._duels.pick(rng, index) for rng, index in zip(self._rngs, indices, strict=True)
         ]
-        ids = np.array([prompt.id for prompt in self._shown], dtype=object)
-        return tuple(prompt.text for prompt in self._shown), {"prompt_id": ids}
+        return tuple(prompt.text for prompt in self._shown), dict(_prompt_ids(self._shown))
 
     def step(
         self, actions: tuple[Sequence[str], Sequence[str]]
@@ -237,12 +287,17 @@ class TextDuelVectorEnv(VectorEnv):
         """Puts a pair of responses of each sub-environment to the oracle.
 
         Args:
-            actions: The first and the second responses; :data:`PASS` where nothing is
-                asked.
+            actions: The num_envs first and the num_envs second responses; both parts of
+                :data:`PASS` where nothing is asked.
+
+        Returns:
+            The same prompts, the rewards (num_envs,), all True (an episode has one step), all
+            False, the infos.
 
         Raises:
-            ValueError: For two identical responses.
-            OracleError: Where the oracle cannot answer.
+            RuntimeError: The episodes are over.
+            ValueError: For two identical responses, or another number of responses.
+            OracleError: Where the oracle cannot answer; the step can be tried again.
         """
         if self._shown is None:
             raise RuntimeError("an episode has one step: call reset() first")
@@ -250,15 +305,10 @@ class TextDuelVectorEnv(VectorEnv):
         infos = self._duels.judge(self._shown, first, second, self._rngs)
         observations = tuple(prompt.text for prompt in self._shown)
         self._shown = None
-        merged: dict[str, Any] = {}
-        for key in infos[0]:
-            values = [info[key] for info in infos]
-            merged[key] = np.array(values, dtype=object if key == "prompt_id" else None)
-            merged[f"_{key}"] = np.ones(self.num_envs, dtype=bool)
         return (
             observations,
-            merged["first_wins"].astype(np.float64),
+            infos["first_wins"].astype(np.float64),
             np.ones(self.num_envs, dtype=bool),
             np.zeros(self.num_envs, dtype=bool),
-            merged,
+            infos,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from text_duel.errors import ConfigError, nearest
 
 DATA_FOLDER = Path(__file__).parent / "data"
 BUNDLED = ("tldr_mini",)
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w.-]+))?")
 
 
 class RowSource(Protocol):
@@ -74,23 +73,27 @@ class HubSource:
 
     Attributes:
         name: ``owner/name``.
+        configuration: The data set's configuration (subset), where it has several.
         split: The split.
     """
 
     name: str
+    configuration: str | None
     split: str
 
     @property
     def description(self) -> str:
-        """Name and split."""
-        return f"{self.name} (split {self.split})"
+        """Name, configuration and split."""
+        configuration = f", configuration {self.configuration}" if self.configuration else ""
+        return f"{self.name} (split {self.split}{configuration})"
 
     def check(self) -> None:
         """Raises ConfigError where the package that reads data sets is missing."""
         if importlib.util.find_spec("datasets") is None:
             raise ConfigError(
-                f"prompts: {self.name!r} is neither a bundled set nor a path here, and to read it "
-                "as a Hugging Face data set the package `datasets` is missing: "
+                f"prompts: {self.name!r} is no bundled set ({', '.join(BUNDLED)}) and no path "
+                f"(looked for {Path(self.name).absolute()}), and to read it as a Hugging Face "
+                "data set the package `datasets` is missing: "
                 'pip install "rllib-sea[datasets]"'
             )
 
@@ -101,15 +104,15 @@ class HubSource:
         import huggingface_hub.constants
 
         try:
-            rows = datasets.load_dataset(self.name, split=self.split)
-        # What `datasets` raises for a missing set, split or network: FileNotFoundError and
-        # ConnectionError are OSErrors; an unknown split or a wrong format is a ValueError.
-        except (OSError, ValueError) as error:
+            rows = datasets.load_dataset(self.name, self.configuration, split=self.split)
+        # What `datasets` raises: a missing set or network is an OSError; an unknown split or
+        # configuration a ValueError; a set that needs code of its own a RuntimeError.
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(
-                f"prompts: cannot load the data set {self.description}: {reason} (looked on "
-                f"{huggingface_hub.constants.ENDPOINT} and in the cache "
-                f"{datasets.config.HF_DATASETS_CACHE})"
+                f"prompts: cannot load the data set {self.description}: {reason} (looked in the "
+                f"cache {datasets.config.HF_DATASETS_CACHE} and at "
+                f"{huggingface_hub.constants.ENDPOINT})"
             ) from error
         for number, row in enumerate(rows):
             yield f"{self.description}, row {number}", row
@@ -120,7 +123,8 @@ def find_source(source: str, split: str) -> RowSource:
 
     Args:
         source: A bundled set's name, a ``.jsonl`` file, a folder with ``<split>.jsonl`` files, or
-            ``owner/name`` of a Hugging Face data set. What exists as a path is taken as one.
+            ``owner/name`` or ``owner/name:configuration`` of a Hugging Face data set. What exists
+            as a path is taken as one.
         split: The split. A single file has no splits: all of it is read.
 
     Returns:
@@ -136,27 +140,20 @@ def find_source(source: str, split: str) -> RowSource:
         return _split_of_folder(path, source, split)
     if path.is_file():
         if path.suffix != ".jsonl":
-            raise ConfigError(f"prompts: {path.absolute()} is no .jsonl file")
+            raise ConfigError(f"prompts: {path.absolute()} is no file that ends in .jsonl")
         return JsonLinesSource(path)
     if path.suffix == ".jsonl" or source.startswith((".", "/", "~")):
         raise ConfigError(f"prompts: no file or folder at {path.absolute()}")
-    if not _HUB_NAME.fullmatch(source):
+    hub_name = _HUB_NAME.fullmatch(source)
+    if hub_name is None:
         raise ConfigError(
             f"prompts: {source!r} is no bundled set ({', '.join(BUNDLED)}), no path (looked for "
             f"{path.absolute()}) and no Hugging Face data set (owner/name)"
             f"{nearest(source, BUNDLED)}"
         )
-    hub = HubSource(source, split)
+    hub = HubSource(hub_name[1], hub_name[2], split)
     hub.check()
     return hub
-
-
-def first_rows(
-    source: RowSource, limit: int | None
-) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
-    """Yields (row number from 0, place, columns) of the first ``limit`` rows (None: all)."""
-    for number, (place, row) in enumerate(itertools.islice(source.rows(), limit)):
-        yield number, place, row
 
 
 def _split_of_folder(folder: Path, source: str, split: str) -> JsonLinesSource:

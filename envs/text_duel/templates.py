@@ -45,7 +45,7 @@ class Template:
         """
         # Odd pieces are the insides of [[...]]. Splitting before filling in keeps
         # brackets and braces in the post itself untouched.
-        filled = []
+        filled: list[str] = []
         for i, piece in enumerate(_OPTIONAL.split(self.text)):
             parts = _parse(self.name, piece)
             missing = [name for _, name in parts if name is not None and name not in fields]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from text_duel.errors import ConfigError, nearest
-from text_duel.oracles.base import Oracle, ScoringOracle, checked_comparison
+from text_duel.oracles.base import Answers, Oracle, ScoringOracle, ask_oracle
 from text_duel.oracles.check import check_oracle
 from text_duel.oracles.embedding import EmbeddingOracle
 from text_duel.oracles.length import LengthOracle
@@ -28,41 +28,62 @@ ORACLES: dict[str, type[Oracle]] = {
 def oracle_class(name: str) -> type[Oracle]:
     """The class of an oracle's name.
 
+    Args:
+        name: A name of :data:`ORACLES`, or ``"module:Class"`` of a module that can be imported.
+
     Raises:
         ConfigError: Where there is no such oracle.
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"oracle: {name!r} is not text")
     if name in ORACLES:
         return ORACLES[name]
-    module_name, _, class_name = str(name).partition(":")
-    if not class_name:
+    module_name, _, class_name = name.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), class_name)):
         raise ConfigError(
             f"oracle: {name!r} is none of {', '.join(ORACLES)} and no 'module:Class'"
-            f"{nearest(str(name), ORACLES)}"
+            f"{nearest(name, ORACLES)}"
         )
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"oracle: {name!r} cannot be imported: {error}") from error
+        raise ConfigError(
+            f"oracle: {name!r} cannot be imported: {error} (looked on Python's module search "
+            "path; PYTHONPATH adds folders to it)"
+        ) from error
     if not (isinstance(found, type) and issubclass(found, Oracle)):
         raise ConfigError(f"oracle: {name!r} is no subclass of text_duel.Oracle")
     return found
 
 
 def check_oracle_config(name: str, config: Mapping[str, Any] | None) -> None:
-    """Checks the keys of an oracle's configuration; makes no oracle.
+    """Checks an oracle's configuration; loads no model.
+
+    Args:
+        name: As for :func:`oracle_class`.
+        config: The constructor's arguments; None for none.
 
     Raises:
-        ConfigError: For a key that the oracle does not take, or one that it needs.
+        ConfigError: For an unknown name, a key that the oracle does not take or lacks, or a bad
+            value.
     """
-    parameters = dict(inspect.signature(oracle_class(name)).parameters)
-    for key in config or {}:
-        if key not in parameters:
+    found = oracle_class(name)
+    if config is not None and not isinstance(config, Mapping):
+        raise ConfigError(f"oracle_config: {config!r} is not a mapping of keys to values")
+    config = config or {}
+    parameters = inspect.signature(found).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    keys = {k: p for k, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    for key in config:
+        if key not in keys and not takes_any:
             raise ConfigError(
-                f"oracle_config: oracle {name!r} has no key {key!r}{nearest(key, parameters)}"
+                f"oracle_config: oracle {name!r} has no key {key!r}{nearest(str(key), keys)}; "
+                f"there are {', '.join(keys) or 'none'}"
             )
-    for key, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and key not in (config or {}):
+    for key, parameter in keys.items():
+        if parameter.default is parameter.empty and key not in config:
             raise ConfigError(f"oracle_config: oracle {name!r} needs the key {key!r}")
+    found.check_config(**config)
 
 
 def make_oracle(name: str, config: Mapping[str, Any] | None = None) -> Oracle:
@@ -81,14 +102,15 @@ def make_oracle(name: str, config: Mapping[str, Any] | None = None) -> Oracle:
 
 __all__ = [
     "ORACLES",
+    "Answers",
     "EmbeddingOracle",
     "LengthOracle",
     "Oracle",
     "RewardModelOracle",
     "ScoringOracle",
+    "ask_oracle",
     "check_oracle",
     "check_oracle_config",
-    "checked_comparison",
     "make_oracle",
     "oracle_class",
 ]

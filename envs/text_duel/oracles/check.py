@@ -10,65 +10,58 @@ import numpy as np
 from text_duel.oracles.base import Oracle, win_probability
 from text_duel.prompts import Prompt
 
-TOLERANCE = 1e-4
+_RESPONSES = ("I need some advice.", "It went wrong, and now I do not know what to do")
 
 
-def check_oracle(oracle: Oracle, prompts: Sequence[Prompt]) -> None:
+def check_oracle(oracle: Oracle, prompts: Sequence[Prompt], *, tolerance: float = 1e-4) -> None:
     """Checks that an oracle keeps its interface's promises.
 
-    Asks about some made-up responses to the first prompts: shapes, range, antisymmetry,
-    the same answers again and one at a time, and scores that agree with preferences.
+    Asks about made-up responses to the first four prompts: shapes, range, the same answers
+    again, antisymmetry, the same answers one at a time, and scores that agree with preferences.
 
     Args:
         oracle: The oracle.
         prompts: At least two prompts.
+        tolerance: How far apart two probabilities may be that should be equal. A reward model
+            in bfloat16 needs about 0.02.
 
     Raises:
         AssertionError: For the first promise that is broken, saying how.
     """
     assert isinstance(oracle, Oracle), f"{oracle!r} is no subclass of text_duel.Oracle"
-    assert isinstance(getattr(oracle, "name", None), str) and oracle.name, (
-        "an oracle needs a name: it is recorded with the run"
-    )
-    assert len(prompts) >= 2, "at least two prompts are needed"
+    name = getattr(oracle, "name", None)
+    assert isinstance(name, str), f"the oracle's name is {name!r}, expected text"
+    assert name, "the oracle's name is empty: it is recorded with the run"
+    assert len(prompts) >= 2, f"{len(prompts)} prompts are too few, expected at least 2"
     asked = list(prompts[:4])
-    before = copy.deepcopy(asked)
     first = [prompt.text.split(".")[0] + "." for prompt in asked]
-    second = ["I need some advice.", "It went wrong, and now I do not know what to do"] * 2
-    second = second[: len(asked)]
+    second = [_RESPONSES[i % 2] for i in range(len(asked))]
+    before = copy.deepcopy((asked, first, second))
 
     answer = _compare(oracle, asked, first, second)
-    assert answer.shape == (len(asked),), (
-        f"compare() gave shape {answer.shape} for {len(asked)} questions, expected ({len(asked)},)"
-    )
-    assert np.all(np.isfinite(answer)) and np.all((answer >= 0) & (answer <= 1)), (
-        f"compare() gave {answer}, expected probabilities in [0, 1]"
-    )
-    reverse = _compare(oracle, asked, second, first)
-    assert np.allclose(answer + reverse, 1.0, atol=TOLERANCE), (
-        f"compare(a, b) + compare(b, a) is {answer + reverse}, expected 1: the order of the "
-        "responses must not matter"
-    )
     again = _compare(oracle, asked, first, second)
-    assert np.allclose(answer, again, atol=TOLERANCE), (
+    assert np.allclose(answer, again, atol=tolerance), (
         f"compare() gave {answer}, then {again} for the same questions: an oracle gives its "
         "probability, the environment draws the label"
+    )
+    reverse = _compare(oracle, asked, second, first)
+    assert np.allclose(answer + reverse, 1.0, atol=tolerance), (
+        f"compare(a, b) + compare(b, a) is {answer + reverse}, expected 1: the order of the "
+        "responses must not matter"
     )
     single = np.concatenate(
         [_compare(oracle, [p], [a], [b]) for p, a, b in zip(asked, first, second, strict=True)]
     )
-    assert np.allclose(answer, single, atol=TOLERANCE), (
+    assert np.allclose(answer, single, atol=tolerance), (
         f"compare() gave {answer} in a batch and {single} one at a time"
     )
-    assert asked == before, "compare() changed the prompts"
+    assert (asked, first, second) == before, "compare() changed its arguments"
 
     if oracle.has_scores:
-        scores = [np.asarray(oracle.score(asked, responses)) for responses in (first, second)]
-        assert all(s.shape == (len(asked),) and np.all(np.isfinite(s)) for s in scores), (
-            f"score() gave {scores}, expected one finite number a response"
-        )
-        expected = win_probability(scores[0] - scores[1])
-        assert np.array_equal(expected > 0.5, answer > 0.5), (
+        first_score, second_score = _score(oracle, asked, first), _score(oracle, asked, second)
+        expected = win_probability(first_score - second_score)
+        near_tie = (np.abs(expected - 0.5) <= tolerance) | (np.abs(answer - 0.5) <= tolerance)
+        assert np.all(near_tie | ((expected > 0.5) == (answer > 0.5))), (
             f"score() says {expected} where compare() says {answer}"
         )
 
@@ -76,4 +69,22 @@ def check_oracle(oracle: Oracle, prompts: Sequence[Prompt]) -> None:
 def _compare(
     oracle: Oracle, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]
 ) -> np.ndarray:
-    return np.asarray(oracle.compare(prompts, first, second), dtype=np.float64)
+    answer = np.asarray(oracle.compare(prompts, first, second), dtype=np.float64)
+    assert answer.shape == (len(prompts),), (
+        f"compare() gave shape {answer.shape} for {len(prompts)} questions, "
+        f"expected ({len(prompts)},)"
+    )
+    assert np.all((answer >= 0) & (answer <= 1)), (  # false for NaN, too
+        f"compare() gave {answer}, expected probabilities in [0, 1]"
+    )
+    return answer
+
+
+def _score(oracle: Oracle, prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
+    scores = np.asarray(oracle.score(prompts, responses), dtype=np.float64)
+    assert scores.shape == (len(prompts),), (
+        f"score() gave shape {scores.shape} for {len(prompts)} responses, "
+        f"expected ({len(prompts)},)"
+    )
+    assert np.all(np.isfinite(scores)), f"score() gave {scores}, expected finite numbers"
+    return scores

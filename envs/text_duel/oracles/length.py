@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,9 @@ class LengthOracle(ScoringOracle):
 
     Args:
         target: Words, at least 0.
+
+    Raises:
+        ConfigError: ``target`` is no whole number of at least 0.
     """
 
     def __init__(self, target: int = 12) -> None:
@@ -28,7 +32,10 @@ class LengthOracle(ScoringOracle):
         self.target = target
         self.name = f"length(target={target})"
 
+    @classmethod
+    def check_config(cls, **config: Any) -> None:
+        cls(**config)  # loads nothing
+
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
-        return -np.abs([len(response.split()) - self.target for response in responses]).astype(
-            np.float64
-        )
+        words = np.array([len(response.split()) for response in responses], dtype=np.float64)
+        return -np.abs(words - self.target)

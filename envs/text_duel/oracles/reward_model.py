@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+import huggingface_hub.constants
 import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from text_duel.errors import ConfigError, OracleError
+from text_duel.errors import ConfigError, OracleError, nearest
 from text_duel.oracles.base import ScoringOracle
 from text_duel.prompts import Prompt
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 class RewardModelOracle(ScoringOracle):
@@ -22,9 +27,13 @@ class RewardModelOracle(ScoringOracle):
 
     Args:
         model: A local folder or a name on the hub.
-        batch_size: Sequences in one forward pass.
-        dtype: Such as ``"bfloat16"``.
-        device: Where it runs; None takes a GPU where there is one.
+        batch_size: The most sequences in one forward pass. A model whose configuration names no
+            pad token is read one sequence at a time, as Transformers demands.
+        dtype: One of :data:`DTYPES`.
+        device: Such as ``"cuda:1"``; None takes a GPU where there is one.
+
+    Raises:
+        ConfigError: A bad value, a model that cannot be found, or one that is no reward model.
     """
 
     def __init__(
@@ -34,40 +43,31 @@ class RewardModelOracle(ScoringOracle):
         dtype: str = "bfloat16",
         device: str | None = None,
     ) -> None:
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._batch_size = batch_size
-        self.name = f"reward_model({model}, {dtype})"
-        try:
-            config = AutoConfig.from_pretrained(model)
-            self._tokenizer = AutoTokenizer.from_pretrained(model)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"oracle_config.model: {model!r} was found neither as a local folder nor on "
-                f"the hub: {str(error).splitlines()[0]}"
-            ) from error
-        if config.num_labels != 1:
-            raise ConfigError(
-                f"oracle_config.model: {model!r} has {config.num_labels} labels, a reward model "
-                "has 1"
-            )
-        if self._tokenizer.chat_template is None:
-            raise ConfigError(f"oracle_config.model: the tokenizer of {model!r} has no chat template")
-        self._pad_id = self._tokenizer.pad_token_id
-        if self._pad_id is None:
-            self._pad_id = self._tokenizer.eos_token_id
-        config.pad_token_id = self._pad_id
-        self._max_tokens = getattr(config, "max_position_embeddings", None)
-        self._model = (
-            AutoModelForSequenceClassification.from_pretrained(
-                model, config=config, dtype=getattr(torch, dtype)
-            )
-            .to(self._device)
-            .eval()
+        _check_options(model=model, batch_size=batch_size, dtype=dtype, device=device)
+        config, self._tokenizer = _load_small_parts(model)
+        text_config = config.get_text_config()
+        # The model finds a sequence's last token as the last that is not this one, so it must be
+        # the one that the model was published with, whatever the tokenizer pads with.
+        self._pad_id: int | None = text_config.pad_token_id
+        self._batch_size = 1 if self._pad_id is None else batch_size
+        self._max_tokens = min(
+            getattr(text_config, "max_position_embeddings", None)
+            or self._tokenizer.model_max_length,
+            self._tokenizer.model_max_length,
         )
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._model = _load_model(model, config, dtype).to(self._device).eval()
+        self.name = f"reward_model({model}, {dtype})"
 
+    @classmethod
+    def check_config(cls, **config: Any) -> None:
+        _check_options(**config)
+        _load_small_parts(config["model"])
+
+    @torch.inference_mode()
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
         token_ids = [
-            self._tokens(prompt, response)
+            self._tokenize(prompt, response)
             for prompt, response in zip(prompts, responses, strict=True)
         ]
         scores = np.empty(len(token_ids), dtype=np.float64)
@@ -77,7 +77,7 @@ class RewardModelOracle(ScoringOracle):
             scores[rows] = self._score_batch([token_ids[i] for i in rows])
         return scores
 
-    def _tokens(self, prompt: Prompt, response: str) -> list[int]:
+    def _tokenize(self, prompt: Prompt, response: str) -> list[int]:
         text = self._tokenizer.apply_chat_template(
             [
                 {"role": "user", "content": prompt.text},
@@ -85,18 +85,19 @@ class RewardModelOracle(ScoringOracle):
             ],
             tokenize=False,
         )
-        token_ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        if self._max_tokens is not None and len(token_ids) > self._max_tokens:
+        # The chat template writes the special tokens itself.
+        token_ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if len(token_ids) > self._max_tokens:
             raise OracleError(
                 f"prompt {prompt.id!r} and its response take {len(token_ids)} tokens, "
                 f"{self.name} has room for {self._max_tokens}"
             )
         return token_ids
 
-    @torch.inference_mode()
     def _score_batch(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
+        """(B,) float64: the scores of B token sequences, right padded."""
         width = max(len(ids) for ids in token_ids)
-        padded = torch.full((len(token_ids), width), self._pad_id)
+        padded = torch.full((len(token_ids), width), self._pad_id or 0)
         mask = torch.zeros_like(padded)
         for row, ids in enumerate(token_ids):
             padded[row, : len(ids)] = torch.tensor(ids)
@@ -105,3 +106,92 @@ class RewardModelOracle(ScoringOracle):
             input_ids=padded.to(self._device), attention_mask=mask.to(self._device)
         ).logits
         return logits[:, 0].double().cpu().numpy()
+
+
+def _check_options(
+    *, model: str, batch_size: int = 1, dtype: str = DTYPES[0], device: str | None = None
+) -> None:
+    """Raises ConfigError for a bad value; what is left out is not checked."""
+    if not isinstance(model, str) or not model:
+        raise ConfigError(f"oracle_config.model: {model!r} is no name or folder of a model")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ConfigError(
+            f"oracle_config.batch_size: {batch_size!r} is not a whole number of at least 1"
+        )
+    if dtype not in DTYPES:
+        raise ConfigError(
+            f"oracle_config.dtype: {dtype!r} is none of {', '.join(DTYPES)}"
+            f"{nearest(str(dtype), DTYPES)}"
+        )
+    if device is not None:
+        try:
+            torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise ConfigError(
+                f"oracle_config.device: {device!r} is no device of PyTorch, such as 'cpu' or 'cuda'"
+            ) from error
+
+
+def _load_small_parts(model: str) -> tuple[Any, Any]:
+    """Configuration and tokenizer, which show whether this can be a reward model.
+
+    Raises:
+        ConfigError: They cannot be found, or it is none.
+    """
+    folder = Path(model).expanduser()
+    key = "oracle_config.model"
+    is_hub_name = model.count("/") == 1 and not model.startswith((".", "/", "~"))
+    if not folder.is_dir() and not is_hub_name:
+        raise ConfigError(
+            f"{key}: {model!r} was not found; looked for the folder {folder.absolute()}; a name on "
+            "the hub is 'owner/name'"
+        )
+    try:
+        config = AutoConfig.from_pretrained(_location(model))
+        tokenizer = AutoTokenizer.from_pretrained(_location(model))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{key}: {model!r} cannot be loaded; looked for the folder {folder.absolute()}, in the "
+            f"cache {huggingface_hub.constants.HF_HUB_CACHE} and at "
+            f"{huggingface_hub.constants.ENDPOINT}: {_one_line(error)}"
+        ) from error
+    if config.num_labels != 1:
+        raise ConfigError(
+            f"{key}: {model!r} has {config.num_labels} labels, expected a reward model with 1"
+        )
+    if tokenizer.chat_template is None:
+        raise ConfigError(f"{key}: the tokenizer of {model!r} has no chat template, expected one")
+    return config, tokenizer
+
+
+def _load_model(model: str, config: Any, dtype: str) -> Any:
+    """The model itself.
+
+    Raises:
+        ConfigError: There are no weights, or some of a reward model's are missing.
+    """
+    try:
+        loaded, report = AutoModelForSequenceClassification.from_pretrained(
+            _location(model), config=config, dtype=getattr(torch, dtype), output_loading_info=True
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"oracle_config.model: {model!r} cannot be loaded as a reward model: {_one_line(error)}"
+        ) from error
+    # Transformers fills them with random numbers, and every label would be noise.
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ConfigError(
+            f"oracle_config.model: {model!r} lacks the weights {', '.join(missing)}: it is no "
+            "reward model"
+        )
+    return loaded
+
+
+def _location(model: str) -> str:
+    folder = Path(model).expanduser()
+    return str(folder) if folder.is_dir() else model
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
