@@ -12,7 +12,8 @@ import gymnasium as gym
 from ray.tune import register_env, register_trainable
 
 import text_duel
-from rllib_sea.sea import SEA, SEAConfig
+from rllib_sea.config import SEAConfig
+from rllib_sea.sea import SEA
 
 
 def _make_env(config: dict[str, Any]) -> gym.Env[Any, Any]:

@@ -76,6 +76,16 @@ def check_int_list(key: str, value: Any, low: int) -> None:
         check_int(key, item, low)
 
 
+def check_betas(key: str, value: Any) -> None:
+    """Raises ConfigError unless ``value`` is two numbers in [0, 1): Adam's decay rates."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ConfigError(f"{key}: {value!r} is not a list of two numbers")
+    for number in value:
+        check_number(key, number, 0.0, 1.0)
+        if number == 1.0:
+            raise ConfigError(f"{key}: {number!r} is outside [0, 1)")
+
+
 def _is_pair(point: Any) -> bool:
     return isinstance(point, list | tuple) and len(point) == 2
 

@@ -34,7 +34,7 @@ def evaluate(algorithm: SEA, _: Any = None) -> tuple[dict[str, Any], int, int]:
     start = time.perf_counter()
     responses = algorithm.evaluate_held_out()
     results = summarise(responses) | {"seconds": time.perf_counter() - start}
-    algorithm.record_evaluation(responses)
+    algorithm.record_evaluation(responses, results)
     logger = MetricsLogger(root=False)
     logger.log_dict(results, window=1)
     algorithm.metrics.aggregate([logger.reduce()], key=EVALUATION_RESULTS)
@@ -67,6 +67,9 @@ def summarise(responses: Sequence[EvaluatedResponse]) -> dict[str, float]:
     scores = [response.score for response in responses if not math.isnan(response.score)]
     if scores:
         put("mean_score", mean_estimate(scores))
+    initial_scores = [r.initial_score for r in responses if not math.isnan(r.initial_score)]
+    if initial_scores:
+        put("initial_mean_score", mean_estimate(initial_scores))
     results["response_length"] = float(np.mean([r.num_tokens for r in responses]))
     results["finished_share"] = float(np.mean([r.finished for r in responses]))
     return results

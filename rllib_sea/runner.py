@@ -25,14 +25,14 @@ from rllib_sea.duels.rounds import EvaluatedResponse, Failure, RoundShare, Round
 from rllib_sea.exploration import STRATEGIES, text_identities
 from rllib_sea.policy.module import VLLMPolicyModule
 from rllib_sea.policy.tokenization import PromptTokenizer
-from rllib_sea.preference_learning.mixing import best_and_worst, label_synthetic
+from rllib_sea.preference_learning.mixing import mix
 from rllib_sea.randomness import Stream, generators, integer_seeds
 from rllib_sea.reward_model.encoder import FeatureEncoder, make_encoder
 from rllib_sea.reward_model.module import FEATURES, REWARDS
 from text_duel import Prompt
 
 if TYPE_CHECKING:
-    from rllib_sea.sea import SEAConfig
+    from rllib_sea.config import SEAConfig
 
 
 class DuelEnvRunner(EnvRunner):
@@ -162,31 +162,18 @@ class DuelEnvRunner(EnvRunner):
             features, rewards = self.score(prompts, candidates)
 
         with _timed(share.seconds, "select"):
-            rngs = generators(seed, task.round, task.positions, Stream.SELECTION)
+            strategy = STRATEGIES[self.config.exploration_strategy]
             texts = text_identities([[c.text for c in row] for row in candidates])
-            selection = STRATEGIES[self.config.exploration_strategy](rewards, texts, rngs)
-            first, second, member = (
-                torch.from_numpy(selection.first),
-                torch.from_numpy(selection.second),
-                torch.from_numpy(selection.member),
-            )
-            synthetic = torch.tensor(task.synthetic)
-            labellers = generators(seed, task.round, task.positions, Stream.SYNTHETIC_LABEL)
-            if self.config.synthetic_pair == "best_vs_worst":
-                drawn = torch.tensor([int(g.integers(rewards.shape[0])) for g in labellers])
-                best, worst = best_and_worst(rewards, texts, drawn)
-                first = torch.where(synthetic, best, first)
-                second = torch.where(synthetic, worst, second)
-                erm_first_wins, labeller = torch.ones_like(synthetic), drawn
-            else:
-                erm_first_wins, labeller = label_synthetic(rewards, first, second, labellers)
-            member = torch.where(synthetic, labeller, member)
+            rngs = generators(seed, task.round, task.positions, Stream.SELECTION)
+            selection = strategy(rewards, texts, rngs)
+            rngs = generators(seed, task.round, task.positions, Stream.SYNTHETIC_LABEL)
+            mixed = mix(selection, rewards, texts, task.synthetic, self.config.synthetic_pair, rngs)
+            pick = [
+                (row[i], row[j])
+                for row, i, j in zip(candidates, mixed.first, mixed.second, strict=True)
+            ]
 
         with _timed(share.seconds, "label"):
-            pick = [
-                (row[int(i)], row[int(j)])
-                for row, i, j in zip(candidates, first, second, strict=True)
-            ]
             asked = [
                 bool(valid and not ours)
                 for valid, ours in zip(selection.valid, task.synthetic, strict=True)
@@ -197,7 +184,7 @@ class DuelEnvRunner(EnvRunner):
             if not selection.valid[i]:
                 share.skipped_prompt_ids.append(prompt.id)
                 continue
-            pair = [int(first[i]), int(second[i])]
+            pair = [mixed.first[i], mixed.second[i]]
             share.duels.append(
                 Duel(
                     round=task.round,
@@ -207,10 +194,10 @@ class DuelEnvRunner(EnvRunner):
                     prompt_token_ids=tuple(prompt_token_ids[i]),
                     first=pick[i][0],
                     second=pick[i][1],
-                    member=int(member[i]),
+                    member=int(mixed.member[i]),
                     synthetic=task.synthetic[i],
                     first_wins=bool(
-                        erm_first_wins[i] if task.synthetic[i] else labels["first_wins"][i]
+                        mixed.first_wins[i] if task.synthetic[i] else labels["first_wins"][i]
                     ),
                     win_probability=float(labels["win_probability"][i]),
                     scores=(float(labels["first_score"][i]), float(labels["second_score"][i])),
@@ -256,7 +243,7 @@ class DuelEnvRunner(EnvRunner):
         seeds = integer_seeds(self.config.seed, task.round, task.positions, Stream.LABEL)
         last = len(task.positions) - 1
         self.env.reset(
-            seed=[seeds[min(i, last)] for i in places],
+            seed=[seeds[min(i, last)] for i in places],  # type: ignore[arg-type]
             options={"prompt_indices": [task.prompt_indices[min(i, last)] for i in places]},
         )
         actions = [
@@ -304,7 +291,8 @@ class DuelEnvRunner(EnvRunner):
         prompts = [prompt for prompt, _ in questions]
         references = [prompt.reference or "" for prompt in prompts]
         responses = [response for _, response in questions]
-        return [float(p) for p in self.oracle.compare(prompts, responses, references)]
+        answers = text_duel.ask_oracle(self.oracle, prompts, responses, references)
+        return answers.win_probability.tolist()
 
     # -- Evaluation -------------------------------------------------------------------
 
@@ -347,11 +335,10 @@ class DuelEnvRunner(EnvRunner):
             against_reference = self._win_probabilities(
                 prompts, texts, [prompt.reference for prompt in prompts]
             )
-            scores = (
-                np.asarray(self.oracle.score(prompts, texts))
-                if self.oracle.has_scores
-                else np.full(len(prompts), np.nan)
-            )
+            scores, initial_scores = np.full((2, len(prompts)), np.nan)
+            if self.oracle.has_scores:
+                scores = self.oracle.score(prompts, texts)
+                initial_scores = self.oracle.score(prompts, baseline)
         except Exception as error:
             return _failure(error)
         return [
@@ -364,6 +351,7 @@ class DuelEnvRunner(EnvRunner):
                 win_vs_initial=float(against_initial[i]),
                 win_vs_reference=float(against_reference[i]),
                 score=float(scores[i]),
+                initial_score=float(initial_scores[i]),
             )
             for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
         ]
@@ -377,11 +365,12 @@ class DuelEnvRunner(EnvRunner):
         result[[i for i in rows if texts[i] == others[i]]] = 0.5
         rows = [i for i in rows if texts[i] != others[i]]
         if rows:
-            result[rows] = self.oracle.compare(
+            result[rows] = text_duel.ask_oracle(
+                self.oracle,
                 [prompts[i] for i in rows],
                 [texts[i] for i in rows],
                 [str(others[i]) for i in rows],
-            )
+            ).win_probability
         return result
 
     # -- Weights and state ------------------------------------------------------------

@@ -89,6 +89,7 @@ class EvaluatedResponse:
             response; 0.5 where both are the same text.
         win_vs_reference: The same against the reference response; NaN without one.
         score: The oracle's score; NaN where it has none.
+        initial_score: Its score of the initial policy's response.
     """
 
     prompt_id: str
@@ -99,3 +100,4 @@ class EvaluatedResponse:
     win_vs_initial: float
     win_vs_reference: float
     score: float
+    initial_score: float

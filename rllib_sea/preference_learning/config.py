@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rllib_sea import config_checks as check
@@ -45,7 +46,7 @@ class PolicyTrainConfig:
     loss: str = "dpo"
     beta: float = 0.1
     lr: float = 5e-7
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: Sequence[float] = (0.9, 0.95)
     weight_decay: float = 0.0
     schedule: str = "cosine"
     warmup_ratio: float = 0.02
@@ -74,8 +75,7 @@ class PolicyTrainConfig:
         check_loss(self.loss)
         check.check_number("beta", self.beta, open_low=True)
         check.check_number("policy_lr", self.lr, open_low=True)
-        for value in self.betas:
-            check.check_number("policy_betas", value, 0.0, 1.0)
+        check.check_betas("policy_betas", self.betas)
         check.check_number("policy_weight_decay", self.weight_decay)
         check.check_choice("lr_schedule", self.schedule, SCHEDULES)
         check.check_number("warmup_ratio", self.warmup_ratio, 0.0, 1.0)

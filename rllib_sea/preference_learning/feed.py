@@ -73,7 +73,9 @@ class Feed:
 
     def __init__(self) -> None:
         self._commands: dict[int, Command] = {}
-        self._answers: dict[int, asyncio.Future[Any]] = {}
+        # Of the commands without an answer. Answers are passed on and not kept: one may hold
+        # a model's weights in the object store.
+        self._open: dict[int, asyncio.Future[Any]] = {}
         self._end = 0
         self._start = Start(0, None)
         self._grown = asyncio.Condition()
@@ -83,7 +85,7 @@ class Feed:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         async with self._grown:
             self._commands[self._end] = command
-            self._answers[self._end] = answer
+            self._open[self._end] = answer
             self._end += 1
             self._grown.notify_all()
         return None if isinstance(command, Stop) else await answer
@@ -96,15 +98,14 @@ class Feed:
         """Waits for a command; tells whether it has been answered already."""
         async with self._grown:
             await self._grown.wait_for(lambda: position < self._end)
-        return self._commands[position], self._answers[position].done()
+        return self._commands[position], position not in self._open
 
     async def commit(self, position: int, answer: Any) -> None:
         """Answers a command."""
-        self._answers[position].set_result(answer)
+        self._open.pop(position).set_result(answer)
 
     async def commit_snapshot(self, start: Start) -> None:
         """Makes later workers begin there; what came before is forgotten."""
         self._start = start
         for position in [p for p in self._commands if p < start.position]:
             del self._commands[position]
-            del self._answers[position]

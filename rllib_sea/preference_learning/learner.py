@@ -47,13 +47,17 @@ class PolicyLearner:
         self._device = torch.device(
             f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
         )
-        policy, reference = _load(config.model_path), _load(config.model_path)
-        self._layout = choose_layout(policy)
-        if config.precision == "bf16":
+        bf16 = config.precision == "bf16"
+        self._policy = _load(config.model_path).to(self._device)
+        self._layout = choose_layout(self._policy)
+        reference = _load(config.model_path)
+        if bf16:
             _halve(reference)
-        self._policy = policy.to(self._device)
-        self._reference = ResponseLogProbs(reference.to(self._device)).requires_grad_(False)
-        self._strategy = STRATEGIES[config.strategy](ResponseLogProbs(self._policy), config)
+        self._reference = ResponseLogProbs(reference.to(self._device), bf16=bf16)
+        self._reference.requires_grad_(False)
+        self._strategy = STRATEGIES[config.strategy](
+            ResponseLogProbs(self._policy, bf16=bf16), config
+        )
 
     def update(self, pairs: Sequence[PreferencePair]) -> dict[str, float]:
         """One optimizer step on a round's pairs (SEA, Algorithm 2, line 8).
@@ -69,7 +73,7 @@ class PolicyLearner:
             ``lr``.
 
         Raises:
-            NonFiniteUpdateError: Nothing was applied, unless DeepSpeed clipped the gradient.
+            NonFiniteUpdateError: Nothing was applied.
         """
         config = self.config
         parts = minibatches(pairs, config.minibatch_size, rank(), world_size())
@@ -80,11 +84,10 @@ class PolicyLearner:
             batch = collate([pairs[i] for i in part] or pairs[:1], self._layout)
             batch = batch.to(self._device)
             with self._strategy.accumulating(last=number == len(parts) - 1):
-                with self._autocast():
-                    logps = self._log_probs(batch)
+                logps = self._log_probs(batch)
                 losses = LOSSES[config.loss](logps, config.beta)
                 weight = world_size() / len(pairs) if part else 0.0
-                self._strategy.backward(losses.sum() * weight)
+                self._strategy.backward(_poisoned_if_not_finite(losses.sum()) * weight)
             if part:
                 sums += _sums(losses, logps)
         if dist.is_initialized():
@@ -131,19 +134,13 @@ class PolicyLearner:
         self._strategy.save(unfinished)
         _barrier()
         if rank() == 0:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(unfinished, folder)
+            _replace_folder(unfinished, folder)
         _barrier()
 
     def load(self, folder: Path) -> None:
         """Goes on from a folder that :meth:`save` wrote; every worker must call it."""
         self._strategy.load(folder)
         self.version = json.loads((folder / STATE_FILE).read_text())["version"]
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(
-            self._device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
-        )
 
     def _log_probs(self, batch: PairBatch) -> PairLogProbs:
         with torch.no_grad():
@@ -177,6 +174,21 @@ def _halve(model: PreTrainedModel) -> None:
     for module in model.modules():
         if isinstance(module, nn.Linear) and module.weight is not embedding:
             module.to(torch.bfloat16)
+
+
+def _poisoned_if_not_finite(loss: torch.Tensor) -> torch.Tensor:
+    """A loss whose gradient is not finite where it is not: SLiC's would be, and be applied."""
+    return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    """Puts a folder in another's place; no moment in which the place holds half a folder."""
+    replaced = target.with_name(target.name + ".replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if target.exists():
+        os.replace(target, replaced)
+    os.replace(source, target)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _barrier() -> None:

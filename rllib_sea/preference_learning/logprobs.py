@@ -21,14 +21,23 @@ class ResponseLogProbs(nn.Module):
 
     Args:
         model: A Hugging Face causal language model.
+        bf16: Compute under bf16 autocast. It is entered here, inside of the module, because
+            DeepSpeed's engine leaves an autocast that was entered around it.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, *, bf16: bool = False) -> None:
         super().__init__()
         self.model = model
+        self._bf16 = bf16
 
     def forward(self, batch: PairBatch) -> torch.Tensor:
         """(2 B,) summed log-probabilities, in nats: the chosen, then the rejected responses."""
+        if not self._bf16:
+            return self._sums(batch)
+        with torch.autocast(self.model.device.type, torch.bfloat16):
+            return self._sums(batch)
+
+    def _sums(self, batch: PairBatch) -> torch.Tensor:
         mask = batch.attention_mask
         if mask.dim() == 4:
             mask = _additive(mask, self._compute_dtype())
@@ -86,8 +95,8 @@ def choose_layout(model: PreTrainedModel) -> Layout:
         ``"packed"`` where its attention takes the mask that this layout needs.
 
     Raises:
-        ValueError: Where neither layout gives the model's own log-probabilities (a model that
-            changes its logits after the output embedding, for example).
+        ValueError: Where the model changes its logits after the output embedding, or where
+            neither layout gives its own log-probabilities.
     """
     rng = torch.Generator().manual_seed(0)
     vocabulary = model.get_input_embeddings().weight.shape[0]
@@ -100,6 +109,11 @@ def choose_layout(model: PreTrainedModel) -> Layout:
         for p, c, r in ((7, 5, 3), (4, 2, 6))
     ]
     expected = slow_log_probs(model, pairs)
+    if _changes_logits(model):
+        raise ValueError(
+            f"{type(model).__name__}: it scales or caps the logits that its output embedding "
+            "gives; this architecture is not supported"
+        )
     scorer = ResponseLogProbs(model)
     # A mask of one's own overrides a sliding window, which the short check would not notice.
     slides = getattr(model.config, "sliding_window", None) is not None
@@ -115,3 +129,20 @@ def choose_layout(model: PreTrainedModel) -> Layout:
         f"{type(model).__name__}: log-probabilities from its hidden states and output embedding "
         "differ from its own logits'; this architecture is not supported"
     )
+
+
+def _changes_logits(model: PreTrainedModel) -> bool:
+    """Whether a model's logits are something else than what its output embedding gives."""
+    given = []
+
+    def magnify(module: nn.Module, args: object, output: torch.Tensor) -> torch.Tensor:
+        given.append(1e3 * output)  # a soft cap shows in large logits only
+        return given[-1]
+
+    hook = model.get_output_embeddings().register_forward_hook(magnify)
+    try:
+        input_ids = torch.zeros(1, 2, dtype=torch.int64, device=model.device)
+        logits = model(input_ids=input_ids, use_cache=False).logits
+    finally:
+        hook.remove()
+    return not torch.equal(logits, given[-1])

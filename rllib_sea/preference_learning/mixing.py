@@ -8,15 +8,20 @@ pair is no query, is never shown to the oracle and never enters the ERM's replay
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from rllib_sea.exploration.base import argmax_of_other_text, draw_members, member_argmax
+from rllib_sea.exploration.base import (
+    Selection,
+    argmax_of_other_text,
+    draw_members,
+    member_argmax,
+)
 
 Gamma = float | Sequence[Sequence[float]]
-SyntheticPair = Literal["selected_pair", "best_vs_worst"]
+SYNTHETIC_PAIRS = ("selected_pair", "best_vs_worst")
 
 
 def gamma_at(gamma: Gamma, num_oracle_queries: int) -> float:
@@ -60,23 +65,52 @@ def best_and_worst(
     return best, argmax_of_other_text(-rewards[member, rows], texts, best)
 
 
-def label_synthetic(
-    rewards: torch.Tensor,
-    first: torch.Tensor,
-    second: torch.Tensor,
-    rngs: Sequence[np.random.Generator],
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels pairs by a uniformly drawn member each.
+@dataclass(frozen=True, slots=True)
+class MixedPairs:
+    """A round's pairs, those that the ERM labels among them.
 
-    Args:
-        rewards: (K, B, M).
+    Attributes:
         first: (B,) index of the first response.
         second: (B,) index of the second response.
-        rngs: B generators.
-
-    Returns:
-        ``first_wins`` (B,) bool and the members (B,) that gave the labels.
+        member: (B,) the member that gave the label of a synthetic pair; the one drawn for the
+            first response of a real one, -1 where none was.
+        first_wins: (B,) the labels of the synthetic pairs; means nothing for real ones.
     """
+
+    first: np.ndarray
+    second: np.ndarray
+    member: np.ndarray
+    first_wins: np.ndarray
+
+
+def mix(
+    selection: Selection,
+    rewards: torch.Tensor,
+    texts: torch.Tensor,
+    synthetic: Sequence[bool],
+    synthetic_pair: str,
+    rngs: Sequence[np.random.Generator],
+) -> MixedPairs:
+    """Labels the synthetic pairs by a uniformly drawn member each.
+
+    Args:
+        selection: The strategy's pairs.
+        rewards: (K, B, M).
+        texts: (B, M) text identities.
+        synthetic: B times whether the ERM labels.
+        synthetic_pair: ``"selected_pair"``: the pair that the strategy selected, as Algorithm 2
+            reads; ``"best_vs_worst"``: the drawn member's best and worst candidate, as in the
+            authors' code.
+        rngs: B generators.
+    """
+    ours = torch.tensor(synthetic)
     member = draw_members(rewards.shape[0], rngs)
+    first, second = torch.from_numpy(selection.first), torch.from_numpy(selection.second)
+    if synthetic_pair == "best_vs_worst":
+        best, worst = best_and_worst(rewards, texts, member)
+        first, second = torch.where(ours, best, first), torch.where(ours, worst, second)
     rows = torch.arange(rewards.shape[1])
-    return rewards[member, rows, first] > rewards[member, rows, second], member
+    # Of equal rewards the first response counts as the better one.
+    first_wins = rewards[member, rows, first] >= rewards[member, rows, second]
+    member = torch.where(ours, member, torch.from_numpy(selection.member))
+    return MixedPairs(first.numpy(), second.numpy(), member.numpy(), first_wins.numpy())

@@ -90,12 +90,13 @@ class DDPStrategy:
 
     def __init__(self, scorer: ResponseLogProbs, config: PolicyTrainConfig) -> None:
         self._model = scorer.model
-        self.module = DistributedDataParallel(scorer) if world_size() > 1 else scorer
+        parallel = world_size() > 1
+        self.module: nn.Module = DistributedDataParallel(scorer) if parallel else scorer
         self._max_grad_norm = config.max_grad_norm
         self._optimizer = torch.optim.AdamW(
             scorer.parameters(),
             lr=config.lr,
-            betas=config.betas,
+            betas=(config.betas[0], config.betas[1]),
             weight_decay=config.weight_decay,
             fused=True,
         )
@@ -169,13 +170,14 @@ class DeepSpeedStrategy:
                 "gradient_clipping": config.max_grad_norm,
                 "optimizer": {"type": "AdamW", "params": optimizer},
                 "zero_optimization": {"stage": config.zero_stage},
-                # Weights stay in fp32, as with DDP.
-                "torch_autocast": {"enabled": config.precision == "bf16", "dtype": "bfloat16"},
+                # No precision is named here: weights and the sum of gradients over workers
+                # stay in fp32, as with DDP, and the scorer enters autocast by itself
+                # (DeepSpeed's `torch_autocast` would sum gradients in bf16).
                 "zero_allow_untested_optimizer": True,
                 "steps_per_print": 10**9,
             },
         )
-        self.module = self._engine
+        self.module: nn.Module = self._engine
 
     @contextmanager
     def accumulating(self, last: bool) -> Iterator[None]:
@@ -189,6 +191,8 @@ class DeepSpeedStrategy:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         self._engine.step()
+        if not self._engine.was_step_applied():
+            return math.nan  # stage 3 then tells the norm of the step before
         return float(self._engine.get_global_grad_norm())
 
     def weights(self) -> dict[str, torch.Tensor]:

@@ -50,8 +50,7 @@ def train_loop(options: dict[str, Any]) -> None:
             # The folder belongs to somebody else, who may remove it.
             updates_since_snapshot = config.snapshot_every
         elif not answered and isinstance(command, Weights):
-            weights = learner.weights()
-            answer = [ray.put(weights)] if first else None
+            answer = _in_object_store(learner.weights(), first)
         elif not answered and isinstance(command, Save):
             learner.save(Path(command.folder))
         if first and not answered:
@@ -60,6 +59,11 @@ def train_loop(options: dict[str, Any]) -> None:
         if updates_since_snapshot >= config.snapshot_every:
             _take_snapshot(learner, config, feed, position, first)
             updates_since_snapshot = 0
+
+
+def _in_object_store(weights: dict[str, torch.Tensor], first: bool) -> list[ray.ObjectRef] | None:
+    """A reference within a list, which is passed on where a bare one would be fetched."""
+    return [ray.put(weights)] if first else None
 
 
 def _take_snapshot(

@@ -1,0 +1,97 @@
+"""What a run's end says: results, where they lie, and what went wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.utils import flatten_dict
+from rich.console import Console
+
+from rllib_sea.duels.samples import DUELS_FILE
+from rllib_sea.progress import duration_text, estimate_text, trial_label
+
+_ERROR_LINES = 4
+_EXCEPTION = re.compile(r"[\w.]+(Error|Exception|Interrupt|Exit)\b")
+_MEASURED = (
+    ("win rate vs initial", "evaluation/win_rate_vs_initial"),
+    ("  soft", "evaluation/win_rate_vs_initial_soft"),
+    ("win rate vs reference", "evaluation/win_rate_vs_reference"),
+    ("  soft", "evaluation/win_rate_vs_reference_soft"),
+    ("mean score", "evaluation/mean_score"),
+    ("  of initial policy", "evaluation/initial_mean_score"),
+)
+
+
+def print_summary(console: Console, experiment: str, trials: Sequence[Trial]) -> None:
+    """Prints one block a trial, and where its curves are.
+
+    Args:
+        console: Where to.
+        experiment: The experiment's name.
+        trials: All its trials.
+    """
+
+    def say(text: str) -> None:
+        # Paths stay whole: they are there to be copied.
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    for trial in trials:
+        values = flatten_dict(trial.last_result or {}, delimiter="/")
+        say(f"\n{trial_label(experiment, trial, len(trials) == 1)}: {_outcome(trial, values)}")
+        for name, text in _rows(trial, values):
+            say(f"  {name:<22} {text}")
+        if trial.status == Trial.ERROR:
+            for line in error_lines(trial):
+                say(f"  {line}")
+            say(f"  {'full error':<22} {Path(trial.path) / 'error.txt'}")
+    if trials:
+        say(f"\nCurves: tensorboard --logdir {Path(trials[0].path).parent}")
+
+
+def error_lines(trial: Trial) -> list[str]:
+    """The first lines of what a failed trial raised, without its traceback."""
+    error = trial.get_pickled_error()
+    cause = getattr(error, "cause", None)
+    if cause is not None:
+        lines = f"{type(cause).__name__}: {cause}".splitlines()
+    else:
+        # An actor that died tells why in a text that may hold a traceback: the exception's
+        # own line, the last that names one, follows it.
+        lines = str(error or trial.get_error() or "unknown error").splitlines()
+        named = [i for i, line in enumerate(lines) if _EXCEPTION.match(line)]
+        lines = lines[named[-1] :] if named else lines
+    return [line for line in lines if line.strip()][:_ERROR_LINES]
+
+
+def _outcome(trial: Trial, values: Mapping[str, Any]) -> str:
+    state = {Trial.ERROR: "failed", Trial.TERMINATED: "finished"}.get(trial.status, "unfinished")
+    done = []
+    if "num_oracle_queries" in values:
+        done.append(f"{values['num_oracle_queries']} queries")
+    if "training_iteration" in values:
+        done.append(f"{values['training_iteration']} rounds")
+    if "time_total_s" in values:
+        done.append(duration_text(values["time_total_s"]))
+    return f"{state}{' after ' if done else ''}{', '.join(done)}"
+
+
+def _rows(trial: Trial, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What there is to say, each with its name."""
+    rows = [(name, estimate_text(values, key)) for name, key in _MEASURED if key in values]
+    if rows:
+        prompts = values["evaluation/num_prompts"]
+        rows.append(("held-out prompts", f"{prompts:.0f} (95% intervals)"))
+    rows.append(("results", trial.path))
+    duels = Path(trial.path) / DUELS_FILE
+    if duels.is_file():
+        rows.append(("sample duels", str(duels)))
+    if trial.checkpoint:
+        rows.append(("checkpoint", trial.checkpoint.path))
+        policy = Path(trial.checkpoint.path) / "policy"
+        if policy.is_dir():
+            rows.append(("policy", f"{policy} (transformers: from_pretrained)"))
+    return rows

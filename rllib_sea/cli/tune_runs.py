@@ -1,0 +1,202 @@
+"""Runs checked experiments with Ray Tune."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import pyarrow.fs
+import ray
+from ray import tune
+from ray.tune import Callback, CheckpointConfig, ResumeConfig, SyncConfig
+from ray.tune.experiment import Trial
+from rich.console import Console
+
+from rllib_sea.cli.experiments import Experiment
+from rllib_sea.cli.options import TrainOptions
+from rllib_sea.cli.ray_session import check_ray_options, ray_session
+from rllib_sea.cli.search_space import num_grid_variants, to_tune
+from rllib_sea.cli.summary import print_summary
+from rllib_sea.progress import Progress
+from text_duel.errors import ConfigError
+
+# Exit statuses.
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+# Sample duels are small and made to be read during a run.
+_SYNC = SyncConfig(sync_artifacts=True, sync_period=10)
+
+
+def run_experiments(experiments: Sequence[Experiment], options: TrainOptions) -> int:
+    """Runs experiments one after another, the trials of each side by side where they fit.
+
+    Args:
+        experiments: One or more.
+        options: How to run and show them.
+
+    Returns:
+        The command's exit status.
+
+    Raises:
+        ConfigError: Before anything starts, or where a trial does not fit the cluster.
+    """
+    check_ray_options(options)
+    # Tune starts anew, without a word, where there is nothing to resume. Of a file's
+    # experiments, those whose turn had not come do start; one at least must be there.
+    resumed = [experiment for experiment in experiments if options.resume and _ran(experiment)]
+    if options.resume and not resumed:
+        first = experiments[0]
+        raise ConfigError(f"--resume: no earlier run in {first.storage_path}/{first.name}")
+    if _wants_wandb(options) and importlib.util.find_spec("wandb") is None:
+        raise ConfigError('the --wandb options need a package: pip install "rllib-sea[wandb]"')
+    # Tune would end a run where the scheduler's metric is missing from a result: win rates
+    # are, in rounds without an evaluation.
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+    # Its newer output prints a table even where it is told to be silent.
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "1" if options.verbosity else "0"
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    console = Console()
+    status = DONE
+    with ray_session(options, console), _interruptible(console) as interrupted:
+        limits = [max_concurrent_trials(e, ray.cluster_resources()) for e in experiments]
+        for experiment, limit in zip(experiments, limits, strict=True):
+            trials = _run(experiment, limit, experiment in resumed, options, console)
+            print_summary(console, experiment.name, trials)
+            if any(trial.status == Trial.ERROR for trial in trials):
+                status = FAILED
+            if interrupted:
+                console.print(
+                    "Interrupted: the same command with --resume continues from the last "
+                    "checkpoint",
+                    soft_wrap=True,
+                )
+                return INTERRUPTED
+    return status
+
+
+def max_concurrent_trials(experiment: Experiment, resources: Mapping[str, float]) -> int | None:
+    """How many trials may run at once.
+
+    The Ray Train workers of a SEA trial stand outside of what Tune counts: two trials that
+    Tune takes for small could wait for each other's workers for ever.
+
+    Args:
+        experiment: The experiment.
+        resources: Of the whole cluster.
+
+    Returns:
+        The number; None leaves it to Tune.
+
+    Raises:
+        ConfigError: Not even one fits.
+    """
+    limit = None
+    for kind, needed in (("CPU", experiment.cpus), ("GPU", experiment.gpus)):
+        if not needed:
+            continue
+        there = resources.get(kind, 0.0)
+        fitting = math.floor(there / needed + 1e-9)
+        if fitting < 1:
+            raise ConfigError(
+                f"{experiment.name}: one trial needs {needed:g} {kind}s (algorithm, env runners, "
+                f"learners and training workers), the cluster has {there:g}"
+            )
+        limit = fitting if limit is None else min(limit, fitting)
+    return limit
+
+
+def _run(
+    experiment: Experiment,
+    limit: int | None,
+    resume: bool,
+    options: TrainOptions,
+    console: Console,
+) -> list[Trial]:
+    num_trials = experiment.num_samples * num_grid_variants(experiment.config)
+    if num_trials > 1:
+        at_once = "" if limit is None else f", at most {limit} at once"
+        console.print(f"{experiment.name}: {num_trials} trials{at_once}", highlight=False)
+    callbacks: list[Callback] = [
+        Progress(experiment.name, experiment.stop, console, live=options.verbosity == 0)
+    ]
+    if _wants_wandb(options):
+        callbacks.append(_wandb(experiment.name, options))
+    analysis = tune.run(
+        experiment.run,
+        name=experiment.name,
+        config=to_tune(experiment.config),
+        stop=dict(experiment.stop),
+        num_samples=experiment.num_samples,
+        storage_path=experiment.storage_path,
+        checkpoint_config=CheckpointConfig(**experiment.checkpoint),
+        scheduler=experiment.make_scheduler(),
+        restore=experiment.restore,
+        max_failures=experiment.max_failures,
+        time_budget_s=experiment.time_budget_s,
+        max_concurrent_trials=limit,
+        resume_config=ResumeConfig(errored=ResumeConfig.ResumeType.RESUME) if resume else None,
+        sync_config=_SYNC,
+        trial_name_creator=_trial_name,
+        callbacks=callbacks,
+        verbose=options.verbosity,
+        raise_on_failed_trial=False,
+    )
+    return analysis.trials
+
+
+@contextmanager
+def _interruptible(console: Console) -> Iterator[list[int]]:
+    """Ends a run in order at the first Ctrl-C (or SIGTERM), at once at the second.
+
+    Yields:
+        The signals that came.
+    """
+    came: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if came or signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL:
+            raise KeyboardInterrupt
+        came.append(number)
+        console.print("Stopping; once more to stop at once")
+        # Tune saves the run's state and ends it on this signal, but does not say that it did.
+        signal.raise_signal(signal.SIGUSR1)
+
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _trial_name(trial: Trial) -> str:
+    return f"{trial.trainable_name}_{trial.trial_id}"
+
+
+def _ran(experiment: Experiment) -> bool:
+    """Whether the experiment's folder holds the state of an earlier run."""
+    folder = f"{experiment.storage_path}/{experiment.name}"
+    filesystem, path = pyarrow.fs.FileSystem.from_uri(folder)
+    selector = pyarrow.fs.FileSelector(path, allow_not_found=True)
+    names = [Path(info.path).name for info in filesystem.get_file_info(selector)]
+    return any(name.startswith("experiment_state") for name in names)
+
+
+def _wants_wandb(options: TrainOptions) -> bool:
+    return any((options.wandb_key, options.wandb_project, options.wandb_run_name))
+
+
+def _wandb(name: str, options: TrainOptions) -> Callback:
+    from ray.air.integrations.wandb import WandbLoggerCallback
+
+    run_name = {"name": options.wandb_run_name} if options.wandb_run_name else {}
+    return WandbLoggerCallback(
+        project=options.wandb_project or name, api_key=options.wandb_key, **run_name
+    )

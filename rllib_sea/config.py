@@ -1,0 +1,564 @@
+"""SEAConfig: everything that can be set, checked before anything starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.annotations import override
+
+import text_duel
+from rllib_sea import config_checks as check
+from rllib_sea.duels.records import SamplingConfig
+from rllib_sea.evaluation import evaluate
+from rllib_sea.exploration import STRATEGIES
+from rllib_sea.policy.models import check_model, resolve_model
+from rllib_sea.policy.sampler import check_sampler
+from rllib_sea.preference_learning.config import PolicyTrainConfig
+from rllib_sea.preference_learning.mixing import SYNTHETIC_PAIRS, Gamma, gamma_at
+from rllib_sea.randomness import Stream, generator
+from rllib_sea.reward_model.encoder import check_encoder
+from rllib_sea.reward_model.learner import EpistemicRewardLearner
+from rllib_sea.reward_model.module import EpistemicRewardModel
+from rllib_sea.runner import DuelEnvRunner
+from text_duel.errors import ConfigError, nearest
+
+# RLlib's keys that mean nothing to SEA, and what to set instead.
+UNUSED_RLLIB_KEYS = {
+    "lr": "policy_lr or erm_lr",
+    "train_batch_size": "prompts_per_round",
+    "train_batch_size_per_learner": "erm_minibatch_size",
+    "minibatch_size": "policy_minibatch_size or erm_minibatch_size",
+    "num_epochs": "erm_minibatches",
+    "model": "policy_model",
+    "lambda": "erm_lambda",
+    "num_workers": "num_env_runners",
+    "evaluation_duration": "evaluation_num_prompts",
+    "evaluation_num_env_runners": "num_env_runners (they evaluate, too)",
+}
+
+
+class SEAConfig(AlgorithmConfig):
+    """Defines a configuration from which a SEA Algorithm can be built.
+
+    The defaults are the paper's where it gives them, at the scale of a CPU machine:
+    `tuned_examples/` has the recipes.
+
+    .. code-block:: python
+
+        from rllib_sea import SEAConfig
+
+        config = (
+            SEAConfig()
+            .environment("text_duel/TLDR-v0", env_config={"prompts": "tldr_mini"})
+            .policy(policy_model="smollm2-135m-instruct")
+            .duels(query_budget=256, gamma=0.7)
+        )
+        algo = config.build_algo()
+        algo.train()
+    """
+
+    def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
+        from rllib_sea.sea import SEA  # it imports this module
+
+        super().__init__(algo_class=algo_class or SEA)
+
+        # fmt: off
+        # `policy()`
+        # A local folder, a name on the hub, or the bundled `smollm2-135m-instruct`.
+        self.policy_model = "smollm2-135m-instruct"
+        # `vllm` or `transformers`.
+        self.sampler = "vllm"
+        # Options of the sampler's engine; see docs/configuration.md.
+        self.sampler_config: dict[str, Any] = {}
+        # Wrap prompts in the model's chat template. None: where the model has one.
+        self.chat_template: bool | None = None
+        self.max_new_tokens = 53
+        self.temperature = 0.7
+        self.top_p = 1.0
+
+        # `duels()`
+        # b of Algorithm 2.
+        self.prompts_per_round = 128
+        # M of Algorithm 2.
+        self.num_candidates = 20
+        # Labels that may be asked for; the run ends when they are used. None: no end.
+        self.query_budget: int | None = None
+        self.exploration_strategy = "bai_ts"
+        # The mixture ratio: a number, or a schedule over queries. (RLlib's discount
+        # factor of the same name has no meaning in a bandit.)
+        self.gamma: Gamma = 1.0
+        # `selected_pair` (Algorithm 2) or `best_vs_worst` (the authors' code).
+        self.synthetic_pair = "selected_pair"
+        # Compare duelled responses with the references (evaluation questions).
+        self.measure_online_win_rate = True
+
+        # `reward_model()`
+        # `minilm`, or any Hugging Face encoder by folder or name.
+        self.erm_encoder = "minilm"
+        # K of Algorithm 2.
+        self.ensemble_size = 20
+        self.erm_hidden = [128, 128]
+        self.erm_lr = 1e-3
+        self.erm_weight_decay = 5e-5
+        # lambda of Eq. 8.
+        self.erm_lambda = 0.5
+        # Scale lambda by erm_minibatch_size / num_oracle_queries.
+        self.erm_lambda_fades = True
+        # m of Algorithm 2.
+        self.erm_minibatches = 5
+        self.erm_minibatch_size = 128
+
+        # `preference_learning()`
+        # `dpo`, `ipo` or `slic`.
+        self.loss = "dpo"
+        self.beta = 0.1
+        self.policy_lr = 5e-7
+        self.policy_betas: Sequence[float] = (0.9, 0.95)
+        self.policy_weight_decay = 0.0
+        # `cosine` (to 10%) or `constant`, after `warmup_ratio` of all rounds.
+        self.lr_schedule = "cosine"
+        self.warmup_ratio = 0.02
+        self.max_grad_norm = 1.0
+        # Pairs in one forward pass of one worker; never changes the result.
+        self.policy_minibatch_size = 8
+        # `bf16` (autocast over fp32 weights) or `fp32`.
+        self.train_precision = "bf16"
+        # `ddp` or `deepspeed`.
+        self.train_strategy = "ddp"
+        self.zero_stage = 2
+        self.num_train_workers = 1
+        self.num_cpus_per_train_worker: float = 1
+        self.num_gpus_per_train_worker: float = 0
+        # How often a dead training worker is replaced.
+        self.max_train_failures = 3
+
+        # `evaluation()`
+        self.evaluation_split = "test"
+        self.evaluation_num_prompts: int | None = None
+
+        # `resources()`: torch threads; None: all cores of the machine.
+        self.num_threads: int | None = None
+        # fmt: on
+
+        # RLlib's own defaults that differ for SEA.
+        self.env = "text_duel/TLDR-v0"
+        self.seed = 0
+        self.env_runner_cls = DuelEnvRunner
+        self.num_env_runners = 1
+        # The stages of a round take turns, so they share the cores: on 2 cores a run
+        # asks for 2 logical CPUs (0.5 + 0.5 + 1), and each stage computes on both.
+        self.num_cpus_for_main_process = 0.5
+        self.num_cpus_per_env_runner = 0.5
+        self.num_cpus_per_learner = 0
+        self.num_gpus_per_learner = 0
+        # A local env runner would start an engine in the driver's process.
+        self.create_local_env_runner = False
+        # Env runners keep no state that RLlib could merge and broadcast.
+        self._dont_auto_sync_env_runner_states = True
+        # A round with a large model takes longer than RLlib's 60 s.
+        self.sample_timeout_s = 3600.0
+        self.evaluation_interval = 4
+        self.custom_evaluation_function = evaluate
+
+    # -- Groups -----------------------------------------------------------------------
+
+    def policy(
+        self,
+        *,
+        policy_model: str = NotProvided,
+        sampler: str = NotProvided,
+        sampler_config: dict[str, Any] = NotProvided,
+        chat_template: bool | None = NotProvided,
+        max_new_tokens: int = NotProvided,
+        temperature: float = NotProvided,
+        top_p: float = NotProvided,
+    ) -> SEAConfig:
+        """Sets the language model and how it is sampled.
+
+        Args:
+            policy_model: A local folder, a name on the Hugging Face hub, or the bundled
+                ``smollm2-135m-instruct``.
+            sampler: ``"vllm"`` or ``"transformers"``.
+            sampler_config: Options of the sampler's engine.
+            chat_template: Whether prompts are wrapped in the model's chat template; None
+                does so where the model has one.
+            max_new_tokens: Longest response in tokens.
+            temperature: Of training responses; evaluation decodes greedily.
+            top_p: Nucleus mass.
+        """
+        return self._set(locals())
+
+    def duels(
+        self,
+        *,
+        prompts_per_round: int = NotProvided,
+        num_candidates: int = NotProvided,
+        query_budget: int | None = NotProvided,
+        exploration_strategy: str = NotProvided,
+        gamma: Gamma = NotProvided,
+        synthetic_pair: str = NotProvided,
+        measure_online_win_rate: bool = NotProvided,
+    ) -> SEAConfig:
+        """Sets which responses are put to the oracle, and how many.
+
+        Args:
+            prompts_per_round: b, prompts of one round.
+            num_candidates: M, responses sampled per prompt, at least 2.
+            query_budget: Labels after which the run ends; never exceeded.
+            exploration_strategy: A name of :data:`rllib_sea.exploration.STRATEGIES`.
+            gamma: Mixture ratio, a number in [0, 1] or a schedule over queries.
+            synthetic_pair: Which pair the ERM labels: ``"selected_pair"`` or
+                ``"best_vs_worst"``.
+            measure_online_win_rate: Whether duelled responses are also compared with the
+                references (evaluation questions, counted apart).
+        """
+        return self._set(locals())
+
+    def reward_model(
+        self,
+        *,
+        erm_encoder: str = NotProvided,
+        ensemble_size: int = NotProvided,
+        erm_hidden: Sequence[int] = NotProvided,
+        erm_lr: float = NotProvided,
+        erm_weight_decay: float = NotProvided,
+        erm_lambda: float = NotProvided,
+        erm_lambda_fades: bool = NotProvided,
+        erm_minibatches: int = NotProvided,
+        erm_minibatch_size: int = NotProvided,
+    ) -> SEAConfig:
+        """Sets the epistemic reward model.
+
+        Args:
+            erm_encoder: ``"minilm"`` or any Hugging Face encoder.
+            ensemble_size: K, at least 1.
+            erm_hidden: Widths of a member's hidden layers.
+            erm_lr: Adam's learning rate.
+            erm_weight_decay: Adam's weight decay.
+            erm_lambda: Weight of the pull towards the initial weights.
+            erm_lambda_fades: Whether that weight fades as labels come in.
+            erm_minibatches: m, updates a round.
+            erm_minibatch_size: Labels in each.
+        """
+        return self._set(locals())
+
+    def preference_learning(
+        self,
+        *,
+        loss: str = NotProvided,
+        beta: float = NotProvided,
+        policy_lr: float = NotProvided,
+        policy_betas: Sequence[float] = NotProvided,
+        policy_weight_decay: float = NotProvided,
+        lr_schedule: str = NotProvided,
+        warmup_ratio: float = NotProvided,
+        max_grad_norm: float = NotProvided,
+        policy_minibatch_size: int = NotProvided,
+        train_precision: str = NotProvided,
+        train_strategy: str = NotProvided,
+        zero_stage: int = NotProvided,
+        num_train_workers: int = NotProvided,
+        num_cpus_per_train_worker: float = NotProvided,
+        num_gpus_per_train_worker: float = NotProvided,
+        max_train_failures: int = NotProvided,
+    ) -> SEAConfig:
+        """Sets the direct optimizer and the Ray Train run.
+
+        Args:
+            loss: ``"dpo"``, ``"ipo"`` or ``"slic"``.
+            beta: Strength of the pull towards the reference policy.
+            policy_lr: AdamW's peak learning rate.
+            policy_betas: AdamW's betas.
+            policy_weight_decay: AdamW's weight decay.
+            lr_schedule: ``"cosine"`` (to 10%, needs a query budget) or ``"constant"``.
+            warmup_ratio: Share of the rounds over which the rate rises from 0.
+            max_grad_norm: Gradients are clipped to this norm.
+            policy_minibatch_size: Pairs in one forward pass of one worker.
+            train_precision: ``"bf16"`` (autocast over fp32 weights) or ``"fp32"``.
+            train_strategy: ``"ddp"`` or ``"deepspeed"``.
+            zero_stage: DeepSpeed's ZeRO stage, 1 to 3.
+            num_train_workers: Ray Train workers.
+            num_cpus_per_train_worker: Logical CPUs of each.
+            num_gpus_per_train_worker: GPUs of each.
+            max_train_failures: How many worker deaths a run survives.
+        """
+        return self._set(locals())
+
+    @override(AlgorithmConfig)
+    def evaluation(
+        self,
+        *,
+        evaluation_split: str = NotProvided,
+        evaluation_num_prompts: int | None = NotProvided,
+        **kwargs: Any,
+    ) -> SEAConfig:
+        """Sets the evaluation; RLlib's ``evaluation_interval`` counts rounds.
+
+        Args:
+            evaluation_split: Split of the prompt source, never trained on.
+            evaluation_num_prompts: How many of its prompts; None takes all.
+            **kwargs: RLlib's own.
+        """
+        super().evaluation(**kwargs)
+        del kwargs
+        return self._set(locals())
+
+    @override(AlgorithmConfig)
+    def resources(self, *, num_threads: int | None = NotProvided, **kwargs: Any) -> SEAConfig:
+        """Sets resources.
+
+        Args:
+            num_threads: Torch threads of each stage; None takes all cores.
+            **kwargs: RLlib's own.
+        """
+        super().resources(**kwargs)
+        del kwargs
+        return self._set(locals())
+
+    def _set(self, arguments: Mapping[str, Any]) -> SEAConfig:
+        for key, value in arguments.items():
+            if key not in ("self", "__class__") and value is not NotProvided:
+                setattr(self, key, value)
+        return self
+
+    # -- From dictionaries ------------------------------------------------------------
+
+    @override(AlgorithmConfig)
+    def update_from_dict(self, config_dict: Mapping[str, Any]) -> SEAConfig:
+        """Updates from a flat dictionary, as in a YAML file.
+
+        Raises:
+            ConfigError: For a key that SEA does not have, or that has no effect in it.
+        """
+        valid = self.to_dict().keys()
+        for key, value in config_dict.items():
+            # Tune's and RLlib's own dictionaries carry every key of RLlib, at its default.
+            if key in UNUSED_RLLIB_KEYS and value != self.to_dict().get(key, NotProvided):
+                raise ConfigError(
+                    f"config key {key!r} has no effect in SEA: set {UNUSED_RLLIB_KEYS[key]}"
+                )
+            if key not in valid and not key.startswith("__"):
+                raise ConfigError(f"unknown config key {key!r}{nearest(key, valid)}")
+        super().update_from_dict(dict(config_dict))
+        return self
+
+    @classmethod
+    def from_user_dict(cls, config: Mapping[str, Any], env: str | None = None) -> SEAConfig:
+        """A validated configuration from what a user wrote.
+
+        Args:
+            config: Flat keys, as in a YAML file.
+            env: The environment's id; None keeps the default.
+
+        Raises:
+            ConfigError: For unknown keys and bad values, before anything starts.
+        """
+        if not isinstance(config, Mapping):
+            raise ConfigError(f"config: {config!r} is not a mapping of keys to values")
+        instance = cls()
+        instance.update_from_dict(config)
+        if env is not None:
+            instance.env = env
+        instance.validate()
+        return instance
+
+    # -- Validation -------------------------------------------------------------------
+
+    @override(AlgorithmConfig)
+    def validate(self) -> None:
+        """Checks every value, and that models, prompts and oracle can be found.
+
+        Raises:
+            ConfigError: One line that names the key, the value and what was expected.
+        """
+        super().validate()
+        if self.in_evaluation:
+            return  # RLlib's copy for evaluation: checked with the original
+        check.check_int("prompts_per_round", self.prompts_per_round, 1)
+        check.check_int("num_candidates", self.num_candidates, 2)
+        check.check_int("query_budget", self.query_budget, 1, optional=True)
+        check.check_choice("exploration_strategy", self.exploration_strategy, STRATEGIES)
+        check.check_schedule("gamma", self.gamma, 0.0, 1.0)
+        check.check_choice("synthetic_pair", self.synthetic_pair, SYNTHETIC_PAIRS)
+        check.check_bool("measure_online_win_rate", self.measure_online_win_rate)
+
+        check.check_int("max_new_tokens", self.max_new_tokens, 1)
+        check.check_number("temperature", self.temperature, 0.0, open_low=True)
+        check.check_number("top_p", self.top_p, 0.0, 1.0, open_low=True)
+        check.check_bool("chat_template", self.chat_template, optional=True)
+
+        check.check_int("ensemble_size", self.ensemble_size, 1)
+        check.check_int_list("erm_hidden", self.erm_hidden, 1)
+        check.check_number("erm_lr", self.erm_lr, open_low=True)
+        check.check_number("erm_weight_decay", self.erm_weight_decay)
+        check.check_number("erm_lambda", self.erm_lambda)
+        check.check_bool("erm_lambda_fades", self.erm_lambda_fades)
+        check.check_int("erm_minibatches", self.erm_minibatches, 1)
+        check.check_int("erm_minibatch_size", self.erm_minibatch_size, 1)
+
+        check.check_int("seed", self.seed, 0)
+        check.check_int("num_threads", self.num_threads, 1, optional=True)
+        check.check_int("num_env_runners", self.num_env_runners, 1)
+        check.check_int("evaluation_interval", self.evaluation_interval, 1, optional=True)
+        check.check_int("evaluation_num_prompts", self.evaluation_num_prompts, 1, optional=True)
+        if self.num_env_runners > self.prompts_per_round:
+            raise ConfigError(
+                f"num_env_runners: {self.num_env_runners} runners cannot share "
+                f"prompts_per_round {self.prompts_per_round}"
+            )
+        if self.lr_schedule == "cosine" and self.query_budget is None:
+            raise ConfigError(
+                "lr_schedule: cosine needs an end: set query_budget, or lr_schedule constant"
+            )
+        self.policy_train_config().validate()
+
+        if self.env != "text_duel/TLDR-v0":
+            raise ConfigError(
+                f"env: {self.env!r} is no text-duel environment (expected 'text_duel/TLDR-v0')"
+            )
+        text_duel.validate_env_config(self.env_config)
+        text_duel.validate_env_config(self.evaluation_env_config())
+        check_sampler(self.sampler)
+        check_model(self.policy_model)
+        check_encoder(self.erm_encoder)
+
+    # -- What the parts are built from ------------------------------------------------
+
+    @property
+    def threads_per_env_runner(self) -> int:
+        """Torch threads of an env runner."""
+        return self.num_threads or _num_cores()
+
+    def evaluation_env_config(self) -> dict[str, Any]:
+        """The environment's configuration on held-out prompts."""
+        return {
+            **self.env_config,
+            "split": self.evaluation_split,
+            "limit": self.evaluation_num_prompts,
+        }
+
+    def policy_model_path(self) -> Path:
+        """The policy's local folder; dequantises or downloads it on first use."""
+        return resolve_model(self.policy_model)
+
+    def sampling_config(self) -> SamplingConfig:
+        """How training responses are sampled."""
+        return SamplingConfig(self.max_new_tokens, self.temperature, self.top_p)
+
+    def policy_module_config(self, max_model_len: int) -> dict[str, Any]:
+        """The ``model_config`` of :class:`rllib_sea.policy.module.VLLMPolicyModule`.
+
+        Args:
+            max_model_len: Longest prompt and response together, in tokens.
+        """
+        return {
+            "max_model_len": max_model_len,
+            "model_path": str(self.policy_model_path()),
+            "sampler": self.sampler,
+            "sampler_config": {"num_threads": self.threads_per_env_runner, **self.sampler_config},
+            "sampling": self.sampling_config(),
+            "num_candidates": self.num_candidates,
+        }
+
+    def policy_train_config(self) -> PolicyTrainConfig:
+        """The Ray Train run's configuration, but for its model's folder and its storage."""
+        total = None
+        if self.query_budget is not None:
+            # Expected: synthetic pairs use no queries, skipped prompts neither.
+            total = _expected_rounds(self.query_budget, self.prompts_per_round, self.gamma)
+        return PolicyTrainConfig(
+            model_path="",
+            loss=self.loss,
+            beta=self.beta,
+            lr=self.policy_lr,
+            betas=self.policy_betas,
+            weight_decay=self.policy_weight_decay,
+            schedule=self.lr_schedule,
+            warmup_ratio=self.warmup_ratio,
+            total_rounds=total,
+            max_grad_norm=self.max_grad_norm,
+            minibatch_size=self.policy_minibatch_size,
+            precision=self.train_precision,
+            strategy=self.train_strategy,
+            zero_stage=self.zero_stage,
+            num_workers=self.num_train_workers,
+            cpus_per_worker=self.num_cpus_per_train_worker,
+            gpus_per_worker=self.num_gpus_per_train_worker,
+            threads_per_worker=self.num_threads or max(1, _num_cores() // self.num_train_workers),
+            max_failures=self.max_train_failures,
+            seed=self.seed,
+        )
+
+    def total_cpus(self) -> float:
+        """Logical CPUs of one run, its Ray Train workers included."""
+        return (
+            self.num_cpus_for_main_process
+            + self.num_env_runners * self.num_cpus_per_env_runner
+            + self.num_learners * self.num_cpus_per_learner
+            + self.num_train_workers * self.num_cpus_per_train_worker
+        )
+
+    def total_gpus(self) -> float:
+        """GPUs of one run, its Ray Train workers included."""
+        return (
+            self.num_env_runners * self.num_gpus_per_env_runner
+            + max(1, self.num_learners) * self.num_gpus_per_learner
+            + self.num_train_workers * self.num_gpus_per_train_worker
+        )
+
+    @override(AlgorithmConfig)
+    def get_default_learner_class(self) -> type[EpistemicRewardLearner]:
+        return EpistemicRewardLearner
+
+    @override(AlgorithmConfig)
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        return RLModuleSpec(
+            module_class=EpistemicRewardModel,
+            model_config={
+                "num_members": self.ensemble_size,
+                "hidden": list(self.erm_hidden),
+                "seed": int(generator(self.seed, 0, 0, Stream.ERM_INIT).integers(2**31)),
+            },
+        )
+
+    @override(AlgorithmConfig)
+    def build_env_to_module_connector(self, *args: Any, **kwargs: Any) -> None:
+        """None: texts go to the policy's tokenizer, not through RLlib's connectors."""
+
+    @override(AlgorithmConfig)
+    def build_module_to_env_connector(self, *args: Any, **kwargs: Any) -> None:
+        """None: responses reach the environment as they are."""
+
+    @override(AlgorithmConfig)
+    def build_learner_connector(self, *args: Any, **kwargs: Any) -> None:
+        """None: the learner gets finished batches of features."""
+
+    @property
+    @override(AlgorithmConfig)
+    def _model_config_auto_includes(self) -> dict[str, Any]:
+        return {}
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _expected_rounds(budget: int, prompts_per_round: int, gamma: Gamma) -> int:
+    """Rounds until a budget is used, were no prompt skipped."""
+    queries, rounds = 0.0, 0
+    while queries < budget:
+        step = gamma_at(gamma, int(queries)) * prompts_per_round
+        if step <= 0:
+            raise ConfigError(
+                "gamma: 0 asks the oracle nothing: the query budget is never used; "
+                "set lr_schedule constant and query_budget null, or a larger gamma"
+            )
+        queries += step
+        rounds += 1
+    return rounds

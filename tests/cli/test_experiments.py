@@ -1,0 +1,167 @@
+"""What is run: the file, and the options that win over it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rllib_sea import SEA
+from rllib_sea.cli.experiments import (
+    Experiment,
+    experiment_from_options,
+    experiments_from_file,
+)
+from rllib_sea.cli.options import TrainOptions
+from rllib_sea.cli.recipes import recipes
+from rllib_sea.cli.tune_runs import max_concurrent_trials
+from text_duel.errors import ConfigError
+
+SPEC: dict[str, Any] = {
+    "run": "Toy",
+    "stop": {"round": 3},
+    "config": {"quality": 2},
+    "num_samples": 2,
+    "checkpoint_config": {"checkpoint_frequency": 1, "num_to_keep": 2},
+    "storage_path": "results",
+}
+
+
+@pytest.fixture(autouse=True)
+def registered(rllib: Any) -> None:
+    """The names of the trainables, as `rllib` registers them."""
+
+
+def from_file(tmp_path: Path, *specs: Any, **options: Any) -> list[Experiment]:
+    file = tmp_path / "experiments.yaml"
+    file.write_text(yaml.safe_dump({f"exp{i}": spec for i, spec in enumerate(specs)}))
+    return experiments_from_file(file, TrainOptions(**options))
+
+
+def test_what_the_file_says_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = from_file(tmp_path, SPEC, {"run": "Toy"})
+    assert (first.name, second.name) == ("exp0", "exp1")
+    assert first.stop == {"round": 3}
+    assert first.config == {"quality": 2}
+    assert first.num_samples == 2
+    assert first.checkpoint == {
+        "checkpoint_at_end": False,
+        "checkpoint_frequency": 1,
+        "num_to_keep": 2,
+    }
+    assert first.storage_path == str(tmp_path / "results")
+    assert second.storage_path == str(Path.home() / "ray_results")
+    assert (second.num_samples, second.stop, second.scheduler) == (1, {}, "fifo")
+
+
+def test_a_given_option_wins(tmp_path: Path) -> None:
+    (experiment,) = from_file(
+        tmp_path,
+        SPEC,
+        stop="{round: 5}",
+        num_samples=1,
+        experiment_name="mine",
+        storage_path="s3://bucket/path",
+        checkpoint_at_end=True,
+        checkpoint_score_attr="min-quality",
+        scheduler="async_hyperband",
+        scheduler_config='{"metric": "quality", "mode": "max"}',
+    )
+    assert experiment.name == "mine"
+    assert experiment.stop == {"round": 5}
+    assert experiment.num_samples == 1
+    assert experiment.storage_path == "s3://bucket/path"
+    # The file's other checkpoint keys stand.
+    assert experiment.checkpoint == {
+        "checkpoint_at_end": True,
+        "checkpoint_frequency": 1,
+        "num_to_keep": 2,
+        "checkpoint_score_attribute": "quality",
+        "checkpoint_score_order": "min",
+    }
+    assert experiment.make_scheduler().metric == "quality"
+
+
+def test_options_alone_make_an_experiment() -> None:
+    experiment = experiment_from_options(
+        "SEA",
+        "text_duel/TLDR-v0",
+        '{"query_budget": 8, "prompts_per_round": 4, "sampler": "transformers"}',
+        TrainOptions(stop='{"num_oracle_queries": 4}'),
+    )
+    assert experiment.name == "SEA"
+    assert experiment.config["env"] == "text_duel/TLDR-v0"
+    assert experiment.stop == {"num_oracle_queries": 4}
+    # The policy of a finished run is kept unless the user does not want it.
+    assert experiment.checkpoint["checkpoint_at_end"] is True
+
+
+def test_every_recipe_is_valid() -> None:
+    assert recipes()
+    for path in recipes().values():
+        for experiment in experiments_from_file(path, TrainOptions()):
+            assert experiment.run == "SEA"
+            assert experiment.cpus is not None
+
+
+def test_a_python_file_defines_config_and_stop(tmp_path: Path) -> None:
+    (tmp_path / "budgets.py").write_text("BUDGET = 8\n")
+    file = tmp_path / "my_experiment.py"
+    file.write_text(
+        "from ray import tune\n"
+        "from budgets import BUDGET\n"
+        "from rllib_sea import SEAConfig\n"
+        "config = (SEAConfig().policy(sampler='transformers')\n"
+        "    .duels(query_budget=BUDGET, prompts_per_round=4,\n"
+        "           gamma=tune.grid_search([0.5, 1.0])))\n"
+        "stop = {'round': 1}\n"
+    )
+    (experiment,) = experiments_from_file(file, TrainOptions())
+    assert experiment.name == "my_experiment"
+    assert experiment.run is SEA
+    assert experiment.stop == {"round": 1}
+    # Only what is not at its default: the same as a YAML file would hold.
+    assert experiment.config == {
+        "sampler": "transformers",
+        "query_budget": 8,
+        "prompts_per_round": 4,
+        "gamma": {"grid_search": [0.5, 1.0]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x = 1\n", "found none"),
+        ("config = {}\n", "found a dict"),
+        ("a = 1\nb = c\n", r"bad.py:2: NameError"),
+        ("a = (\n", r"bad.py:1: '\(' was never closed"),
+        (
+            "from rllib_sea import SEAConfig\nconfig = SEAConfig().duels(num_candidates=1)\n",
+            "num_candidates: 1 is less than 2",
+        ),
+    ],
+)
+def test_a_wrong_python_file(tmp_path: Path, text: str, expected: str) -> None:
+    file = tmp_path / "bad.py"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=expected):
+        experiments_from_file(file, TrainOptions())
+
+
+def test_trials_that_fit_the_cluster(tmp_path: Path) -> None:
+    (toy,) = from_file(tmp_path, SPEC)
+    # Tune counts a trainable that is not SEA by itself.
+    assert max_concurrent_trials(toy, {"CPU": 2}) is None
+    sea = replace(toy, cpus=2.0, gpus=0.0)
+    assert max_concurrent_trials(sea, {"CPU": 5}) == 2
+    assert max_concurrent_trials(replace(sea, cpus=0.1), {"CPU": 0.3}) == 3
+    assert max_concurrent_trials(replace(sea, gpus=0.5), {"CPU": 64, "GPU": 2}) == 4
+    with pytest.raises(ConfigError, match=r"exp0: one trial needs 2 CPUs .* the cluster has 1"):
+        max_concurrent_trials(sea, {"CPU": 1})
+    with pytest.raises(ConfigError, match=r"one trial needs 1 GPUs .* the cluster has 0"):
+        max_concurrent_trials(replace(sea, gpus=1.0), {"CPU": 64})

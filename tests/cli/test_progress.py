@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from ray.tune.utils import flatten_dict
+from rich.console import Console
+from toy import BUDGET, toy_result
+
+from rllib_sea.progress import (
+    Progress,
+    TrialProgress,
+    duration_text,
+    estimate_text,
+    round_line,
+    seconds_left,
+)
+
+
+class FakeTrial:
+    """What the display reads of a Tune trial."""
+
+    def __init__(self, trial_id: str, tag: str = "0") -> None:
+        self.trial_id = trial_id
+        self.experiment_tag = tag
+        self.last_result: dict[str, Any] = {}
+        self.num_failures = 1
+
+    def is_finished(self) -> bool:
+        return False
+
+
+def flat(steps: int) -> dict[str, Any]:
+    return flatten_dict(toy_result(steps), delimiter="/")
+
+
+def shown(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.6, "1 min 0 s"), (552, "9 min 12 s"), (11340, "3 h 9 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+def test_estimates() -> None:
+    assert estimate_text(flat(1), "evaluation/win_rate_vs_initial") == "0.578 [0.456, 0.692]"
+    assert estimate_text(flat(1), "evaluation/mean_score") == "4.190"
+    assert estimate_text({}, "evaluation/mean_score") == ""
+
+
+def test_time_left_by_hand() -> None:
+    # 12 queries and 20 s a round on average; 160 - 24 = 136 queries are left.
+    recent = [(16, 25.0), (8, 15.0)]
+    values = {"num_oracle_queries": 24, "query_budget": 160, "round": 2, "time_total_s": 40.0}
+    assert seconds_left(values, recent, {}) == pytest.approx(136 / 12 * 20)
+    # What ends the run first counts.
+    assert seconds_left(values, recent, {"round": 5}) == pytest.approx(3 * 20)
+    assert seconds_left(values, recent, {"round": 5, "time_total_s": 50}) == pytest.approx(10)
+    assert seconds_left(values, recent, {"round": 1}) == 0
+    # Nothing can be said before the first round, or without an end.
+    assert seconds_left(values, [], {}) is None
+    assert seconds_left({"round": 2}, recent, {"evaluation/mean_score": 4}) is None
+    # Rounds without a query (gamma 0) never use the budget.
+    assert seconds_left(values, [(0, 20.0)], {}) is None
+
+
+def test_one_line_a_round() -> None:
+    progress = TrialProgress("exp", since=0.0)
+    progress.add(flat(1), now=30.0)
+    progress.add(flat(2), now=60.0)
+    left = seconds_left(progress.values, progress.recent, {})
+    assert left == pytest.approx((BUDGET - 32) / 16 * 21.3)
+    assert round_line(progress, flat(2), left) == (
+        "exp: round 2, 32/160 queries, "
+        "win rate vs initial 0.578 [0.456, 0.692] (soft 0.578, 64 prompts), mean score 4.190, "
+        "online win rate 0.450, score of duels 3.500, "
+        "21.3 s (sample 9.1, erm 0.5, policy 11.2), about 2 min 50 s left"
+    )
+
+
+def test_a_round_without_an_evaluation_shows_none() -> None:
+    progress = TrialProgress("exp", since=0.0)
+    progress.add(flat(1), now=30.0)
+    later = {key: value for key, value in flat(2).items() if not key.startswith("evaluation/")}
+    progress.add(later, now=60.0)
+    assert "win rate vs initial" not in round_line(progress, later, None)
+    # The live display keeps the last one.
+    assert progress.values["evaluation/mean_score"] == 4.19
+
+
+def test_another_trainable_has_its_line_too() -> None:
+    progress = TrialProgress("exp", since=0.0)
+    result = {"training_iteration": 3, "time_this_iter_s": 2.0}
+    progress.add(result, now=1.0)
+    left = seconds_left(progress.values, progress.recent, {"training_iteration": 5})
+    assert round_line(progress, result, left) == "exp: round 3, about 4 s left"
+
+
+def test_without_a_terminal_there_are_plain_lines() -> None:
+    console = Console(file=io.StringIO(), width=40)
+    display = Progress("exp", {}, console, live=True)
+    trial: Any = FakeTrial("a")
+    display.setup(total_num_samples=1)
+    display.on_step_begin(0, [trial])
+    display.on_step_begin(1, [trial])
+    display.on_trial_start(1, [trial], trial)
+    display.on_trial_result(2, [trial], trial, toy_result(1))
+    display.on_trial_result(3, [trial], trial, toy_result(10))
+    display.on_trial_complete(4, [trial], trial)
+    display.on_experiment_end([trial])
+    lines = shown(console).splitlines()
+    assert lines[0] == "exp: starting engines"
+    assert lines[1].startswith("exp: engines are up after ")
+    assert lines[2].startswith("exp: round 1, 16/160 queries, ")
+    assert lines[3].startswith("exp: round 10, 160/160 queries, ")
+    assert "left" in lines[2]
+    assert "left" not in lines[3]
+    assert len(lines) == 4
+
+
+def test_a_terminal_shows_life_before_the_first_round() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    display = Progress("exp", {}, console, live=True)
+    trial: Any = FakeTrial("a")
+    display.setup(total_num_samples=1)
+    display.on_step_begin(0, [trial])
+    console.print(display._display())
+    display.on_trial_start(1, [trial], trial)
+    console.print(display._display())
+    display.on_trial_result(2, [trial], trial, toy_result(1))
+    console.print(display._display())
+    display.on_experiment_end([trial])
+    text = shown(console)
+    for expected in (
+        "starting engines, 0 s",
+        "round 1, 0 s",
+        "round 2, 0 s",
+        "16/160 queries",
+        "0.578 [0.456, 0.692] (soft 0.578, 64 prompts)",
+        "sample 9.1, erm 0.5, policy 11.2",
+        "about 3 min 12 s left",
+    ):
+        assert expected in text
+
+
+def test_several_trials_have_a_line_each() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    display = Progress("exp", {}, console, live=True)
+    trials: list[Any] = [FakeTrial("a", "0_beta=0.1"), FakeTrial("b", "1_beta=0.2")]
+    display.setup(total_num_samples=2)
+    display.on_step_begin(0, trials)
+    display.on_trial_result(1, trials, trials[0], toy_result(1))
+    display.on_trial_error(2, trials, trials[1])
+    display.on_experiment_end(trials)
+    console = Console(file=io.StringIO(), width=120)
+    console.print(display._display())
+    first, second = shown(console).splitlines()[-2:]
+    assert first.split()[:3] == ["0", "beta=0.1", "16/160"]
+    assert "3 min 12 s" in first
+    assert second.split() == ["1", "beta=0.2", "failed"]
+
+
+def test_a_resumed_trial_goes_on_counting() -> None:
+    console = Console(file=io.StringIO())
+    display = Progress("exp", {}, console, live=False)
+    trial: Any = FakeTrial("a")
+    trial.last_result = toy_result(4)
+    display.setup(total_num_samples=1)
+    display.on_step_begin(0, [trial])
+    display.on_trial_result(1, [trial], trial, toy_result(5))
+    # One round of 16 queries, not one of 80.
+    assert f"about {duration_text((BUDGET - 80) / 16 * 21.3)} left" in shown(console)

@@ -1,0 +1,201 @@
+"""The plumbing to Tune, with a toy trainable."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import yaml
+
+CPUS = ("--ray-num-cpus", "2")
+
+
+def trial_folders(storage: Path, name: str = "Toy") -> list[Path]:
+    return sorted(path for path in (storage / name).iterdir() if path.is_dir())
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "result.json").read_text().splitlines()]
+
+
+def test_a_run_and_its_summary(rllib: Any, tmp_path: Path) -> None:
+    outcome = rllib(
+        *("train", "--run", "Toy", "--storage-path", tmp_path, *CPUS),
+        *("--stop", "{round: 5}", "--checkpoint-freq", 1, "--keep-checkpoints-num", 2),
+    )
+    assert outcome.status == 0
+    (folder,) = trial_folders(tmp_path)
+    assert [result["round"] for result in results(folder)] == [1, 2, 3, 4, 5]
+    # Relative paths in a configuration mean the same to the workers.
+    assert {result["folder"] for result in results(folder)} == {os.getcwd()}
+    kept = sorted(path.name for path in folder.glob("checkpoint_*"))
+    assert kept == ["checkpoint_000003", "checkpoint_000004"]
+    assert list(folder.glob("events.out.tfevents*"))
+    assert (folder / "progress.csv").is_file()
+
+    lines = outcome.out.splitlines()
+    assert lines[0] == "Toy: starting engines"
+    assert [line.split(",")[0] for line in lines if line.startswith("Toy: round")] == [
+        f"Toy: round {n}" for n in range(1, 6)
+    ]
+    assert "Toy: finished after 80 queries, 5 rounds" in outcome.out
+    assert re.search(r"win rate vs initial +0\.578 \[0\.456, 0\.692\]", outcome.out)
+    assert f"{folder}/checkpoint_000004/policy (transformers" in outcome.out
+    assert f"tensorboard --logdir {tmp_path}/Toy" in outcome.out
+    # Neither Tune's tables nor Ray's logs.
+    assert "╭" not in outcome.out
+    assert "INFO" not in outcome.out + outcome.err
+
+
+def test_failures_end_with_status_1_and_can_be_resumed(rllib: Any, tmp_path: Path) -> None:
+    mended = tmp_path / "mended"
+    config = json.dumps(
+        {"fail_at": 3, "fail_unless": str(mended), "quality": {"grid_search": [1, 2]}}
+    )
+    arguments = ("train", "--run", "Toy", "--storage-path", tmp_path / "results", *CPUS)
+    options = ("--config", config, "--stop", "{round: 4}", "--checkpoint-freq", 1)
+    outcome = rllib(*arguments, *options)
+    assert outcome.status == 1
+    folders = trial_folders(tmp_path / "results")
+    assert len(folders) == 2
+    for folder in folders:
+        assert f"{folder}/error.txt" in outcome.out
+        assert "the toy broke at step 3" in (folder / "error.txt").read_text()
+    # Once a trial, in a few lines.
+    assert outcome.out.count("RuntimeError: the toy broke at step 3") == 2
+    assert "Traceback" not in outcome.out + outcome.err
+
+    mended.touch()
+    outcome = rllib(*arguments, *options, "--resume")
+    assert outcome.status == 0
+    for folder in folders:
+        # From the checkpoint of round 2, in the same folder.
+        assert [result["round"] for result in results(folder)] == [1, 2, 3, 4]
+
+
+def test_a_failure_in_setup_is_shown_without_its_traceback(rllib: Any, tmp_path: Path) -> None:
+    outcome = rllib(
+        *("train", "--run", "Toy", "--storage-path", tmp_path, *CPUS),
+        *("--config", "{fail_at: 0}"),
+    )
+    assert outcome.status == 1
+    assert "Toy: failed\n" in outcome.out
+    assert "  RuntimeError: the toy broke as it was set up\n  and says why\n" in outcome.out
+    assert outcome.out.count("the toy broke") == 1
+    assert "Traceback" not in outcome.out + outcome.err
+
+
+def test_restore_starts_a_new_run_from_a_checkpoint(rllib: Any, tmp_path: Path) -> None:
+    arguments = ("train", "--run", "Toy", "--storage-path", tmp_path, *CPUS)
+    assert rllib(*arguments, "--stop", "{round: 2}", "--checkpoint-at-end").status == 0
+    (folder,) = trial_folders(tmp_path)
+    outcome = rllib(
+        *(*arguments, "--experiment-name", "second", "--stop", "{round: 4}"),
+        *("--restore", folder / "checkpoint_000000"),
+    )
+    assert outcome.status == 0
+    (second,) = trial_folders(tmp_path, "second")
+    assert [result["round"] for result in results(second)] == [3, 4]
+
+
+def test_experiments_of_a_file_run_in_turn_with_their_own_schedulers(
+    rllib: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "two.yaml"
+    halving = {
+        "metric": "quality",
+        "mode": "max",
+        "grace_period": 1,
+        "reduction_factor": 2,
+        "max_t": 6,
+    }
+    search = {
+        "run": "Toy",
+        "stop": {"round": 6},
+        # One after the other, the best first: the worse ones are cut short.
+        "config": {"quality": {"grid_search": [3, 2, 1]}},
+        "scheduler": "async_hyperband",
+        "scheduler_config": halving,
+    }
+    plain = {"run": "Toy", "stop": {"round": 2}, "num_samples": 2}
+    file.write_text(yaml.safe_dump({"search": search, "plain": plain}, sort_keys=False))
+    outcome = rllib("train", "file", file, "--storage-path", tmp_path, "--ray-num-cpus", "1")
+    assert outcome.status == 0
+    assert outcome.out.startswith("search: 3 trials\n")
+    rounds = [len(results(folder)) for folder in trial_folders(tmp_path, "search")]
+    assert rounds[0] == 6
+    assert max(rounds[1:]) < 6
+    assert [len(results(folder)) for folder in trial_folders(tmp_path, "plain")] == [2, 2]
+    assert outcome.out.index("search 2 quality=1: finished") < outcome.out.index("plain 0")
+
+
+def test_resume_starts_the_experiments_whose_turn_had_not_come(rllib: Any, tmp_path: Path) -> None:
+    spec = {"run": "Toy", "stop": {"round": 2}}
+    arguments = ("--storage-path", tmp_path, *CPUS)
+    file = tmp_path / "experiments.yaml"
+    file.write_text(yaml.safe_dump({"first": spec}))
+    assert rllib("train", "file", file, *arguments).status == 0
+    file.write_text(yaml.safe_dump({"first": spec, "second": spec}))
+    assert rllib("train", "file", file, *arguments, "--resume").status == 0
+    for name in ("first", "second"):
+        (folder,) = trial_folders(tmp_path, name)
+        assert [result["round"] for result in results(folder)] == [1, 2]
+
+
+def test_a_trial_that_does_not_fit_is_refused(
+    rllib: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.tune.run", lambda *args, **kwargs: pytest.fail("a trial was started"))
+    config = "{query_budget: 8, prompts_per_round: 4, sampler: transformers, num_train_workers: 3}"
+    outcome = rllib(
+        *("train", "--run", "SEA", "--config", config, "--storage-path", tmp_path),
+        *("--ray-num-cpus", "2"),
+    )
+    assert outcome.status == 2
+    assert outcome.err == (
+        "rllib: SEA: one trial needs 4 CPUs (algorithm, env runners, learners and training "
+        "workers), the cluster has 2\n"
+    )
+    assert not ray.is_initialized()
+
+
+def test_ctrl_c_keeps_the_run_for_resume(rllib: Any, tmp_path: Path) -> None:
+    arguments = ("train", "--run", "Toy", "--storage-path", str(tmp_path), *CPUS)
+    options = ("--config", "{seconds: 0.5}", "--checkpoint-freq", "1")
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).parent / "toy.py"), *arguments, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdout is not None
+        out = ""
+        for line in process.stdout:
+            out += line
+            if line.startswith("Toy: round 2"):
+                process.send_signal(signal.SIGINT)
+                break
+        rest, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Stopping" in rest
+    assert "--resume" in rest
+    assert "Traceback" not in err
+    (folder,) = trial_folders(tmp_path)
+    before = len(results(folder))
+    assert before < 10
+
+    outcome = rllib(*arguments, *options, "--resume")
+    assert outcome.status == 0
+    rounds = [result["round"] for result in results(folder)]
+    # No round is lost; one whose checkpoint was not yet written may stand there twice.
+    assert rounds[-1] == 10
+    assert set(rounds) == set(range(1, 11))

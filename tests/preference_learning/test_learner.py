@@ -1,0 +1,218 @@
+"""The policy's update in one process, beside a hand-made loop in plain torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from preference_pairs import random_pairs
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from rllib_sea.duels.records import PreferencePair
+from rllib_sea.preference_learning import learner as learner_module
+from rllib_sea.preference_learning.config import PolicyTrainConfig
+from rllib_sea.preference_learning.learner import NonFiniteUpdateError, PolicyLearner
+from rllib_sea.preference_learning.losses import LOSSES
+
+PAIRS = random_pairs(16, seed=1)
+
+
+@pytest.fixture
+def config(tiny_policy: Path) -> PolicyTrainConfig:
+    return PolicyTrainConfig(
+        lr=1e-3, schedule="constant", precision="fp32", model_path=str(tiny_policy)
+    )
+
+
+def weights_of(learner: PolicyLearner) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in learner._strategy.weights().items()}
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, other[name], rtol=0, atol=0, equal_nan=True, msg=name)
+
+
+def sequence_log_prob(
+    model: PreTrainedModel, prompt: Sequence[int], response: Sequence[int]
+) -> torch.Tensor:
+    """One response's log-probability, token by token."""
+    ids = torch.tensor([[*prompt, *response]])
+    logps = model(input_ids=ids).logits[0].log_softmax(-1)
+    place = len(prompt)
+    return torch.stack([logps[place + i - 1, token] for i, token in enumerate(response)]).sum()
+
+
+def plain_loop(
+    folder: Path, rounds: Sequence[Sequence[PreferencePair]], lr: float, beta: float
+) -> dict[str, torch.Tensor]:
+    """DPO on the full batch with torch's AdamW: the algorithm as one would write it down."""
+    policy, reference = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval() for _ in range(2)
+    )
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
+    for pairs in rounds:
+        losses = []
+        for pair in pairs:
+            prompt = pair.prompt_token_ids
+            h = torch.zeros(())
+            for sign, response in ((1, pair.chosen_token_ids), (-1, pair.rejected_token_ids)):
+                with torch.no_grad():
+                    before = sequence_log_prob(reference, prompt, response)
+                h = h + sign * (sequence_log_prob(policy, prompt, response) - before)
+            losses.append(-functional.logsigmoid(beta * h))
+        optimizer.zero_grad()
+        torch.stack(losses).mean().backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        optimizer.step()
+    return {name: parameter.detach() for name, parameter in policy.named_parameters()}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_margin_is_zero_before_the_first_step(
+    config: PolicyTrainConfig, precision: str, loss: str
+) -> None:
+    learner = PolicyLearner(dataclasses.replace(config, precision=precision, loss=loss))
+    metrics = learner.update(PAIRS)
+    assert metrics["margin"] == 0.0
+    assert metrics["accuracy"] == 0.0
+    at_zero = {"dpo": 0.6931471824645996, "ipo": 25.0, "ipo_mean": 25.0, "slic": 1.0}
+    assert metrics["loss"] == pytest.approx(at_zero[loss], rel=1e-7)
+    assert learner.update(PAIRS)["margin"] > 0
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerance"),
+    # In bf16 the matrix products round to 8 bits, at other places for another batch shape.
+    [("fp32", 1e-5), ("bf16", 1e-2)],
+)
+def test_the_minibatch_size_changes_nothing(
+    config: PolicyTrainConfig, precision: str, tolerance: float
+) -> None:
+    results = []
+    for size in (16, 4, 1):
+        learner = PolicyLearner(
+            dataclasses.replace(config, precision=precision, minibatch_size=size)
+        )
+        learner.update(PAIRS)
+        results.append(learner.update(PAIRS[::-1]))
+    for metrics in results[1:]:
+        for key in ("loss", "grad_norm"):
+            assert metrics[key] == pytest.approx(results[0][key], rel=tolerance)
+
+
+def test_two_steps_equal_a_plain_loop(config: PolicyTrainConfig, tiny_policy: Path) -> None:
+    rounds = [random_pairs(6, seed=2), random_pairs(6, seed=3)]
+    learner = PolicyLearner(dataclasses.replace(config, minibatch_size=4))
+    for pairs in rounds:
+        learner.update(pairs)
+    expected = plain_loop(tiny_policy, rounds, config.lr, config.beta)
+    got = weights_of(learner)
+    assert got.keys() == expected.keys()
+    for name, tensor in got.items():
+        # Two steps of 1e-3 each; floats are summed in another order.
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=2e-5, msg=name)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_is_not_finite_is_not_applied(
+    config: PolicyTrainConfig, tiny_policy: Path, tmp_path: Path, loss: str
+) -> None:
+    learner = PolicyLearner(dataclasses.replace(config, loss=loss))
+    learner.update(PAIRS)
+    learner.save(tmp_path / "policy")
+    weights = load_file(tmp_path / "policy" / "model.safetensors")
+    weights["model.norm.weight"][3] = torch.nan
+    save_file(weights, tmp_path / "policy" / "model.safetensors", metadata={"format": "pt"})
+    learner.load(tmp_path / "policy")
+    before = weights_of(learner)
+    with pytest.raises(NonFiniteUpdateError, match=r"loss is nan, its gradient norm nan"):
+        learner.update(PAIRS)
+    assert learner.version == 1
+    assert_equal(weights_of(learner), before)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_reference_that_is_not_finite_is_noticed(config: PolicyTrainConfig, loss: str) -> None:
+    """SLiC's gradient is finite there: it must not be applied either."""
+    learner = PolicyLearner(dataclasses.replace(config, loss=loss))
+    with torch.no_grad():
+        learner._reference.model.model.norm.weight[3] = torch.nan
+    before = weights_of(learner)
+    with pytest.raises(NonFiniteUpdateError):
+        learner.update(PAIRS)
+    assert_equal(weights_of(learner), before)
+
+
+def test_a_saved_folder_is_a_model_that_transformers_loads(
+    config: PolicyTrainConfig, tmp_path: Path
+) -> None:
+    learner = PolicyLearner(config)
+    learner.update(PAIRS)
+    learner.save(tmp_path / "deep" / "policy")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "deep" / "policy").eval()
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        assert torch.equal(loaded(ids).logits, learner._policy(ids).logits)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "deep" / "policy")
+    assert tokenizer.decode(tokenizer("to be").input_ids) == "to be"
+    published = learner.weights()
+    assert {tensor.dtype for tensor in published.values()} == {torch.bfloat16}
+    assert published.keys() == weights_of(learner).keys()
+
+
+def test_a_loaded_learner_goes_on_bit_by_bit(config: PolicyTrainConfig, tmp_path: Path) -> None:
+    config = dataclasses.replace(config, schedule="cosine", total_rounds=4, precision="bf16")
+    never_stopped = PolicyLearner(config)
+    never_stopped.update(PAIRS[:8])
+    never_stopped.save(tmp_path / "policy")
+    loaded = PolicyLearner(config)
+    loaded.load(tmp_path / "policy")
+    assert loaded.version == 1
+    assert_equal(weights_of(loaded), weights_of(never_stopped))
+    for pairs in (PAIRS[8:], PAIRS[4:12]):
+        assert loaded.update(pairs) == never_stopped.update(pairs)
+        assert_equal(weights_of(loaded), weights_of(never_stopped))
+
+
+def test_a_folder_without_the_policys_weights_is_refused(
+    config: PolicyTrainConfig, tmp_path: Path
+) -> None:
+    learner = PolicyLearner(config)
+    learner.save(tmp_path / "policy")
+    weights = load_file(tmp_path / "policy" / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, tmp_path / "policy" / "model.safetensors")
+    with pytest.raises(ValueError, match=r"lacks weights of the policy, such as 'model.norm"):
+        learner.load(tmp_path / "policy")
+
+
+def test_an_interrupted_save_leaves_the_old_folder(
+    config: PolicyTrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = PolicyLearner(config)
+    learner.save(tmp_path / "policy")
+    before = weights_of(learner)
+    learner.update(PAIRS)
+
+    def interrupted(source: object, target: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learner_module.os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            learner.save(tmp_path / "policy")
+    assert_equal(load_file(tmp_path / "policy" / "model.safetensors"), before)
+    PolicyLearner(config).load(tmp_path / "policy")
+
+    learner.save(tmp_path / "policy")  # over the old one and over the remains
+    assert_equal(load_file(tmp_path / "policy" / "model.safetensors"), weights_of(learner))
+    assert os.listdir(tmp_path) == ["policy"]

@@ -1,0 +1,286 @@
+"""The policy's Ray Train run: real workers, killed and restarted, beside one plain process.
+
+A step of AdamW moves a weight by about the learning rate, 1e-3 here: an update that is lost,
+repeated or computed from other pairs shows as 1e-3. The order in which floats are summed
+shows as less than 1e-5, in the few weights whose gradient is as small as AdamW's epsilon.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+import torch
+from preference_pairs import random_pairs
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from rllib_sea.preference_learning.config import PolicyTrainConfig
+from rllib_sea.preference_learning.learner import NonFiniteUpdateError, PolicyLearner
+from rllib_sea.preference_learning.run import PolicyTrainRun
+
+# With two workers and minibatches of 2: an even share, and one that leaves a worker without
+# pairs in its last minibatch.
+ROUNDS = [random_pairs(num, seed=seed) for seed, num in enumerate((7, 5, 8, 5))]
+WEIGHT_TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
+
+
+@dataclasses.dataclass(frozen=True)
+class AfterUpdate:
+    metrics: dict[str, float]
+    weights: dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # recovery is noticed sooner
+        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture
+def config(tiny_policy: Path, tmp_path: Path) -> PolicyTrainConfig:
+    return PolicyTrainConfig(
+        lr=1e-3,
+        schedule="cosine",
+        total_rounds=4,
+        warmup_ratio=0.25,
+        precision="fp32",
+        minibatch_size=2,
+        max_failures=0,
+        model_path=str(tiny_policy),
+        storage_path=str(tmp_path / "train"),
+    )
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> list[AfterUpdate]:
+    """What one process does that takes each round's pairs in one minibatch."""
+    config = PolicyTrainConfig(
+        lr=1e-3,
+        schedule="cosine",
+        total_rounds=4,
+        warmup_ratio=0.25,
+        precision="fp32",
+        minibatch_size=8,
+        model_path=str(tiny_policy),
+    )
+    learner = PolicyLearner(config)
+    folder = tmp_path_factory.mktemp("expected")
+    result = []
+    for pairs in ROUNDS:
+        metrics = learner.update(pairs)
+        learner.save(folder / "policy")
+        result.append(AfterUpdate(metrics, load_file(folder / "policy" / "model.safetensors")))
+    return result
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[PolicyTrainConfig], PolicyTrainRun]]:
+    """Starts runs; ends them after the test, and checks that no worker is left."""
+    runs: list[PolicyTrainRun] = []
+
+    def start_run(config: PolicyTrainConfig) -> PolicyTrainRun:
+        runs.append(PolicyTrainRun(config))
+        runs[-1].start()
+        return runs[-1]
+
+    yield start_run
+    for run in runs:
+        run.stop()
+    _wait_for(lambda: not _run_processes())
+
+
+def _run_processes(
+    names: tuple[str, ...] = ("TrainWorker", "TrainController", "Feed", "TrainHost"),
+):
+    """This process's descendants that serve a run."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            title = " ".join(process.cmdline())
+        except psutil.Error:
+            continue  # it has just ended
+        if title.startswith("ray::") and any(name in title for name in names):
+            found.append(process)
+    return found
+
+
+def _workers() -> list[psutil.Process]:
+    return _run_processes(("TrainWorker",))
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _saved(run: PolicyTrainRun, folder: Path) -> dict[str, torch.Tensor]:
+    run.save(str(folder))
+    return load_file(folder / "model.safetensors")
+
+
+def _assert_same(metrics: dict[str, float], expected: AfterUpdate) -> None:
+    assert metrics == pytest.approx(expected.metrics, rel=1e-5, abs=1e-5)
+
+
+def _assert_same_weights(
+    weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
+) -> None:
+    assert weights.keys() == expected.keys()
+    for name, tensor in weights.items():
+        torch.testing.assert_close(tensor, expected[name], **WEIGHT_TOLERANCE, msg=name)
+
+
+def _not_finite_copy(folder: Path, copy: Path) -> Path:
+    """A saved folder with one weight that is not a number."""
+    import shutil
+
+    shutil.copytree(folder, copy)
+    weights = load_file(copy / "model.safetensors")
+    weights["model.norm.weight"][3] = torch.nan
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    return copy
+
+
+def test_one_worker_saves_loads_and_refuses_what_is_not_finite(
+    config: PolicyTrainConfig,
+    expected: list[AfterUpdate],
+    start: Callable[[PolicyTrainConfig], PolicyTrainRun],
+    tmp_path: Path,
+) -> None:
+    run = start(config)
+    initial = run.weights()
+    assert run.version == 0
+    for pairs, after in zip(ROUNDS[:2], expected, strict=False):
+        _assert_same(run.update(pairs), after)
+    assert run.version == 2
+    saved = _saved(run, tmp_path / "two")
+    _assert_same_weights(saved, expected[1].weights)
+    weights = run.weights()
+    assert all(
+        torch.equal(weights[name], saved[name].to(torch.bfloat16))
+        for name in initial.keys() | saved
+    )
+    assert not torch.equal(
+        weights["model.embed_tokens.weight"], initial["model.embed_tokens.weight"]
+    )
+    third = run.update(ROUNDS[2])
+    after_three = _saved(run, tmp_path / "three")
+
+    # Not finite: refused, the weights stay, and the run goes on.
+    run.load(str(_not_finite_copy(tmp_path / "two", tmp_path / "nan")))
+    with pytest.raises(NonFiniteUpdateError, match="loss is nan"):
+        run.update(ROUNDS[2])
+    assert run.version == 2
+    broken = _saved(run, tmp_path / "still-nan")
+    assert broken["model.norm.weight"].isnan().sum() == 1
+    assert all(
+        torch.equal(broken[name], saved[name]) for name in saved if name != "model.norm.weight"
+    )
+
+    # Loaded, the run repeats its third update bit by bit.
+    run.load(str(tmp_path / "two"))
+    assert run.version == 2
+    assert run.update(ROUNDS[2]) == third
+    again = _saved(run, tmp_path / "three-again")
+    assert all(torch.equal(again[name], after_three[name]) for name in after_three)
+    run.stop()
+    _wait_for(lambda: not _run_processes())
+
+
+def test_two_workers_are_killed_and_the_weights_are_as_if_they_were_not(
+    config: PolicyTrainConfig,
+    expected: list[AfterUpdate],
+    start: Callable[[PolicyTrainConfig], PolicyTrainRun],
+    tmp_path: Path,
+) -> None:
+    run = start(dataclasses.replace(config, num_workers=2, snapshot_every=2, max_failures=2))
+    _assert_same(run.update(ROUNDS[0]), expected[0])
+
+    # Between updates, before any snapshot: the first update is repeated.
+    _workers()[0].send_signal(signal.SIGKILL)
+    _assert_same(run.update(ROUNDS[1]), expected[1])
+    storage = Path(config.storage_path)
+    _wait_for(lambda: [path.name for path in storage.glob("snapshot-*")] == ["snapshot-2"])
+    _assert_same(run.update(ROUNDS[2]), expected[2])
+
+    # In an update: one worker stands still, so that the other waits for its gradients.
+    standing, waiting = _workers()
+    standing.suspend()
+    answers: list[Any] = []
+    update = threading.Thread(target=lambda: answers.append(run.update(ROUNDS[3])))
+    update.start()
+    time.sleep(1.0)
+    assert not answers
+    # From the snapshot: what came before it is forgotten and could not be repeated.
+    assert ray.get(run._feed.start.remote()).snapshot == str(storage / "snapshot-2")
+    for worker in (waiting, standing):
+        worker.send_signal(signal.SIGKILL)
+    update.join()
+    _assert_same(answers[0], expected[3])
+    assert run.version == 4
+    _assert_same_weights(_saved(run, tmp_path / "four"), expected[3].weights)
+    assert [path.name for path in storage.glob("snapshot-*")] == ["snapshot-4"]
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeed_does_what_one_process_does(
+    stage: int,
+    config: PolicyTrainConfig,
+    expected: list[AfterUpdate],
+    start: Callable[[PolicyTrainConfig], PolicyTrainRun],
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("deepspeed")
+    run = start(dataclasses.replace(config, strategy="deepspeed", zero_stage=stage, num_workers=2))
+    for pairs, after in zip(ROUNDS[:2], expected, strict=False):
+        _assert_same(run.update(pairs), after)
+    saved = _saved(run, tmp_path / "two")
+    _assert_same_weights(saved, expected[1].weights)
+    weights = run.weights()
+    assert weights.keys() == saved.keys()
+    assert all(torch.equal(weights[name], saved[name].to(torch.bfloat16)) for name in saved)
+    AutoModelForCausalLM.from_pretrained(tmp_path / "two")
+
+    third = run.update(ROUNDS[2])
+    _assert_same(third, expected[2])
+    run.load(str(tmp_path / "two"))
+    assert run.version == 2
+    assert run.update(ROUNDS[2]) == third
+    _assert_same_weights(_saved(run, tmp_path / "three"), expected[2].weights)
+
+
+def test_a_failed_run_gives_one_clear_line(
+    config: PolicyTrainConfig, start: Callable[[PolicyTrainConfig], PolicyTrainRun]
+) -> None:
+    run = start(config)
+    run.update(ROUNDS[0])
+    os.kill(_workers()[0].pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError) as killed:
+        run.update(ROUNDS[1])
+    assert "\n" not in str(killed.value)
+    assert "max_train_failures 0" in str(killed.value)
+    with pytest.raises(RuntimeError, match="max_train_failures 0"):
+        run.weights()
+    run.stop()
+
+    run = start(config)
+    outside = dataclasses.replace(ROUNDS[0][0], chosen_token_ids=(10**6,))
+    with pytest.raises(RuntimeError, match="index out of range") as failed:
+        run.update([outside])
+    assert "\n" not in str(failed.value)

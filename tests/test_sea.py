@@ -1,0 +1,230 @@
+"""The whole algorithm on real parts: Ray, RLlib, vLLM, Ray Train, with a tiny random model."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rllib_sea import SEA, SEAConfig
+
+BUDGET = 21
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def tiny_config(policy: Path, **changes: Any) -> SEAConfig:
+    """Rounds of 8 prompts, 4 candidates of 12 tokens; a label is about the number of words."""
+    settings: dict[str, Any] = {
+        "env_config": {"prompts": "tldr_mini", "oracle": "length", "oracle_config": {"target": 3}},
+        "policy_model": str(policy),
+        "sampler": "transformers",
+        "sampler_config": {"dtype": "float32"},
+        "max_new_tokens": 12,
+        "temperature": 1.0,
+        "prompts_per_round": 8,
+        "num_candidates": 4,
+        "query_budget": BUDGET,
+        "ensemble_size": 3,
+        "policy_lr": 1e-3,
+        "train_precision": "fp32",
+        "num_threads": 1,
+        "evaluation_num_prompts": 6,
+        "evaluation_interval": 2,
+        "seed": 3,
+    }
+    return SEAConfig.from_user_dict(settings | changes)
+
+
+def run_to_the_end(algorithm: SEA) -> list[dict[str, Any]]:
+    results = []
+    while not results or not results[-1]["done"]:
+        results.append(algorithm.train())
+        assert len(results) < 20
+    return results
+
+
+def curve(results: list[dict[str, Any]]) -> list[tuple[float, ...]]:
+    """What must be the same in two equal runs."""
+    return [
+        (r["num_oracle_queries"], r["policy"]["loss"], r["policy"]["grad_norm"]) for r in results
+    ]
+
+
+@pytest.fixture(scope="module")
+def sea_run(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """One run with vLLM and two env runners, mixed labels after the first round."""
+    config = tiny_config(
+        tiny_policy,
+        sampler="vllm",
+        sampler_config={"kv_cache_gib": 1},
+        num_env_runners=2,
+        gamma=[[0, 1.0], [8, 1.0], [9, 0.5]],
+    )
+    algorithm = config.build_algo()
+    try:
+        results = run_to_the_end(algorithm)
+        checkpoint = Path(algorithm.save_to_path(tmp_path_factory.mktemp("checkpoint") / "end"))
+        labels = len(algorithm._replay)
+        with pytest.raises(RuntimeError, match="query_budget 21 is used"):
+            algorithm.train()
+        folder = algorithm.folder
+        samples = (folder / "sample_duels.md").read_text()
+    finally:
+        algorithm.stop()
+    return {
+        "results": results,
+        "checkpoint": checkpoint,
+        "labels": labels,
+        "samples": samples,
+        "train_folder_is_gone": not (folder / "train").exists(),
+    }
+
+
+def test_the_budget_is_used_exactly_and_synthetic_pairs_cost_nothing(sea_run: Any) -> None:
+    results = sea_run["results"]
+    assert results[0]["num_oracle_queries"] == 8
+    assert results[-1]["num_oracle_queries"] == BUDGET
+    assert results[-1]["num_synthetic_pairs"] > 0
+    assert sea_run["labels"] == BUDGET, "the ERM learns from oracle labels alone"
+    drawn = results[-1]["num_prompts_drawn"]
+    skipped = results[-1]["num_skipped_prompts"]
+    assert drawn == BUDGET + results[-1]["num_synthetic_pairs"] + skipped
+
+
+def test_the_first_update_starts_at_the_reference(sea_run: Any) -> None:
+    first = sea_run["results"][0]["policy"]
+    assert first["margin"] == 0.0
+    assert first["loss"] == pytest.approx(math.log(2))
+    assert [r["policy_version"] for r in sea_run["results"]] == list(
+        range(1, len(sea_run["results"]) + 1)
+    )
+
+
+def test_evaluation_compares_with_the_initial_policy_and_the_references(sea_run: Any) -> None:
+    last = sea_run["results"][-1]["evaluation"]
+    assert last["num_prompts"] == 6
+    for name in ("win_rate_vs_initial", "win_rate_vs_reference", "win_rate_vs_initial_soft"):
+        assert last[f"{name}_low"] <= last[name] <= last[f"{name}_high"]
+    assert math.isfinite(last["mean_score"])
+
+
+def test_documented_metrics_are_those_reported(sea_run: Any) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text()
+    for result in sea_run["results"]:
+        for group in ("duels", "reward_model", "policy", "evaluation"):
+            for name in result.get(group, {}):
+                stem = name.removesuffix("_low").removesuffix("_high")
+                assert f"`{stem}`" in text or f"`{group}/{stem}`" in text, (group, name)
+
+
+def test_sample_duels_are_readable(sea_run: Any) -> None:
+    assert "label by the oracle" in sea_run["samples"]
+    assert "(preferred)" in sea_run["samples"]
+    assert "member rewards" in sea_run["samples"]
+
+
+def test_the_end_leaves_no_snapshots(sea_run: Any) -> None:
+    assert sea_run["train_folder_is_gone"]
+
+
+def test_transformers_loads_the_policy(sea_run: Any, tiny_policy: Path) -> None:
+    folder = sea_run["checkpoint"] / "policy"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    policy = AutoModelForCausalLM.from_pretrained(folder)
+    initial = AutoModelForCausalLM.from_pretrained(tiny_policy, dtype=torch.float32)
+    tokens = tokenizer("A post.", return_tensors="pt")["input_ids"]
+    assert not torch.allclose(policy(tokens).logits, initial(tokens).logits)
+
+
+def test_a_checkpoint_restores_counts_labels_and_weights(sea_run: Any) -> None:
+    algorithm = SEA.from_checkpoint(str(sea_run["checkpoint"]))
+    try:
+        assert algorithm._counters_now() == {
+            key: sea_run["results"][-1][key] for key in algorithm._counters_now()
+        }
+        assert len(algorithm._replay) == BUDGET
+        evaluated = algorithm.evaluate()
+        before = sea_run["results"][-1]["evaluation"]
+        assert evaluated["mean_score"] == pytest.approx(before["mean_score"])
+        assert evaluated["win_rate_vs_initial_soft"] == pytest.approx(
+            before["win_rate_vs_initial_soft"]
+        )
+    finally:
+        algorithm.stop()
+
+
+def test_two_env_runners_give_the_run_of_one(tiny_policy: Path) -> None:
+    """Randomness is keyed by a prompt's place in the round, not by who works on it."""
+    curves = []
+    for num_env_runners in (1, 2):
+        algorithm = tiny_config(tiny_policy, num_env_runners=num_env_runners).build_algo()
+        try:
+            curves.append(curve(run_to_the_end(algorithm)))
+        finally:
+            algorithm.stop()
+    for one, two in zip(*curves, strict=True):
+        assert one == pytest.approx(two, rel=1e-4)
+
+
+def test_a_killed_env_runner_changes_nothing_but_the_time(tiny_policy: Path) -> None:
+    curves = []
+    for kill in (False, True):
+        algorithm = tiny_config(
+            tiny_policy, num_env_runners=2, query_budget=24, gamma=0.8
+        ).build_algo()
+        try:
+            results = [algorithm.train()]
+            if kill:
+                (process, *_) = algorithm.env_runner_group.foreach_env_runner(
+                    "process_id", local_env_runner=False
+                )
+                os.kill(process, signal.SIGKILL)
+            results += run_to_the_end(algorithm)
+            curves.append(curve(results))
+        finally:
+            algorithm.stop()
+    assert curves[0] == curves[1]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_pairs(tiny_policy: Path) -> None:
+    algorithm = tiny_config(tiny_policy, policy_lr=1e30, lr_schedule="constant").build_algo()
+    try:
+        with pytest.raises(RuntimeError, match=r"loss is .*; the round's pairs are in") as error:
+            run_to_the_end(algorithm)
+        pairs = json.loads(Path(str(error.value).rsplit("are in ", 1)[1]).read_text())
+        assert pairs[0]["chosen_token_ids"]
+    finally:
+        algorithm.stop()
+
+
+def test_an_oracle_that_cannot_answer_is_named(tiny_policy: Path) -> None:
+    config = tiny_config(
+        tiny_policy,
+        env_config={
+            "prompts": "tldr_mini",
+            "oracle": "tests.failing_oracle:FailingOracle",
+            "oracle_config": {"answers": 8},
+        },
+    )
+    algorithm = config.build_algo()
+    try:
+        with pytest.raises(RuntimeError, match="oracle failing could not answer .* gone home"):
+            run_to_the_end(algorithm)
+        assert algorithm._counts.num_oracle_queries == 8
+    finally:
+        algorithm.stop()
