@@ -220,6 +220,7 @@ def test_an_oracle_that_cannot_answer_is_named(tiny_policy: Path) -> None:
             "oracle": "tests.failing_oracle:FailingOracle",
             "oracle_config": {"answers": 8},
         },
+        measure_online_win_rate=False,
     )
     algorithm = config.build_algo()
     try:

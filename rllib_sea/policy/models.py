@@ -102,7 +102,9 @@ def _bundled_folder() -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(folder) + ".lock"):
         if not (folder / COMPLETE_MARK).is_file():
-            shutil.rmtree(folder, ignore_errors=True)
+            # Remains of conversions that were killed: this process holds the lock.
+            for remains in [folder, *folder.parent.glob("converting-*")]:
+                shutil.rmtree(remains, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix="converting-") as work:
                 converted = Path(work) / "model"
                 _convert(source, converted)

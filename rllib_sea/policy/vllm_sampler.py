@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from rllib_sea.duels.records import Candidate, FinishReason, SamplingConfig
+from rllib_sea.policy.tokenization import PromptTokenizer
 
 # The smallest KV block of the CPU build, which caches full blocks only: with its default of
 # 128 the M samples of a short prompt would each prefill the prompt again.
@@ -70,6 +72,7 @@ class VLLMSampler:
         )
         if num_threads is not None:
             torch.set_num_threads(num_threads)
+        self._tokenizer = PromptTokenizer(path)
         self.policy_version = 0
 
     def generate(
@@ -92,17 +95,29 @@ class VLLMSampler:
                     top_p=sampling.top_p,
                     seed=seed,
                     logprobs=0,
+                    # vLLM decodes responses after their prompts, some of whose text it gives
+                    # back where a character is split into tokens.
+                    detokenize=False,
                 )
                 for seed in seeds
             ],
             use_tqdm=False,
         )
-        return [[_candidate(sample) for sample in output.outputs] for output in outputs]
+        return [[self._candidate(sample) for sample in output.outputs] for output in outputs]
+
+    def _candidate(self, sample: Any) -> Candidate:
+        token_ids = tuple(sample.token_ids)
+        logprobs = tuple(
+            step[token].logprob for step, token in zip(sample.logprobs, token_ids, strict=True)
+        )
+        reason: FinishReason = "stop" if sample.finish_reason == "stop" else "length"
+        return Candidate(self._tokenizer.decode(token_ids), token_ids, logprobs, reason)
 
     def load_weights(self, weights: Mapping[str, torch.Tensor], version: int) -> None:
         """See :meth:`rllib_sea.policy.sampler.Sampler.load_weights`."""
         self._llm.collective_rpc(_reload, args=(list(weights.items()),))
-        self._llm.reset_prefix_cache()
+        if not self._llm.reset_prefix_cache():
+            raise RuntimeError("vLLM kept prefixes that old weights computed")
         self.policy_version = version
 
     def close(self) -> None:
@@ -112,13 +127,3 @@ class VLLMSampler:
 
 def _reload(worker: object, items: list[tuple[str, torch.Tensor]]) -> None:
     worker.model_runner.reload_weights(weights_iterator=iter(items))  # type: ignore[attr-defined]
-
-
-def _candidate(sample: object) -> Candidate:
-    token_ids = tuple(sample.token_ids)  # type: ignore[attr-defined]
-    logprobs = tuple(
-        step[token].logprob
-        for step, token in zip(sample.logprobs, token_ids, strict=True)  # type: ignore[attr-defined]
-    )
-    reason: FinishReason = "stop" if sample.finish_reason == "stop" else "length"  # type: ignore[attr-defined]
-    return Candidate(sample.text.strip(), token_ids, logprobs, reason)  # type: ignore[attr-defined]

@@ -109,7 +109,7 @@ def choose_layout(model: PreTrainedModel) -> Layout:
         for p, c, r in ((7, 5, 3), (4, 2, 6))
     ]
     expected = slow_log_probs(model, pairs)
-    if _changes_logits(model):
+    if _changes_logits(model, pairs[0].prompt_token_ids):
         raise ValueError(
             f"{type(model).__name__}: it scales or caps the logits that its output embedding "
             "gives; this architecture is not supported"
@@ -131,7 +131,7 @@ def choose_layout(model: PreTrainedModel) -> Layout:
     )
 
 
-def _changes_logits(model: PreTrainedModel) -> bool:
+def _changes_logits(model: PreTrainedModel, token_ids: Sequence[int]) -> bool:
     """Whether a model's logits are something else than what its output embedding gives."""
     given = []
 
@@ -141,7 +141,7 @@ def _changes_logits(model: PreTrainedModel) -> bool:
 
     hook = model.get_output_embeddings().register_forward_hook(magnify)
     try:
-        input_ids = torch.zeros(1, 2, dtype=torch.int64, device=model.device)
+        input_ids = torch.tensor([token_ids], device=model.device)
         logits = model(input_ids=input_ids, use_cache=False).logits
     finally:
         hook.remove()

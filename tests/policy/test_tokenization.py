@@ -1,0 +1,67 @@
+"""Prompts as tokens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny_models import EOS, make_tiny_policy
+
+from rllib_sea.policy.tokenization import PromptTokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_policy: Path) -> PromptTokenizer:
+    return PromptTokenizer(tiny_policy)
+
+
+def test_a_chat_model_gets_its_template(tokenizer: PromptTokenizer) -> None:
+    assert tokenizer.chat
+    ids = tokenizer.encode("Hi")
+    raw = tokenizer.tokenizer.decode(list(ids))
+    assert raw == f"<|user|>Hi{EOS}<|assistant|>"
+    # One token a byte, and the three special ones.
+    assert len(ids) == 2 + 3
+
+
+def test_plain_prompts_are_left_as_they_are(tiny_policy: Path) -> None:
+    tokenizer = PromptTokenizer(tiny_policy, chat=False)
+    assert tokenizer.tokenizer.decode(list(tokenizer.encode("TL;DR:"))) == "TL;DR:"
+
+
+def test_many_at_once_equal_one_by_one(tokenizer: PromptTokenizer) -> None:
+    texts = ["a", "a longer one", "ünïcödé ☃"]
+    assert tokenizer.encode_all(texts) == [tokenizer.encode(text) for text in texts]
+    assert tokenizer.encode_all([]) == []
+
+
+def test_prompts_without_room_for_a_response_are_left_out(tmp_path: Path) -> None:
+    """Context 20, response 8, template 3: a prompt may have 9 bytes."""
+    tokenizer = PromptTokenizer(make_tiny_policy(tmp_path / "short", context=20))
+    assert tokenizer.context_length == 20
+    assert tokenizer.fitting_lengths(["x" * 9, "x" * 10, ""], 8) == {0: 12, 2: 3}
+
+
+def test_an_empty_prompt_does_not_fit(tiny_policy: Path) -> None:
+    """Nothing predicts the first token of its response."""
+    assert PromptTokenizer(tiny_policy, chat=False).fitting_lengths(["", "x"], 8) == {1: 1}
+
+
+def test_end_tokens_of_tokenizer_and_generation_config(tiny_policy: Path, tmp_path: Path) -> None:
+    end = PromptTokenizer(tiny_policy).tokenizer.eos_token_id
+    assert PromptTokenizer(tiny_policy).eos_token_ids == {end}
+    copy = shutil.copytree(tiny_policy, tmp_path / "copy")
+    for value, expected in (([end, 7], {end, 7}), (9, {end, 9}), (None, {end})):
+        path = copy / "generation_config.json"
+        path.write_text(json.dumps({"eos_token_id": value}))
+        assert PromptTokenizer(copy).eos_token_ids == expected
+
+
+def test_responses_are_decoded_without_special_tokens_and_margins(
+    tokenizer: PromptTokenizer,
+) -> None:
+    ids = tokenizer.tokenizer(f" to the point \n{EOS}").input_ids
+    assert tokenizer.decode(ids) == "to the point"
+    assert tokenizer.decode([]) == ""

