@@ -9,6 +9,7 @@ _COUNTERS = (
     "num_oracle_queries",
     "query_budget",
     "round",
+    "num_prompts_drawn",
     "num_synthetic_pairs",
     "num_skipped_prompts",
     "num_prompts_too_long",
@@ -21,6 +22,7 @@ _ESTIMATES = (
     "win_rate_vs_reference",
     "win_rate_vs_reference_soft",
     "mean_score",
+    "initial_mean_score",
 )
 _GROUPS = {
     "duels": (
