@@ -32,7 +32,8 @@ import torch
 import text_duel
 from rllib_sea import SEA, SEAConfig
 from rllib_sea.cli.yaml_files import read_yaml
-from rllib_sea.duels.rounds import RoundShare, RoundTask
+from rllib_sea.duels.records import Duel
+from rllib_sea.duels.selection import SelectedDuel
 from rllib_sea.policy.models import cache_folder
 from rllib_sea.policy.tokenization import PromptTokenizer
 from rllib_sea.randomness import prompt_order
@@ -42,11 +43,12 @@ HERE = Path(__file__).resolve().parent
 DEFAULT_RECIPE = HERE.parent / "tuned_examples" / "sea_tldr.yaml"
 # Stages by their metric's name; what is left of a round is `rest`.
 STAGES = {
-    "sync": "sample_sync",
-    "generate": "sample_generate",
-    "encode": "sample_encode",
-    "select": "sample_select",
-    "label": "sample_label",
+    "sync": "propose_sync",
+    "generate": "propose_generate",
+    "encode": "propose_encode",
+    "select": "select",
+    "label": "label",
+    "measure": "measure",
     "erm": "erm",
     "policy": "policy",
 }
@@ -71,15 +73,18 @@ class RecordedSEA(SEA):
         self.tokens_of_rounds: list[int] = []
         super().setup(config)
 
-    def _sample(self, tasks: Sequence[RoundTask]) -> list[RoundShare]:
-        shares = super()._sample(tasks)
-        self.prompts_of_rounds.append([i for task in tasks for i in task.prompt_indices])
-        pairs = [duel.preference_pair() for share in shares for duel in share.duels]
+    def _label(self, selected: Sequence[SelectedDuel]) -> list[Duel]:
+        duels = super()._label(selected)
+        proposals = [duel.proposal for duel in selected]
+        self.prompts_of_rounds.append([proposal.prompt_index for proposal in proposals])
+        pairs = [duel.preference_pair() for duel in duels]
         self.pairs_of_rounds.append(
             [(p.prompt_token_ids, p.chosen_token_ids, p.rejected_token_ids) for p in pairs]
         )
-        self.tokens_of_rounds.append(sum(share.num_tokens for share in shares))
-        return shares
+        self.tokens_of_rounds.append(
+            sum(len(c.token_ids) for proposal in proposals for c in proposal.candidates)
+        )
+        return duels
 
 
 def read_recipe(path: Path, rounds: int) -> SEAConfig:

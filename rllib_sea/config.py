@@ -17,6 +17,7 @@ from rllib_sea import config_checks as check
 from rllib_sea.duels.records import SamplingConfig
 from rllib_sea.evaluation import evaluate
 from rllib_sea.exploration import STRATEGIES
+from rllib_sea.exploration.prompt_acquisition import ACQUISITIONS
 from rllib_sea.policy.models import check_model, resolve_model
 from rllib_sea.policy.sampler import check_sampler
 from rllib_sea.preference_learning.config import PolicyTrainConfig
@@ -27,6 +28,7 @@ from rllib_sea.reward_model.learner import EpistemicRewardLearner
 from rllib_sea.reward_model.module import EpistemicRewardModel
 from rllib_sea.runner import DuelEnvRunner
 from text_duel.errors import ConfigError, nearest
+from text_duel.oracles import oracle_class
 
 # RLlib's keys that mean nothing to SEA, and what to set instead.
 UNUSED_RLLIB_KEYS = {
@@ -36,6 +38,7 @@ UNUSED_RLLIB_KEYS = {
     "minibatch_size": "policy_minibatch_size or erm_minibatch_size",
     "num_epochs": "erm_minibatches",
     "model": "policy_model",
+    "exploration_config": "strategy_config",
     "lambda": "erm_lambda",
     "num_workers": "num_env_runners",
     "evaluation_duration": "evaluation_num_prompts",
@@ -90,6 +93,15 @@ class SEAConfig(AlgorithmConfig):
         # Labels that may be asked for; the run ends when they are used. None: no end.
         self.query_budget: int | None = None
         self.exploration_strategy = "bai_ts"
+        # Options of the strategy; see docs/exploration.md.
+        self.strategy_config: dict[str, Any] = {}
+        # `entropy` or `certainty`: choose a round's prompts from a larger pool (APL).
+        self.prompt_acquisition: str | None = None
+        # Prompts of that pool.
+        self.prompt_pool_size: int | None = None
+        # Rounds after which the trained weights sample: 1 is online, more is iterative,
+        # None is offline (the initial policy samples all responses).
+        self.policy_sync_interval: int | None = 1
         # The mixture ratio: a number, or a schedule over queries. (RLlib's discount
         # factor of the same name has no meaning in a bandit.)
         self.gamma: Gamma = 1.0
@@ -97,6 +109,8 @@ class SEAConfig(AlgorithmConfig):
         self.synthetic_pair = "selected_pair"
         # Compare duelled responses with the references (evaluation questions).
         self.measure_online_win_rate = True
+        # Score all candidates by the oracle (evaluation questions).
+        self.measure_candidate_scores = False
 
         # `reward_model()`
         # `minilm`, or any Hugging Face encoder by folder or name.
@@ -113,11 +127,23 @@ class SEAConfig(AlgorithmConfig):
         # m of Algorithm 2.
         self.erm_minibatches = 5
         self.erm_minibatch_size = 128
+        # Randomised prior functions; 0: plain heads, as in the paper.
+        self.erm_prior_scale = 0.0
+        self.erm_prior_hidden = [64, 64]
+        # Probability that a member learns from a label; 1: all do, as in the paper.
+        self.erm_bootstrap = 1.0
 
         # `preference_learning()`
-        # `dpo`, `ipo` or `slic`.
+        # False: reward-model-only learning, the policy stays as it is.
+        self.update_policy = True
+        # A name of `rllib_sea.preference_learning.losses.LOSSES`.
         self.loss = "dpo"
         self.beta = 0.1
+        # Options of the loss; see docs/losses.md.
+        self.loss_config: dict[str, Any] = {}
+        # `xpo` or `selm`: a term that keeps the policy exploring.
+        self.optimism: str | None = None
+        self.optimism_alpha = 1e-5
         self.policy_lr = 5e-7
         self.policy_betas: Sequence[float] = (0.9, 0.95)
         self.policy_weight_decay = 0.0
@@ -141,6 +167,10 @@ class SEAConfig(AlgorithmConfig):
         # `evaluation()`
         self.evaluation_split = "test"
         self.evaluation_num_prompts: int | None = None
+        # Also answer with the best of N samples by the ERM's mean reward.
+        self.evaluation_best_of_n: int | None = None
+        # Estimate the KL divergence from the reference policy.
+        self.evaluation_kl = True
 
         # `resources()`: torch threads; None: all cores of the machine.
         self.num_threads: int | None = None
@@ -201,9 +231,14 @@ class SEAConfig(AlgorithmConfig):
         num_candidates: int = NotProvided,
         query_budget: int | None = NotProvided,
         exploration_strategy: str = NotProvided,
+        strategy_config: dict[str, Any] = NotProvided,
+        prompt_acquisition: str | None = NotProvided,
+        prompt_pool_size: int | None = NotProvided,
+        policy_sync_interval: int | None = NotProvided,
         gamma: Gamma = NotProvided,
         synthetic_pair: str = NotProvided,
         measure_online_win_rate: bool = NotProvided,
+        measure_candidate_scores: bool = NotProvided,
     ) -> SEAConfig:
         """Sets which responses are put to the oracle, and how many.
 
@@ -212,11 +247,19 @@ class SEAConfig(AlgorithmConfig):
             num_candidates: M, responses sampled per prompt, at least 2.
             query_budget: Labels after which the run ends; never exceeded.
             exploration_strategy: A name of :data:`rllib_sea.exploration.STRATEGIES`.
+            strategy_config: The strategy's options.
+            prompt_acquisition: ``"entropy"`` or ``"certainty"``: how a round's prompts are
+                chosen from a pool; None takes prompts as they come.
+            prompt_pool_size: Prompts of that pool, more than ``prompts_per_round``.
+            policy_sync_interval: Rounds after which the trained weights sample: 1 is online,
+                more is iterative, None is offline.
             gamma: Mixture ratio, a number in [0, 1] or a schedule over queries.
             synthetic_pair: Which pair the ERM labels: ``"selected_pair"`` or
                 ``"best_vs_worst"``.
             measure_online_win_rate: Whether duelled responses are also compared with the
                 references (evaluation questions, counted apart).
+            measure_candidate_scores: Whether the oracle also scores all candidates, for
+                regret and the accuracy of synthetic labels (evaluation questions, too).
         """
         return self._set(locals())
 
@@ -232,11 +275,15 @@ class SEAConfig(AlgorithmConfig):
         erm_lambda_fades: bool = NotProvided,
         erm_minibatches: int = NotProvided,
         erm_minibatch_size: int = NotProvided,
+        erm_prior_scale: float = NotProvided,
+        erm_prior_hidden: Sequence[int] = NotProvided,
+        erm_bootstrap: float = NotProvided,
     ) -> SEAConfig:
         """Sets the epistemic reward model.
 
         Args:
-            erm_encoder: ``"minilm"`` or any Hugging Face encoder.
+            erm_encoder: ``"minilm"``, ``"policy"`` (the initial policy's last hidden state), or
+                any Hugging Face encoder.
             ensemble_size: K, at least 1.
             erm_hidden: Widths of a member's hidden layers.
             erm_lr: Adam's learning rate.
@@ -245,14 +292,21 @@ class SEAConfig(AlgorithmConfig):
             erm_lambda_fades: Whether that weight fades as labels come in.
             erm_minibatches: m, updates a round.
             erm_minibatch_size: Labels in each.
+            erm_prior_scale: Weight of each member's fixed random prior function; 0: none.
+            erm_prior_hidden: Widths of its hidden layers.
+            erm_bootstrap: Probability that a member learns from a label.
         """
         return self._set(locals())
 
     def preference_learning(
         self,
         *,
+        update_policy: bool = NotProvided,
         loss: str = NotProvided,
         beta: float = NotProvided,
+        loss_config: dict[str, Any] = NotProvided,
+        optimism: str | None = NotProvided,
+        optimism_alpha: float = NotProvided,
         policy_lr: float = NotProvided,
         policy_betas: Sequence[float] = NotProvided,
         policy_weight_decay: float = NotProvided,
@@ -271,8 +325,12 @@ class SEAConfig(AlgorithmConfig):
         """Sets the direct optimizer and the Ray Train run.
 
         Args:
-            loss: ``"dpo"``, ``"ipo"`` or ``"slic"``.
+            update_policy: False leaves the policy as it is and learns the ERM only.
+            loss: A name of :data:`rllib_sea.preference_learning.losses.LOSSES`.
             beta: Strength of the pull towards the reference policy.
+            loss_config: The loss's options.
+            optimism: ``"xpo"`` or ``"selm"``: a term beside the loss; None: none.
+            optimism_alpha: Its weight.
             policy_lr: AdamW's peak learning rate.
             policy_betas: AdamW's betas.
             policy_weight_decay: AdamW's weight decay.
@@ -296,6 +354,8 @@ class SEAConfig(AlgorithmConfig):
         *,
         evaluation_split: str = NotProvided,
         evaluation_num_prompts: int | None = NotProvided,
+        evaluation_best_of_n: int | None = NotProvided,
+        evaluation_kl: bool = NotProvided,
         **kwargs: Any,
     ) -> SEAConfig:
         """Sets the evaluation; RLlib's ``evaluation_interval`` counts rounds.
@@ -303,6 +363,9 @@ class SEAConfig(AlgorithmConfig):
         Args:
             evaluation_split: Split of the prompt source, never trained on.
             evaluation_num_prompts: How many of its prompts; None takes all.
+            evaluation_best_of_n: Also evaluate the best of N samples by the ERM's mean
+                reward; None does not.
+            evaluation_kl: Estimate the KL divergence from the reference policy.
             **kwargs: RLlib's own.
         """
         super().evaluation(**kwargs)
@@ -383,10 +446,12 @@ class SEAConfig(AlgorithmConfig):
         check.check_int("prompts_per_round", self.prompts_per_round, 1)
         check.check_int("num_candidates", self.num_candidates, 2)
         check.check_int("query_budget", self.query_budget, 1, optional=True)
-        check.check_choice("exploration_strategy", self.exploration_strategy, STRATEGIES)
+        self._check_exploration()
         check.check_schedule("gamma", self.gamma, 0.0, 1.0)
         check.check_choice("synthetic_pair", self.synthetic_pair, SYNTHETIC_PAIRS)
+        check.check_int("policy_sync_interval", self.policy_sync_interval, 1, optional=True)
         check.check_bool("measure_online_win_rate", self.measure_online_win_rate)
+        check.check_bool("measure_candidate_scores", self.measure_candidate_scores)
 
         check.check_int("max_new_tokens", self.max_new_tokens, 1)
         check.check_number("temperature", self.temperature, 0.0, open_low=True)
@@ -401,12 +466,18 @@ class SEAConfig(AlgorithmConfig):
         check.check_bool("erm_lambda_fades", self.erm_lambda_fades)
         check.check_int("erm_minibatches", self.erm_minibatches, 1)
         check.check_int("erm_minibatch_size", self.erm_minibatch_size, 1)
+        check.check_number("erm_prior_scale", self.erm_prior_scale)
+        check.check_int_list("erm_prior_hidden", self.erm_prior_hidden, 1)
+        check.check_number("erm_bootstrap", self.erm_bootstrap, 0.0, 1.0, open_low=True)
 
         check.check_int("seed", self.seed, 0)
         check.check_int("num_threads", self.num_threads, 1, optional=True)
         check.check_int("num_env_runners", self.num_env_runners, 1)
         check.check_int("evaluation_interval", self.evaluation_interval, 1, optional=True)
         check.check_int("evaluation_num_prompts", self.evaluation_num_prompts, 1, optional=True)
+        check.check_int("evaluation_best_of_n", self.evaluation_best_of_n, 2, optional=True)
+        check.check_bool("evaluation_kl", self.evaluation_kl)
+        check.check_bool("update_policy", self.update_policy)
         if self.num_env_runners > self.prompts_per_round:
             raise ConfigError(
                 f"num_env_runners: {self.num_env_runners} runners cannot share "
@@ -423,6 +494,9 @@ class SEAConfig(AlgorithmConfig):
                 f"env: {self.env!r} is no text-duel environment (expected 'text_duel/TLDR-v0')"
             )
         prompts = text_duel.validate_env_config(self.env_config)
+        oracle = self.env_config.get("oracle", "embedding")
+        if self.measure_candidate_scores and not oracle_class(oracle).has_scores:
+            raise ConfigError(f"measure_candidate_scores: the oracle {oracle} has no scores")
         held_out = text_duel.validate_env_config(self.evaluation_env_config())
         shared = {p.id for p in prompts} & {p.id for p in held_out}
         if shared:
@@ -434,7 +508,65 @@ class SEAConfig(AlgorithmConfig):
         check_model(self.policy_model)
         check_encoder(self.erm_encoder)
 
+    def _check_exploration(self) -> None:
+        """Checks the strategy, its options and what it goes with."""
+        name = self.exploration_strategy
+        check.check_choice("exploration_strategy", name, STRATEGIES)
+        strategy = STRATEGIES[name]
+        check.check_options(
+            "strategy_config", self.strategy_config, strategy.select, strategy.check
+        )
+        if strategy.losses is not None and self.loss not in strategy.losses:
+            raise ConfigError(
+                f"exploration_strategy: {name} is not defined for loss {self.loss} (expected "
+                f"{' or '.join(strategy.losses)})"
+            )
+        acquisition = self.prompt_acquisition
+        if acquisition is not None:
+            check.check_choice("prompt_acquisition", acquisition, ACQUISITIONS)
+            check.check_int("prompt_pool_size", self.prompt_pool_size, self.prompts_per_round + 1)
+        elif self.prompt_pool_size is not None:
+            raise ConfigError(
+                f"prompt_pool_size: {self.prompt_pool_size} has no effect without "
+                "prompt_acquisition"
+            )
+        for key, given in (
+            (f"exploration_strategy: {name}", strategy.reference_candidates),
+            (f"prompt_acquisition: {acquisition}", acquisition is not None),
+        ):
+            if given and self.gamma != 1.0:
+                raise ConfigError(f"{key} is not defined for ERM labels: gamma must be 1.0")
+        if self.needs_implicit_rewards and not self.update_policy:
+            raise ConfigError(
+                f"update_policy: false leaves all implicit rewards at 0, by which "
+                f"exploration_strategy {name} and prompt_acquisition {acquisition} choose"
+            )
+        if self.optimism is not None and not strategy.reference_candidates:
+            raise ConfigError(
+                f"optimism: {self.optimism} needs a response from the reference policy in every "
+                f"duel: set exploration_strategy xpo, not {name}"
+            )
+
     # -- What the parts are built from ------------------------------------------------
+
+    @property
+    def num_reference_candidates(self) -> int:
+        """How many of the M candidates are sampled from the reference policy."""
+        strategy = STRATEGIES[self.exploration_strategy]
+        return self.num_candidates // 2 if strategy.reference_candidates else 0
+
+    @property
+    def needs_implicit_rewards(self) -> bool:
+        """Whether candidates are scored by policy and reference policy."""
+        acquisition = self.prompt_acquisition
+        return STRATEGIES[self.exploration_strategy].needs_implicit_rewards or (
+            acquisition is not None and ACQUISITIONS[acquisition].needs_implicit_rewards
+        )
+
+    @property
+    def measures_kl(self) -> bool:
+        """Whether evaluations estimate the KL divergence: 0 for a policy that stays."""
+        return self.evaluation_kl and self.update_policy
 
     @property
     def threads_per_env_runner(self) -> int:
@@ -469,7 +601,6 @@ class SEAConfig(AlgorithmConfig):
             "sampler": self.sampler,
             "sampler_config": {"num_threads": self.threads_per_env_runner, **self.sampler_config},
             "sampling": self.sampling_config(),
-            "num_candidates": self.num_candidates,
         }
 
     def policy_train_config(self) -> PolicyTrainConfig:
@@ -482,6 +613,9 @@ class SEAConfig(AlgorithmConfig):
             model_path="",
             loss=self.loss,
             beta=self.beta,
+            loss_config=dict(self.loss_config),
+            optimism=self.optimism,
+            optimism_alpha=self.optimism_alpha,
             lr=self.policy_lr,
             betas=self.policy_betas,
             weight_decay=self.policy_weight_decay,
@@ -529,6 +663,8 @@ class SEAConfig(AlgorithmConfig):
             model_config={
                 "num_members": self.ensemble_size,
                 "hidden": list(self.erm_hidden),
+                "prior_scale": self.erm_prior_scale,
+                "prior_hidden": list(self.erm_prior_hidden),
                 "seed": int(generator(self.seed, 0, 0, Stream.ERM_INIT).integers(2**31)),
             },
         )

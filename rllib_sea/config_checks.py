@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from text_duel.errors import ConfigError, nearest
@@ -84,6 +85,37 @@ def check_betas(key: str, value: Any) -> None:
         check_number(key, number, 0.0, 1.0)
         if number == 1.0:
             raise ConfigError(f"{key}: {number!r} is outside [0, 1)")
+
+
+def check_options(
+    key: str,
+    options: Any,
+    function: Callable[..., Any],
+    check: Callable[..., None] | None,
+) -> None:
+    """Checks options against the keyword-only parameters of the function that takes them.
+
+    Args:
+        key: The configuration's key.
+        options: What was given.
+        function: What they are for.
+        check: Checks their values; None where any will do.
+
+    Raises:
+        ConfigError: For an unknown option, listing those there are, or a bad value.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    names = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"{key}: {options!r} is not a mapping of options to values")
+    for name in options:
+        if name not in names:
+            have = f"are {', '.join(names)}" if names else "are none"
+            raise ConfigError(
+                f"{key}: unknown option {name!r}; there {have}{nearest(str(name), names)}"
+            )
+    if check is not None:
+        check(**options)
 
 
 def _is_pair(point: Any) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from ray.rllib.utils.metrics import EVALUATION_RESULTS
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
-from rllib_sea.duels.rounds import EvaluatedResponse
+from rllib_sea.duels.rounds import EvaluatedPrompt, Outcome
 from rllib_sea.statistics import Estimate, hard_win_rate, mean_estimate
 
 if TYPE_CHECKING:
@@ -32,44 +32,56 @@ def evaluate(algorithm: SEA, _: Any = None) -> tuple[dict[str, Any], int, int]:
         The results, and the number of prompts twice (RLlib's env and agent steps).
     """
     start = time.perf_counter()
-    responses = algorithm.evaluate_held_out()
-    results = summarise(responses) | {"seconds": time.perf_counter() - start}
-    algorithm.record_evaluation(responses, results)
+    evaluated = algorithm.evaluate_held_out()
+    results = summarise(evaluated) | {"seconds": time.perf_counter() - start}
+    algorithm.record_evaluation(evaluated, results)
     logger = MetricsLogger(root=False)
     logger.log_dict(results, window=1)
     algorithm.metrics.aggregate([logger.reduce()], key=EVALUATION_RESULTS)
-    return results, len(responses), len(responses)
+    return results, len(evaluated), len(evaluated)
 
 
-def summarise(responses: Sequence[EvaluatedResponse]) -> dict[str, float]:
+def summarise(evaluated: Sequence[EvaluatedPrompt]) -> dict[str, float]:
     """The metrics of an evaluation; see docs/metrics.md for their meaning.
 
     Args:
-        responses: One a held-out prompt, at least one.
+        evaluated: The held-out prompts, at least one.
 
     Returns:
         Flat metrics. Those against references and of scores stand there only where the
-        prompts have references and the oracle has scores.
+        prompts have references and the oracle has scores; those of the best of N and of the
+        KL divergence only where they were asked for.
     """
-    results: dict[str, float] = {"num_prompts": float(len(responses))}
+    results: dict[str, float] = {"num_prompts": float(len(evaluated))}
+    results |= _outcomes([prompt.greedy for prompt in evaluated])
+    initial_scores = [p.initial_score for p in evaluated if not math.isnan(p.initial_score)]
+    if initial_scores:
+        results |= _with_interval("initial_mean_score", mean_estimate(initial_scores))
+    best = [prompt.best_of_n for prompt in evaluated if prompt.best_of_n is not None]
+    if best:
+        results |= {f"best_of_n_{name}": value for name, value in _outcomes(best).items()}
+    kl = [prompt.kl for prompt in evaluated if not math.isnan(prompt.kl)]
+    if kl:
+        results |= _with_interval("kl", mean_estimate(kl))
+    return results
 
-    def put(name: str, estimate: Estimate) -> None:
-        results[name] = estimate.mean
-        results[f"{name}_low"] = estimate.low
-        results[f"{name}_high"] = estimate.high
 
+def _outcomes(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Win rates, scores and lengths of one response a prompt."""
+    results: dict[str, float] = {}
     for other in ("initial", "reference"):
-        wins = [getattr(response, f"win_vs_{other}") for response in responses]
+        wins = [getattr(outcome, f"win_vs_{other}") for outcome in outcomes]
         wins = [p for p in wins if not math.isnan(p)]
         if wins:
-            put(f"win_rate_vs_{other}", hard_win_rate(wins))
-            put(f"win_rate_vs_{other}_soft", mean_estimate(wins))
-    scores = [response.score for response in responses if not math.isnan(response.score)]
+            results |= _with_interval(f"win_rate_vs_{other}", hard_win_rate(wins))
+            results |= _with_interval(f"win_rate_vs_{other}_soft", mean_estimate(wins))
+    scores = [outcome.score for outcome in outcomes if not math.isnan(outcome.score)]
     if scores:
-        put("mean_score", mean_estimate(scores))
-    initial_scores = [r.initial_score for r in responses if not math.isnan(r.initial_score)]
-    if initial_scores:
-        put("initial_mean_score", mean_estimate(initial_scores))
-    results["response_length"] = float(np.mean([r.num_tokens for r in responses]))
-    results["finished_share"] = float(np.mean([r.finished for r in responses]))
+        results |= _with_interval("mean_score", mean_estimate(scores))
+    results["response_length"] = float(np.mean([outcome.num_tokens for outcome in outcomes]))
+    results["finished_share"] = float(np.mean([outcome.finished for outcome in outcomes]))
     return results
+
+
+def _with_interval(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}

@@ -10,7 +10,15 @@ import numpy as np
 from ray.util.metrics import Gauge
 
 from rllib_sea.duels.records import Duel
-from rllib_sea.duels.rounds import RoundShare
+from rllib_sea.duels.rounds import Measurement, Proposal
+from rllib_sea.duels.selection import SelectedDuel
+from rllib_sea.exploration import text_identities
+from rllib_sea.reward_model.health import (
+    CalibrationWindow,
+    argmax_agreement,
+    member_disagreement,
+    win_probabilities,
+)
 from rllib_sea.statistics import hard_win_rate, mean_estimate
 
 # Result key -> (name on the Prometheus port, description). Ray adds the prefix `ray_`.
@@ -31,55 +39,121 @@ DASHBOARD_METRICS = {
 }
 
 
-def duel_metrics(shares: Sequence[RoundShare]) -> dict[str, float]:
-    """What a round's duels look like.
+def duel_metrics(
+    proposals: Sequence[Proposal], selected: Sequence[SelectedDuel], duels: Sequence[Duel]
+) -> dict[str, float]:
+    """What a round's candidates and duels look like.
 
     Args:
-        shares: The round's shares, one or more.
+        proposals: All of the round.
+        selected: The selected pairs.
+        duels: The same, labelled.
 
     Returns:
         Metrics of the group ``duels``. Rates whose denominator is 0 are left out.
     """
-    metrics = {
-        "num_skipped": float(sum(len(share.skipped_prompt_ids) for share in shares)),
-        "argmax_agreement": float(np.mean([share.argmax_agreement for share in shares])),
-    }
-    num_candidates = sum(share.num_candidates for share in shares)
-    metrics["finished_share"] = sum(share.num_finished for share in shares) / num_candidates
-    metrics["response_length"] = sum(share.num_tokens for share in shares) / num_candidates
-    wins = [p for share in shares for p in share.online_wins]
-    if wins:
-        metrics["online_win_rate"] = hard_win_rate(wins).mean
-        metrics["online_win_rate_soft"] = mean_estimate(wins).mean
-    scores = [s for share in shares for duel in share.duels for s in duel.scores]
-    scores = [score for score in scores if not math.isnan(score)]
+    candidates = [candidate for proposal in proposals for candidate in proposal.candidates]
+    metrics = {}
+    if candidates:
+        metrics["finished_share"] = float(
+            np.mean([candidate.finish_reason == "stop" for candidate in candidates])
+        )
+        metrics["response_length"] = float(
+            np.mean([len(candidate.token_ids) for candidate in candidates])
+        )
+    if selected:
+        metrics["clash_rate"] = float(np.mean([duel.clash for duel in selected]))
+    scores = [score for duel in duels for score in duel.scores if not math.isnan(score)]
     if scores:
         metrics["mean_score"] = float(np.mean(scores))
     return metrics
 
 
-def reward_model_metrics(duels: Sequence[Duel]) -> dict[str, float]:
+def skip_metrics(skipped: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """How many of a round's prompts gave no duel, in all and by the reason.
+
+    Args:
+        skipped: Prompt ids by a reason of :data:`rllib_sea.duels.selection.SKIP_REASONS`.
+    """
+    counts = {f"num_skipped_{reason}": float(len(ids)) for reason, ids in skipped.items()}
+    return {"num_skipped": sum(counts.values())} | counts
+
+
+def oracle_metrics(selected: Sequence[SelectedDuel], measurement: Measurement) -> dict[str, float]:
+    """What the oracle said about a round beyond its labels.
+
+    Args:
+        selected: The round's pairs.
+        measurement: The oracle's answers; its ``pool_scores`` one a pair, or none.
+
+    Returns:
+        Online win rates over real duels against the references, where there are any; with
+        pool scores the immediate regret of real duels and the accuracy of the ERM's labels.
+        Immediate regret is ``max_b r(x, b) - (r(x, y) + r(x, y')) / 2`` (SEA, section 2),
+        with the best of the prompt's M candidates in the place of the best response.
+    """
+    metrics = {}
+    wins = [p for p in measurement.online_wins if not math.isnan(p)]
+    if wins:
+        metrics["online_win_rate"] = hard_win_rate(wins).mean
+        metrics["online_win_rate_soft"] = mean_estimate(wins).mean
+    regrets, right = [], []
+    for duel, scores in zip(selected, measurement.pool_scores, strict=False):
+        first, second = scores[duel.first], scores[duel.second]
+        if not duel.synthetic:
+            regrets.append(float(scores.max() - (first + second) / 2))
+        elif first != second:
+            right.append((first > second) == duel.member_label)
+    if regrets:
+        metrics["pool_regret"] = float(np.mean(regrets))
+        metrics["sum_pool_regret"] = float(np.sum(regrets))
+    if right:
+        metrics["synthetic_label_accuracy"] = float(np.mean(right))
+    return metrics
+
+
+def reward_model_metrics(
+    proposals: Sequence[Proposal], duels: Sequence[Duel], calibration: CalibrationWindow
+) -> dict[str, float]:
     """How the ERM, before it learns from them, predicts a round's oracle labels.
 
     Args:
+        proposals: All of the round.
         duels: The round's real duels.
+        calibration: Earlier predictions; this round's are added to it.
 
     Returns:
-        Accuracy of the mean reward, mean predicted probability of the label (averaged over
-        members), and the members' standard deviation of the predicted probability.
-        Empty without duels.
+        Metrics of the group ``reward_model``; those of labels only where there are any, those
+        of several members only where the ensemble has them.
     """
+    metrics = {}
+    agreement = _argmax_agreement(proposals)
+    if not math.isnan(agreement):
+        metrics["argmax_agreement"] = agreement
     if not duels:
-        return {}
+        return metrics
     rewards = np.stack([duel.member_rewards for duel in duels])  # (N, 2, K)
-    sign = np.where([duel.first_wins for duel in duels], 1.0, -1.0)
-    margin = (rewards[:, 0] - rewards[:, 1]) * sign[:, None]  # (N, K), > 0 is right
-    probability = 1.0 / (1.0 + np.exp(-margin))
-    return {
-        "accuracy_on_new_labels": float((margin.mean(axis=1) > 0).mean()),
-        "probability_of_new_labels": float(probability.mean()),
-        "member_disagreement": float(probability.std(axis=1).mean()),
-    }
+    first_wins = np.array([duel.first_wins for duel in duels])
+    probabilities = win_probabilities(rewards)
+    calibration.add(probabilities.mean(axis=1), first_wins)
+    margin = (rewards[:, 0] - rewards[:, 1]).mean(axis=1) * np.where(first_wins, 1.0, -1.0)
+    metrics["accuracy_on_new_labels"] = float((margin > 0).mean())
+    metrics["probability_of_new_labels"] = float(
+        np.where(first_wins[:, None], probabilities, 1.0 - probabilities).mean()
+    )
+    metrics["calibration_error"] = calibration.error()
+    disagreement = member_disagreement(rewards)
+    if not math.isnan(disagreement):
+        metrics["member_disagreement"] = disagreement
+    return metrics
+
+
+def _argmax_agreement(proposals: Sequence[Proposal]) -> float:
+    if not proposals or len({len(proposal.candidates) for proposal in proposals}) > 1:
+        return math.nan
+    texts = text_identities([[c.text for c in proposal.candidates] for proposal in proposals])
+    rewards = np.stack([proposal.rewards for proposal in proposals], axis=1)
+    return argmax_agreement(rewards, texts.numpy())
 
 
 class DashboardMetrics:

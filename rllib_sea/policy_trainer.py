@@ -1,4 +1,4 @@
-"""The policy's Ray Train run as a part of an RLlib checkpoint."""
+"""The policy's Ray Train run as a part of an RLlib checkpoint, and what stands in for it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from rllib_sea.duels.records import PreferencePair
 from rllib_sea.preference_learning.config import PolicyTrainConfig
 from rllib_sea.preference_learning.run import PolicyTrainRun
+from rllib_sea.preference_learning.scores import PromptResponses, ResponseScores
 
 
 class PolicyTrainer(Checkpointable):
@@ -53,6 +54,17 @@ class PolicyTrainer(Checkpointable):
         """
         return self._run.update(pairs)
 
+    def score(self, prompts: Sequence[PromptResponses]) -> ResponseScores:
+        """Log-probabilities under policy and reference, and the KL divergence between them.
+
+        Args:
+            prompts: Prompts with their responses, as tokens.
+
+        Returns:
+            The scores of all responses, in the order of ``prompts``.
+        """
+        return self._run.score(prompts)
+
     def weights(self) -> Mapping[str, Any]:
         """The current weights, bf16 tensors by name."""
         return self._run.weights()
@@ -86,3 +98,55 @@ class PolicyTrainer(Checkpointable):
     @override(Checkpointable)
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (self.config,), {}
+
+
+class FixedPolicy(Checkpointable):
+    """Stands in for :class:`PolicyTrainer` where the policy is not trained.
+
+    For learning a reward model alone, to take the best of N responses of the initial policy
+    (SEA, Table 1, variant 7). There is no model here and no process: the policy is the one
+    that the env runners started with.
+    """
+
+    version = 0
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def stop(self) -> None:
+        """Nothing to stop."""
+
+    def update(self, pairs: Sequence[PreferencePair]) -> dict[str, float]:
+        """Learns nothing.
+
+        Returns:
+            No metrics.
+        """
+        return {}
+
+    def score(self, prompts: Sequence[PromptResponses]) -> ResponseScores:
+        """Raises RuntimeError: there is no model here."""
+        raise RuntimeError("the policy is not trained, and no process has it for scoring")
+
+    def weights(self) -> Mapping[str, Any]:
+        """Raises RuntimeError: env runners have the initial weights."""
+        raise RuntimeError("the policy is not trained: its weights are the initial ones")
+
+    @override(Checkpointable)
+    def get_state(
+        self,
+        components: str | Iterable[str] | None = None,
+        *,
+        not_components: str | Iterable[str] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """The version, 0."""
+        return {"version": self.version}
+
+    @override(Checkpointable)
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Nothing to do."""
+
+    @override(Checkpointable)
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (), {}

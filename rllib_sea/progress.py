@@ -19,7 +19,7 @@ from rich.table import Table
 WIN_RATE = "evaluation/win_rate_vs_initial"
 _ENDS = ("done", "failed")
 _STAGES = {
-    "sample": "seconds/sample",
+    "propose": "seconds/propose",
     "erm": "seconds/erm",
     "policy": "seconds/policy",
     "evaluation": "evaluation/seconds",

@@ -24,6 +24,9 @@ class Stream(IntEnum):
     PROMPTS = 5
     ERM_INIT = 6
     SYNTHETIC_LABEL = 7
+    REFERENCE_SAMPLING = 8
+    EVALUATION = 9
+    BOOTSTRAP = 10
 
 
 def generator(seed: int, round_index: int, position: int, stream: Stream) -> np.random.Generator:

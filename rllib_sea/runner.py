@@ -1,4 +1,4 @@
-"""DuelEnvRunner: prompts -> candidates -> selection -> labels, for one share of a round."""
+"""DuelEnvRunner: prompts -> candidates -> rewards, and duels -> labels."""
 
 from __future__ import annotations
 
@@ -20,14 +20,23 @@ from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.utils.annotations import override
 
 import text_duel
-from rllib_sea.duels.records import Candidate, Duel
-from rllib_sea.duels.rounds import EvaluatedResponse, Failure, RoundShare, RoundTask
-from rllib_sea.exploration import STRATEGIES, text_identities
+from rllib_sea.duels.records import Candidate, SamplingConfig
+from rllib_sea.duels.rounds import (
+    Answer,
+    EvaluatedPrompt,
+    Failure,
+    Measurement,
+    Outcome,
+    Pool,
+    Proposal,
+    ProposalShare,
+    ProposalTask,
+    Question,
+)
 from rllib_sea.policy.module import VLLMPolicyModule
 from rllib_sea.policy.tokenization import PromptTokenizer
-from rllib_sea.preference_learning.mixing import mix
-from rllib_sea.randomness import Stream, generators, integer_seeds
-from rllib_sea.reward_model.encoder import FeatureEncoder, make_encoder
+from rllib_sea.randomness import Stream, integer_seeds
+from rllib_sea.reward_model.encoder import CandidateEncoder, make_encoder
 from rllib_sea.reward_model.module import FEATURES, REWARDS
 from text_duel import Prompt
 
@@ -36,8 +45,9 @@ if TYPE_CHECKING:
 
 
 class DuelEnvRunner(EnvRunner):
-    """Samples labelled duels; holds the policy's engine, the ERM and the environment.
+    """Samples candidates and asks about duels.
 
+    It holds the policy's engine, the ERM for scoring, and the environment with its oracle.
     The engine starts with :meth:`start`, not in the constructor: what goes wrong there is
     returned as data and reaches the user as one message.
     """
@@ -71,9 +81,9 @@ class DuelEnvRunner(EnvRunner):
         )
 
     @cached_property
-    def encoder(self) -> FeatureEncoder:
+    def encoder(self) -> CandidateEncoder:
         """The ERM's frozen encoder."""
-        return make_encoder(self.config.erm_encoder)
+        return make_encoder(self.config.erm_encoder, self.config.policy_model_path())
 
     @cached_property
     def erm(self) -> RLModule:
@@ -126,173 +136,184 @@ class DuelEnvRunner(EnvRunner):
     # -- One round --------------------------------------------------------------------
 
     @override(EnvRunner)
-    def sample(self, *, task: RoundTask, weights: Mapping[str, Any]) -> RoundShare | Failure:
-        """Samples, selects and labels one share of a round (Algorithm 2, lines 2 to 6).
+    def sample(self, *, task: ProposalTask, weights: Mapping[str, Any]) -> ProposalShare | Failure:
+        """Samples M candidates a prompt and scores them (Algorithm 2, line 3).
 
         Args:
-            task: The share.
+            task: The share of the round.
             weights: What :meth:`load` takes.
 
         Returns:
-            The labelled duels, or an expected failure.
+            The proposals, or an expected failure.
         """
         try:
-            return self._sample(task, weights)
+            return self._propose(task, weights)
         except Exception as error:
             return _failure(error)
 
-    def _sample(self, task: RoundTask, weights: Mapping[str, Any]) -> RoundShare:
-        share = RoundShare(duels=[], positions=task.positions)
-        seed = self.config.seed
-        with _timed(share.seconds, "sync"):
+    def _propose(self, task: ProposalTask, weights: Mapping[str, Any]) -> ProposalShare:
+        config = self.config
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "sync"):
             self.load(weights)
 
-        with _timed(share.seconds, "generate"):
+        with _timed(seconds, "generate"):
             prompts = [self.prompts[i] for i in task.prompt_indices]
-            prompt_token_ids = self.tokenizer.encode_all([p.text for p in prompts])
-            output = self.policy.forward_exploration(
-                {
-                    "prompt_token_ids": prompt_token_ids,
-                    "seeds": integer_seeds(seed, task.round, task.positions, Stream.SAMPLING),
-                }
-            )
-            candidates: list[list[Candidate]] = output["candidates"]
+            token_ids = self.tokenizer.encode_all([p.text for p in prompts])
+            num_from_reference = config.num_reference_candidates
+            version = self.policy.policy_version
+            seeds = integer_seeds(config.seed, task.round, task.positions, Stream.SAMPLING)
+            num_from_policy = config.num_candidates - num_from_reference
+            candidates = self._sample(token_ids, num_from_policy, seeds)
+            if num_from_reference:
+                self.policy.load_initial_weights()
+                seeds = integer_seeds(
+                    config.seed, task.round, task.positions, Stream.REFERENCE_SAMPLING
+                )
+                others = self._sample(token_ids, num_from_reference, seeds)
+                candidates = [[*ours, *o] for ours, o in zip(candidates, others, strict=True)]
 
-        with _timed(share.seconds, "encode"):
-            features, rewards = self.score(prompts, candidates)
+        with _timed(seconds, "encode"):
+            scored = self.score(prompts, token_ids, candidates)
 
-        with _timed(share.seconds, "select"):
-            strategy = STRATEGIES[self.config.exploration_strategy]
-            texts = text_identities([[c.text for c in row] for row in candidates])
-            rngs = generators(seed, task.round, task.positions, Stream.SELECTION)
-            selection = strategy(rewards, texts, rngs)
-            rngs = generators(seed, task.round, task.positions, Stream.SYNTHETIC_LABEL)
-            mixed = mix(selection, rewards, texts, task.synthetic, self.config.synthetic_pair, rngs)
-            pick = [
-                (row[i], row[j])
-                for row, i, j in zip(candidates, mixed.first, mixed.second, strict=True)
-            ]
-
-        with _timed(share.seconds, "label"):
-            asked = [
-                bool(valid and not ours)
-                for valid, ours in zip(selection.valid, task.synthetic, strict=True)
-            ]
-            labels = self._ask(task, pick, asked)
-
-        for i, prompt in enumerate(prompts):
-            if not selection.valid[i]:
-                share.skipped_prompt_ids.append(prompt.id)
-                continue
-            pair = [mixed.first[i], mixed.second[i]]
-            share.duels.append(
-                Duel(
-                    round=task.round,
+        return ProposalShare(
+            proposals=[
+                Proposal(
                     position=task.positions[i],
+                    prompt_index=task.prompt_indices[i],
                     prompt_id=prompt.id,
                     prompt_text=prompt.text,
-                    prompt_token_ids=tuple(prompt_token_ids[i]),
-                    first=pick[i][0],
-                    second=pick[i][1],
-                    member=int(mixed.member[i]),
-                    synthetic=task.synthetic[i],
-                    first_wins=bool(
-                        mixed.first_wins[i] if task.synthetic[i] else labels["first_wins"][i]
-                    ),
-                    win_probability=float(labels["win_probability"][i]),
-                    scores=(float(labels["first_score"][i]), float(labels["second_score"][i])),
-                    features=features[i, pair],
-                    member_rewards=rewards[:, i, pair].T.numpy().copy(),
-                    policy_version=output["policy_version"],
+                    prompt_token_ids=tuple(token_ids[i]),
+                    candidates=tuple(candidates[i]),
+                    num_from_reference=num_from_reference,
+                    features=scored[i][0],
+                    rewards=scored[i][1],
+                    policy_version=version,
                 )
-            )
-        self._describe(share, prompts, candidates, rewards, pick, asked)
-        return share
+                for i, prompt in enumerate(prompts)
+            ],
+            seconds=seconds,
+        )
+
+    def _sample(
+        self,
+        prompt_token_ids: Sequence[Sequence[int]],
+        num_responses: int,
+        seeds: Sequence[int],
+        sampling: SamplingConfig | None = None,
+    ) -> list[list[Candidate]]:
+        batch: dict[str, Any] = {
+            "prompt_token_ids": prompt_token_ids,
+            "num_responses": num_responses,
+            "seeds": seeds,
+        }
+        if sampling is not None:
+            batch["sampling"] = sampling
+        return self.policy.forward_exploration(batch)["candidates"]
 
     def score(
-        self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[Candidate]]
-    ) -> tuple[np.ndarray, torch.Tensor]:
-        """Rewards of all candidates by all members.
+        self,
+        prompts: Sequence[Prompt],
+        prompt_token_ids: Sequence[Sequence[int]],
+        candidates: Sequence[Sequence[Candidate]],
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Features and rewards of all candidates.
 
         Args:
             prompts: B prompts.
-            candidates: B lists of M candidates.
+            prompt_token_ids: The same as tokens.
+            candidates: B lists of candidates; lists may differ in length where the engine
+                returned less.
 
         Returns:
-            Features (B, M, d) and rewards (K, B, M).
+            B times features (M, d) and rewards by all members (K, M).
         """
-        features = self.encoder.encode(
-            [prompt.text for prompt in prompts],
-            [[candidate.text for candidate in row] for row in candidates],
-        )
-        num_prompts, num_candidates, dim = features.shape
-        with torch.inference_mode():
-            flat = self.erm.forward_inference(
-                {FEATURES: torch.from_numpy(features.reshape(-1, dim))}
-            )[REWARDS]
-        return features, flat.clone().view(-1, num_prompts, num_candidates)
+        # One batch for all lists of one length: a round has just one length.
+        result: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for length in {len(row) for row in candidates}:
+            rows = [i for i, row in enumerate(candidates) if len(row) == length]
+            features = self.encoder.encode(
+                [prompts[i].text for i in rows],
+                [prompt_token_ids[i] for i in rows],
+                [candidates[i] for i in rows],
+            )
+            flat = torch.from_numpy(features.reshape(-1, self.encoder.dim))
+            with torch.inference_mode():
+                rewards = self.erm.forward_inference({FEATURES: flat})[REWARDS].numpy()
+            rewards = rewards.reshape(-1, len(rows), length)
+            for place, i in enumerate(rows):
+                result[i] = features[place], rewards[:, place].copy()
+        return [result[i] for i in range(len(prompts))]
 
-    def _ask(
-        self,
-        task: RoundTask,
-        pick: Sequence[tuple[Candidate, Candidate]],
-        asked: Sequence[bool],
-    ) -> Mapping[str, np.ndarray]:
-        """Steps the environment: puts the real duels to the oracle, passes on the others."""
-        places = range(self.env.num_envs)
-        seeds = integer_seeds(self.config.seed, task.round, task.positions, Stream.LABEL)
-        last = len(task.positions) - 1
+    def label(self, *, round_index: int, questions: Sequence[Question]) -> list[Answer] | Failure:
+        """Puts duels to the oracle, through the environment (Algorithm 2, line 6).
+
+        Args:
+            round_index: The round.
+            questions: At most as many as the environment has sub-environments.
+
+        Returns:
+            Their answers, or an expected failure: then none was given.
+        """
+        try:
+            return self._label(round_index, questions)
+        except Exception as error:
+            return _failure(error)
+
+    def _label(self, round_index: int, questions: Sequence[Question]) -> list[Answer]:
+        num = len(questions)
+        # Sub-environments without a question pass.
+        rows = [questions[min(i, num - 1)] for i in range(self.env.num_envs)]
+        seeds = integer_seeds(
+            self.config.seed, round_index, [row.position for row in rows], Stream.LABEL
+        )
         self.env.reset(
-            seed=[seeds[min(i, last)] for i in places],  # type: ignore[arg-type]
-            options={"prompt_indices": [task.prompt_indices[min(i, last)] for i in places]},
+            seed=seeds,  # type: ignore[arg-type]
+            options={"prompt_indices": [row.prompt_index for row in rows]},
         )
         actions = [
-            (pick[i][0].text, pick[i][1].text) if i <= last and asked[i] else text_duel.PASS
-            for i in places
+            (row.first, row.second) if i < num else text_duel.PASS for i, row in enumerate(rows)
         ]
         firsts, seconds = zip(*actions, strict=True)
         _, _, _, _, infos = self.env.step((firsts, seconds))
-        wrong = [i for i in places if bool(infos["asked"][i]) != (i <= last and asked[i])]
-        if wrong:
-            raise RuntimeError(f"the environment asked about other duels than chosen: {wrong}")
-        return infos
+        if infos["asked"].tolist() != [i < num for i in range(len(rows))]:
+            raise RuntimeError("the environment asked about other duels than chosen")
+        return [
+            Answer(
+                first_wins=bool(infos["first_wins"][i]),
+                win_probability=float(infos["win_probability"][i]),
+                scores=(float(infos["first_score"][i]), float(infos["second_score"][i])),
+            )
+            for i in range(num)
+        ]
 
-    def _describe(
-        self,
-        share: RoundShare,
-        prompts: Sequence[Prompt],
-        candidates: Sequence[Sequence[Candidate]],
-        rewards: torch.Tensor,
-        pick: Sequence[tuple[Candidate, Candidate]],
-        asked: Sequence[bool],
-    ) -> None:
-        """Fills in the share's measurements."""
-        everyone = [candidate for row in candidates for candidate in row]
-        share.num_candidates = len(everyone)
-        share.num_finished = sum(c.finish_reason == "stop" for c in everyone)
-        share.num_tokens = sum(len(c.token_ids) for c in everyone)
-        favourites = rewards.argmax(dim=2)  # (K, B)
-        popular = favourites.mode(dim=0).values
-        share.argmax_agreement = float((favourites == popular).float().mean())
-        if self.config.measure_online_win_rate:
-            questions = [
-                (prompt, response.text)
-                for prompt, pair, real in zip(prompts, pick, asked, strict=True)
-                if real and prompt.reference is not None
-                for response in pair
-            ]
-            with _timed(share.seconds, "label"):
-                share.online_wins = self._compare_with_references(questions)
-            share.num_evaluation_questions = len(questions)
+    def measure(
+        self, *, responses: Sequence[tuple[int, str]], pools: Sequence[Pool]
+    ) -> Measurement | Failure:
+        """Asks the oracle what is not learned from.
 
-    def _compare_with_references(self, questions: Sequence[tuple[Prompt, str]]) -> list[float]:
-        if not questions:
-            return []
-        prompts = [prompt for prompt, _ in questions]
-        references = [prompt.reference or "" for prompt in prompts]
-        responses = [response for _, response in questions]
-        answers = text_duel.ask_oracle(self.oracle, prompts, responses, references)
-        return answers.win_probability.tolist()
+        Args:
+            responses: Prompt indices and duelled responses, to be compared with the prompts'
+                reference responses.
+            pools: Candidates to be scored.
+        """
+        try:
+            prompts = [self.prompts[index] for index, _ in responses]
+            wins, asked = self._win_probabilities(
+                prompts, [text for _, text in responses], [p.reference for p in prompts]
+            )
+            pool_prompts = [self.prompts[p.prompt_index] for p in pools for _ in p.responses]
+            scores = np.empty(0)
+            if pool_prompts:
+                scores = self.oracle.score(pool_prompts, [r for p in pools for r in p.responses])
+            ends = np.cumsum([len(pool.responses) for pool in pools])[:-1]
+            return Measurement(
+                online_wins=wins.tolist(),
+                pool_scores=np.split(scores, ends) if pools else [],
+                num_questions=int(asked.sum()) + len(scores),
+            )
+        except Exception as error:
+            return _failure(error)
 
     # -- Evaluation -------------------------------------------------------------------
 
@@ -301,77 +322,122 @@ class DuelEnvRunner(EnvRunner):
         """The environment's oracle."""
         return self.env.unwrapped.oracle
 
-    def respond(
-        self, *, indices: Sequence[int], weights: Mapping[str, Any]
-    ) -> list[Candidate] | Failure:
+    def respond(self, *, indices: Sequence[int], weights: Mapping[str, Any]) -> list[str] | Failure:
         """The policy's greedy responses to held-out prompts."""
         try:
             self.load(weights)
-            prompts = [self.evaluation_prompts[i] for i in indices]
-            output = self.policy.forward_inference(
-                {"prompt_token_ids": self.tokenizer.encode_all([p.text for p in prompts])}
-            )
-            return [row[0] for row in output["candidates"]]
+            return [candidate.text for candidate in self._greedy(self._held_out(indices)[1])]
         except Exception as error:
             return _failure(error)
 
     def evaluate(
-        self, *, indices: Sequence[int], baseline: Sequence[str], weights: Mapping[str, Any]
-    ) -> list[EvaluatedResponse] | Failure:
-        """Compares greedy responses with the initial policy's and with the references.
+        self,
+        *,
+        indices: Sequence[int],
+        baseline: Sequence[str],
+        weights: Mapping[str, Any],
+        round_index: int,
+    ) -> list[EvaluatedPrompt] | Failure:
+        """Compares the policy's responses with the initial policy's and with the references.
 
         Args:
             indices: Held-out prompts.
             baseline: The initial policy's greedy responses to them.
             weights: What :meth:`load` takes.
+            round_index: Keys the random draws.
         """
         try:
-            responses = self.respond(indices=indices, weights=weights)
-            if isinstance(responses, Failure):
-                return responses
-            prompts = [self.evaluation_prompts[i] for i in indices]
-            texts = [response.text for response in responses]
-            against_initial = self._win_probabilities(prompts, texts, baseline)
-            against_reference = self._win_probabilities(
-                prompts, texts, [prompt.reference for prompt in prompts]
-            )
-            scores, initial_scores = np.full((2, len(prompts)), np.nan)
-            if self.oracle.has_scores:
-                scores = self.oracle.score(prompts, texts)
-                initial_scores = self.oracle.score(prompts, baseline)
+            self.load(weights)
+            return self._evaluate(indices, baseline, round_index)
         except Exception as error:
             return _failure(error)
+
+    def _evaluate(
+        self, indices: Sequence[int], baseline: Sequence[str], round_index: int
+    ) -> list[EvaluatedPrompt]:
+        config = self.config
+        prompts, token_ids = self._held_out(indices)
+        num = len(prompts)
+        seeds = integer_seeds(config.seed, round_index, indices, Stream.EVALUATION)
+        greedy = self._outcomes(prompts, self._greedy(token_ids), baseline)
+        best: Sequence[Outcome | None] = [None] * num
+        if config.evaluation_best_of_n is not None:
+            candidates = self._sample(token_ids, config.evaluation_best_of_n, seeds)
+            scored = self.score(prompts, token_ids, candidates)
+            places = [int(rewards.mean(axis=0).argmax()) for _, rewards in scored]
+            chosen = [row[place] for row, place in zip(candidates, places, strict=True)]
+            best = self._outcomes(prompts, chosen, baseline)
+        sampled: Sequence[tuple[int, ...] | None] = [None] * num
+        if config.measures_kl:
+            plain = SamplingConfig(config.max_new_tokens, temperature=1.0, top_p=1.0)
+            sampled = [row[0].token_ids for row in self._sample(token_ids, 1, seeds, plain)]
+        initial_scores = np.full(num, np.nan)
+        if self.oracle.has_scores:
+            initial_scores = self.oracle.score(prompts, baseline)
         return [
-            EvaluatedResponse(
+            EvaluatedPrompt(
                 prompt_id=prompt.id,
                 prompt_text=prompt.text,
+                prompt_token_ids=tuple(token_ids[i]),
+                initial_score=float(initial_scores[i]),
+                greedy=greedy[i],
+                best_of_n=best[i],
+                sampled_token_ids=sampled[i],
+            )
+            for i, prompt in enumerate(prompts)
+        ]
+
+    def _held_out(self, indices: Sequence[int]) -> tuple[list[Prompt], list[tuple[int, ...]]]:
+        prompts = [self.evaluation_prompts[i] for i in indices]
+        return prompts, self.tokenizer.encode_all([prompt.text for prompt in prompts])
+
+    def _greedy(self, prompt_token_ids: Sequence[Sequence[int]]) -> list[Candidate]:
+        output = self.policy.forward_inference({"prompt_token_ids": prompt_token_ids})
+        return [row[0] for row in output["candidates"]]
+
+    def _outcomes(
+        self, prompts: Sequence[Prompt], responses: Sequence[Candidate], baseline: Sequence[str]
+    ) -> list[Outcome]:
+        texts = [response.text for response in responses]
+        references = [prompt.reference for prompt in prompts]
+        against_initial, asked_initial = self._win_probabilities(prompts, texts, baseline)
+        against_reference, asked_reference = self._win_probabilities(prompts, texts, references)
+        scores = np.full(len(prompts), np.nan)
+        if self.oracle.has_scores:
+            scores = self.oracle.score(prompts, texts)
+        return [
+            Outcome(
                 response=response.text,
                 num_tokens=len(response.token_ids),
                 finished=response.finish_reason == "stop",
                 win_vs_initial=float(against_initial[i]),
                 win_vs_reference=float(against_reference[i]),
                 score=float(scores[i]),
-                initial_score=float(initial_scores[i]),
+                num_questions=int(asked_initial[i]) + int(asked_reference[i]),
             )
-            for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
+            for i, response in enumerate(responses)
         ]
 
     def _win_probabilities(
         self, prompts: Sequence[Prompt], texts: Sequence[str], others: Sequence[str | None]
-    ) -> np.ndarray:
-        """(N,) win probabilities: 0.5 for equal texts, NaN where there is no other."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) win probabilities, and (N,) for which of them the oracle was asked.
+
+        Of equal texts (0.5) and where there is no other (NaN) it is not asked.
+        """
         result = np.full(len(prompts), np.nan)
-        rows = [i for i, other in enumerate(others) if other is not None]
-        result[[i for i in rows if texts[i] == others[i]]] = 0.5
-        rows = [i for i in rows if texts[i] != others[i]]
-        if rows:
+        result[[text == other for text, other in zip(texts, others, strict=True)]] = 0.5
+        pairs = zip(texts, others, strict=True)
+        asked = np.array([other not in (None, text) for text, other in pairs], dtype=bool)
+        rows = np.flatnonzero(asked)
+        if len(rows):
             result[rows] = text_duel.ask_oracle(
                 self.oracle,
                 [prompts[i] for i in rows],
                 [texts[i] for i in rows],
                 [str(others[i]) for i in rows],
             ).win_probability
-        return result
+        return result, asked
 
     # -- Weights and state ------------------------------------------------------------
 
@@ -382,11 +448,14 @@ class DuelEnvRunner(EnvRunner):
         restarted, or that missed a round, is never stale.
 
         Args:
-            weights: ``policy_version`` and ``policy_ref`` (None for the initial policy),
-                ``erm_version`` and ``erm_ref``.
+            weights: ``policy_version`` and ``policy_ref`` (None for the initial policy,
+                version 0), ``erm_version`` and ``erm_ref``.
         """
         if self.policy.policy_version != weights["policy_version"]:
-            self.policy.set_weights(ray.get(weights["policy_ref"]), weights["policy_version"])
+            if weights["policy_ref"] is None:
+                self.policy.load_initial_weights()
+            else:
+                self.policy.set_weights(ray.get(weights["policy_ref"]), weights["policy_version"])
         if self._erm_version != weights["erm_version"]:
             self.erm.set_state(ray.get(weights["erm_ref"]))
             self._erm_version = weights["erm_version"]

@@ -2,7 +2,7 @@
 
 The Algorithm owns four things and moves data between them:
 
-    env runners         the policy's engine, the ERM's encoder, the environment's oracle
+    env runners         the policy's engine, the ERM for scoring, the environment's oracle
     learner group       the epistemic reward model (ERM)
     policy trainer      the long-lived Ray Train run that updates the policy
     replay              the oracle's labels
@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +46,57 @@ from ray.util.debug import log_once
 import text_duel
 from rllib_sea.config import SEAConfig
 from rllib_sea.duels.records import Duel, PreferencePair
-from rllib_sea.duels.rounds import EvaluatedResponse, Failure, RoundShare, RoundTask
+from rllib_sea.duels.rounds import (
+    Answer,
+    EvaluatedPrompt,
+    Failure,
+    Measurement,
+    Pool,
+    Proposal,
+    ProposalShare,
+    ProposalTask,
+    Question,
+)
 from rllib_sea.duels.samples import append_duels, append_responses
+from rllib_sea.duels.selection import (
+    INCOMPLETE,
+    NON_FINITE,
+    ONE_TEXT,
+    SKIP_REASONS,
+    SelectedDuel,
+    select_duels,
+    usable_proposals,
+)
 from rllib_sea.evaluation import evaluate
-from rllib_sea.metrics import DashboardMetrics, duel_metrics, reward_model_metrics
+from rllib_sea.metrics import (
+    DashboardMetrics,
+    duel_metrics,
+    oracle_metrics,
+    reward_model_metrics,
+    skip_metrics,
+)
 from rllib_sea.policy.tokenization import PromptTokenizer
-from rllib_sea.policy_trainer import PolicyTrainer
+from rllib_sea.policy_trainer import FixedPolicy, PolicyTrainer
 from rllib_sea.preference_learning.learner import NonFiniteUpdateError
 from rllib_sea.preference_learning.mixing import draw_synthetic, gamma_at
+from rllib_sea.preference_learning.scores import PromptResponses
 from rllib_sea.randomness import Stream, generator, generators, prompt_order
 from rllib_sea.reward_model.ensemble import regularisation_strength
-from rllib_sea.reward_model.module import CHOSEN_FEATURES, REJECTED_FEATURES, STRENGTH
-from rllib_sea.reward_model.replay import PreferenceReplay
+from rllib_sea.reward_model.health import CalibrationWindow, CollapseWatch
+from rllib_sea.reward_model.module import (
+    CHOSEN_FEATURES,
+    MEMBER_MASKS,
+    REJECTED_FEATURES,
+    STRENGTH,
+)
+from rllib_sea.reward_model.replay import PreferenceReplay, draw_mask
 from rllib_sea.runner import DuelEnvRunner
 from text_duel.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+# A run whose candidates are always one text would never use its budget.
+MAX_ROUNDS_WITHOUT_DUELS = 10
 
 
 @dataclasses.dataclass
@@ -70,6 +109,41 @@ class Counts:
     num_synthetic_pairs: int = 0
     num_skipped_prompts: int = 0
     num_evaluation_questions: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedPolicy:
+    """A version of the policy's weights that env runners can fetch.
+
+    Attributes:
+        version: The number of updates made.
+        ref: Of bf16 tensors by name, in Ray's object store; None for the initial weights,
+            which every runner has on disk.
+    """
+
+    version: int
+    ref: Any
+
+
+INITIAL_POLICY = PublishedPolicy(0, None)
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundPlan:
+    """A round's prompts.
+
+    Attributes:
+        gamma: The mixture ratio of this round.
+        num_duels: How many duels it may have.
+        prompt_indices: Its prompts in the order of their positions, as indices into the
+            training prompts; more than ``num_duels`` where prompts are chosen from a pool.
+        synthetic: For each position, whether the ERM labels the pair.
+    """
+
+    gamma: float
+    num_duels: int
+    prompt_indices: list[int]
+    synthetic: dict[int, bool]
 
 
 class SEA(Algorithm):
@@ -86,68 +160,160 @@ class SEA(Algorithm):
 
     @override(Algorithm)
     def training_step(self) -> None:
-        """One round: duels, ERM update, policy update, new weights."""
-        tasks = self._next_tasks()  # lines 2 and 6: prompts, and which are synthetic
-        with self._stage("sample"):  # lines 3 to 6: propose, select, label
-            shares = self._sample(tasks)
-        duels = [duel for share in shares for duel in share.duels]
-        with self._stage("erm"):  # line 7
-            erm_metrics = self._update_reward_model([d for d in duels if not d.synthetic])
-        with self._stage("policy"):  # line 8
-            policy_metrics = self._update_policy([duel.preference_pair() for duel in duels])
-        self._finish_round(shares, duels, erm_metrics, policy_metrics)
-
-    def _next_tasks(self) -> list[RoundTask]:
-        """Draws the round's prompts, decides which are synthetic, and shares them out."""
+        """One round: proposals, duels, labels, ERM update, policy update."""
         if self._is_done():
             raise RuntimeError(
                 f"query_budget {self.config.query_budget} is used: the run has ended"
             )
-        config = self.config
-        count = config.prompts_per_round
-        drawn = prompt_order(
-            len(self._trainable_prompts), config.seed, self._counts.num_prompts_drawn, count
-        )
-        gamma = gamma_at(config.gamma, self._counts.num_oracle_queries)
+        plan = self._plan_round()  # line 2
+        with self._stage("propose"):  # line 3
+            proposals = self._propose(plan)
+        with self._stage("select"):  # lines 4 and 5
+            selected, skipped = self._select(plan, proposals)
+        with self._stage("label"):  # line 6
+            duels = self._label(selected)
+        with self._stage("erm"):  # line 7
+            health = self._reward_model_health(proposals, duels)
+            erm_metrics = health | self._update_reward_model(duels)
+        with self._stage("policy"):  # line 8
+            policy_metrics = self._update_policy([duel.preference_pair() for duel in duels])
+        with self._stage("measure"):
+            measurement = self._measure(selected)
+        self._counts.round += 1
+        append_duels(self.folder, duels)
+        self._log("duels", {"gamma": plan.gamma} | duel_metrics(proposals, selected, duels))
+        self._log("duels", skip_metrics(skipped) | self._oracle_metrics(selected, measurement))
+        self._log("reward_model", erm_metrics)
+        self._log("policy", policy_metrics)
+
+    def _plan_round(self) -> RoundPlan:
+        """Draws the round's prompts, and which of their pairs the ERM labels."""
+        config, counts = self.config, self._counts
+        gamma = gamma_at(config.gamma, counts.num_oracle_queries)
+        num_duels = config.prompts_per_round
         synthetic = draw_synthetic(
-            gamma, generators(config.seed, self._counts.round, range(count), Stream.MIXING)
+            gamma, generators(config.seed, counts.round, range(num_duels), Stream.MIXING)
         )
         if config.query_budget is not None:
-            left = config.query_budget - self._counts.num_oracle_queries
+            left = config.query_budget - counts.num_oracle_queries
             asked = np.cumsum([not ours for ours in synthetic])
-            count = int(np.searchsorted(asked, left, side="right")) if asked[-1] > left else count
-        self._counts.num_prompts_drawn += count
-        self._gamma_now = gamma
-        tasks = []
-        for chunk in np.array_split(np.arange(count), min(count, config.num_env_runners)):
-            tasks.append(
-                RoundTask(
+            if asked[-1] > left:
+                num_duels = int(np.searchsorted(asked, left, side="right"))
+        num_prompts = num_duels
+        if config.prompt_pool_size is not None:  # with gamma 1: nothing is synthetic
+            num_prompts = config.prompt_pool_size
+            synthetic = [False] * num_prompts
+        drawn = prompt_order(
+            len(self._trainable_prompts), config.seed, counts.num_prompts_drawn, num_prompts
+        )
+        counts.num_prompts_drawn += num_prompts
+        return RoundPlan(
+            gamma=gamma,
+            num_duels=num_duels,
+            prompt_indices=[self._trainable_prompts[i] for i in drawn],
+            synthetic=dict(enumerate(synthetic[:num_prompts])),
+        )
+
+    def _propose(self, plan: RoundPlan) -> list[Proposal]:
+        """Has the env runners sample and score; a dead runner's task goes to another."""
+        weights = self._weights(self._sampling_policy)
+        calls = [
+            {
+                "task": ProposalTask(
                     round=self._counts.round,
                     positions=tuple(int(i) for i in chunk),
-                    prompt_indices=tuple(self._trainable_prompts[drawn[i]] for i in chunk),
-                    synthetic=tuple(synthetic[i] for i in chunk),
-                )
-            )
-        return tasks
+                    prompt_indices=tuple(plan.prompt_indices[i] for i in chunk),
+                ),
+                "weights": weights,
+            }
+            for chunk in self._shares(len(plan.prompt_indices))
+        ]
+        shares: list[ProposalShare] = self._call_env_runners("sample", calls)
+        for stage in shares[0].seconds:
+            slowest = max(share.seconds[stage] for share in shares)
+            self.metrics.log_value(("seconds", f"propose_{stage}"), slowest, window=1)
+        return [proposal for share in shares for proposal in share.proposals]
 
-    def _sample(self, tasks: Sequence[RoundTask]) -> list[RoundShare]:
-        """Has the env runners work on the tasks; a dead runner's task goes to another."""
-        calls = [{"task": task, "weights": self._weights} for task in tasks]
-        shares: list[RoundShare] = self._call_env_runners("sample", calls)
-        return sorted(shares, key=lambda share: share.positions)
-
-    def _update_reward_model(self, real: Sequence[Duel]) -> dict[str, float]:
-        """Adds the round's labels to the replay and fits the ERM to it."""
+    def _select(
+        self, plan: RoundPlan, proposals: Sequence[Proposal]
+    ) -> tuple[list[SelectedDuel], dict[str, list[str]]]:
+        """Selects the duels; also returns the prompts without one, by the reason."""
         config = self.config
-        metrics = reward_model_metrics(real)
-        for duel in real:
+        usable, skipped = usable_proposals(proposals, config.num_candidates)
+        implicit_rewards = None
+        if usable and config.needs_implicit_rewards:
+            implicit_rewards = self._implicit_rewards(usable)
+        selected, skipped[ONE_TEXT] = select_duels(
+            usable,
+            implicit_rewards,
+            strategy=config.exploration_strategy,
+            options=config.strategy_config,
+            synthetic=plan.synthetic,
+            synthetic_pair=config.synthetic_pair,
+            acquisition=config.prompt_acquisition,
+            num_duels=plan.num_duels,
+            seed=config.seed,
+            round_index=self._counts.round,
+        )
+        self._counts.num_skipped_prompts += sum(map(len, skipped.values()))
+        self._check_skipped(bool(selected), skipped)
+        return selected, skipped
+
+    def _label(self, selected: Sequence[SelectedDuel]) -> list[Duel]:
+        """Asks the oracle about the real duels; the ERM has labelled the others."""
+        questions = [
+            Question(
+                position=duel.proposal.position,
+                prompt_index=duel.proposal.prompt_index,
+                first=duel.responses[0].text,
+                second=duel.responses[1].text,
+            )
+            for duel in selected
+            if not duel.synthetic
+        ]
+        calls = [
+            {"round_index": self._counts.round, "questions": [questions[i] for i in chunk]}
+            for chunk in self._shares(len(questions))
+        ]
+        parts: list[list[Answer]] = self._call_env_runners("label", calls)
+        answers = iter([answer for part in parts for answer in part])
+        self._counts.num_oracle_queries += len(questions)
+        self._counts.num_synthetic_pairs += len(selected) - len(questions)
+        return [
+            duel.labelled(self._counts.round, None if duel.synthetic else next(answers))
+            for duel in selected
+        ]
+
+    def _reward_model_health(
+        self, proposals: Sequence[Proposal], duels: Sequence[Duel]
+    ) -> dict[str, float]:
+        """How the ERM does on the round's labels before it learns from them."""
+        real = [duel for duel in duels if not duel.synthetic]
+        metrics = reward_model_metrics(proposals, real, self._calibration)
+        warning = self._collapse_watch.update(
+            metrics.get("argmax_agreement", math.nan),
+            metrics.get("member_disagreement", math.nan),
+        )
+        if warning is not None:
+            logger.warning("%s", warning)
+        return metrics
+
+    def _update_reward_model(self, duels: Sequence[Duel]) -> dict[str, float]:
+        """Adds the round's oracle labels to the replay and fits the ERM to it."""
+        config = self.config
+        for duel in duels:
+            if duel.synthetic:
+                continue
             winner = 0 if duel.first_wins else 1
-            self._replay.add(duel.features[winner], duel.features[1 - winner])
-        self._counts.num_oracle_queries += len(real)
+            mask = None
+            if config.erm_bootstrap < 1.0:
+                rng = generator(config.seed, duel.round, duel.position, Stream.BOOTSTRAP)
+                mask = draw_mask(config.ensemble_size, config.erm_bootstrap, rng)
+            self._replay.add(duel.features[winner], duel.features[1 - winner], mask)
         if len(self._replay) == 0:
-            return metrics
+            return {}
         size = min(config.erm_minibatch_size, len(self._replay))
-        chosen, rejected = self._replay.minibatches(
+        chosen, rejected, masks = self._replay.minibatches(
             config.erm_minibatches,
             size,
             generator(config.seed, self._counts.round, 0, Stream.REPLAY),
@@ -155,25 +321,25 @@ class SEA(Algorithm):
         strength = regularisation_strength(
             config.erm_lambda, size, self._counts.num_oracle_queries, config.erm_lambda_fades
         )
-        batch = SampleBatch(
-            {
-                CHOSEN_FEATURES: chosen,
-                REJECTED_FEATURES: rejected,
-                STRENGTH: np.full(len(chosen), strength, dtype=np.float32),
-            }
-        )
+        columns = {
+            CHOSEN_FEATURES: chosen,
+            REJECTED_FEATURES: rejected,
+            STRENGTH: np.full(len(chosen), strength, dtype=np.float32),
+        }
+        if masks is not None:
+            columns[MEMBER_MASKS] = masks
+        batch = SampleBatch(columns)
         results = self.learner_group.update(
             batch=MultiAgentBatch({DEFAULT_MODULE_ID: batch}, env_steps=len(chosen)),
             minibatch_size=size,
         )
         self.metrics.aggregate(results, key="learners")
         learned = self.metrics.peek(("learners", DEFAULT_MODULE_ID))
-        metrics |= {
+        self._publish_reward_model()
+        return {
             key: float(learned[key])
             for key in ("total_loss", "nll", "accuracy", "distance_from_start")
         }
-        self._publish_reward_model()
-        return metrics
 
     def _update_policy(self, pairs: list[PreferencePair]) -> dict[str, float]:
         """One step of the direct loss on the mixed batch, in the Ray Train run."""
@@ -185,34 +351,85 @@ class SEA(Algorithm):
             path = self.folder / f"non_finite_round_{self._counts.round}.json"
             path.write_text(json.dumps([dataclasses.asdict(pair) for pair in pairs]))
             raise RuntimeError(f"{error}; the round's pairs are in {path}") from error
-        self._publish_policy()
+        interval = self.config.policy_sync_interval
+        if interval is not None and (self._counts.round + 1) % interval == 0:
+            self._sampling_policy = self._current_policy()
         return dict(update)
 
-    def _finish_round(
-        self,
-        shares: Sequence[RoundShare],
-        duels: Sequence[Duel],
-        erm_metrics: Mapping[str, float],
-        policy_metrics: Mapping[str, float],
-    ) -> None:
-        """Counts, and logs the round's metrics (docs/metrics.md)."""
-        counts = self._counts
-        counts.round += 1
-        counts.num_synthetic_pairs += sum(duel.synthetic for duel in duels)
-        counts.num_skipped_prompts += sum(len(share.skipped_prompt_ids) for share in shares)
-        counts.num_evaluation_questions += sum(share.num_evaluation_questions for share in shares)
-        append_duels(self.folder, duels)
-        groups = {
-            "duels": {"gamma": self._gamma_now} | duel_metrics(shares),
-            "reward_model": erm_metrics,
-            "policy": policy_metrics,
-        }
-        for group, values in groups.items():
-            for key, value in values.items():
-                self.metrics.log_value((group, key), value, window=1)
-        for stage in shares[0].seconds:
-            slowest = max(share.seconds[stage] for share in shares)
-            self.metrics.log_value(("seconds", f"sample_{stage}"), slowest, window=1)
+    def _measure(self, selected: Sequence[SelectedDuel]) -> Measurement:
+        """Asks the oracle what is not learned from: counted apart, as evaluation questions."""
+        config = self.config
+        responses: list[tuple[int, str]] = []
+        if config.measure_online_win_rate:
+            responses = [
+                (duel.proposal.prompt_index, response.text)
+                for duel in selected
+                if not duel.synthetic
+                for response in duel.responses
+            ]
+        pools: list[Pool] = []
+        if config.measure_candidate_scores:
+            pools = [
+                Pool(duel.proposal.prompt_index, tuple(c.text for c in duel.proposal.candidates))
+                for duel in selected
+            ]
+        calls = [
+            {"responses": [responses[i] for i in some], "pools": [pools[i] for i in others]}
+            for some, others in zip_longest(
+                self._shares(len(responses)), self._shares(len(pools)), fillvalue=()
+            )
+        ]
+        parts: list[Measurement] = self._call_env_runners("measure", calls)
+        self._counts.num_evaluation_questions += sum(part.num_questions for part in parts)
+        return Measurement(
+            online_wins=[win for part in parts for win in part.online_wins],
+            pool_scores=[scores for part in parts for scores in part.pool_scores],
+        )
+
+    def _oracle_metrics(
+        self, selected: Sequence[SelectedDuel], measurement: Measurement
+    ) -> dict[str, float]:
+        """:func:`rllib_sea.metrics.oracle_metrics`, with regret also summed over the run."""
+        metrics = oracle_metrics(selected, measurement)
+        if "sum_pool_regret" in metrics:
+            self._cumulative_pool_regret += metrics.pop("sum_pool_regret")
+            metrics["cumulative_pool_regret"] = self._cumulative_pool_regret
+        return metrics
+
+    def _implicit_rewards(self, proposals: Sequence[Proposal]) -> np.ndarray:
+        """(B, M) ``log pi - log pi_ref`` of each candidate, by the current policy."""
+        scores = self.policy_trainer.score(
+            [
+                PromptResponses(p.prompt_token_ids, tuple(c.token_ids for c in p.candidates))
+                for p in proposals
+            ]
+        )
+        return scores.implicit_rewards.reshape(len(proposals), -1)
+
+    def _check_skipped(self, has_duels: bool, skipped: Mapping[str, Sequence[str]]) -> None:
+        """Warns of prompts that should have given a duel; ends a run that gets nowhere."""
+        for reason in (INCOMPLETE, NON_FINITE):
+            if skipped[reason] and log_once(f"sea_skipped_{reason}"):
+                logger.warning(
+                    "prompts without a duel (%s), such as %r: see duels/num_skipped_%s",
+                    SKIP_REASONS[reason],
+                    skipped[reason][0],
+                    reason,
+                )
+        if has_duels:
+            self._rounds_without_duels = 0
+            return
+        self._rounds_without_duels += 1
+        if self._rounds_without_duels == MAX_ROUNDS_WITHOUT_DUELS:
+            reasons = [f"{SKIP_REASONS[r]}: {len(ids)}" for r, ids in skipped.items() if ids]
+            raise RuntimeError(
+                f"{MAX_ROUNDS_WITHOUT_DUELS} rounds in a row without a duel "
+                f"(prompts of the last one: {'; '.join(reasons)})"
+            )
+
+    def _log(self, group: str, values: Mapping[str, float]) -> None:
+        for key, value in values.items():
+            self.metrics.log_value((group, key), value, window=1)
 
     def _counters_now(self) -> dict[str, int]:
         return {
@@ -226,8 +443,11 @@ class SEA(Algorithm):
     @override(Algorithm)
     def setup(self, config: SEAConfig) -> None:
         self._replay = PreferenceReplay()
+        self._calibration = CalibrationWindow()
+        self._collapse_watch = CollapseWatch()
         self._counts = Counts()
-        self._gamma_now = 1.0
+        self._rounds_without_duels = 0
+        self._cumulative_pool_regret = 0.0
         self._baseline: list[str] | None = None
         self._evaluation: dict[str, float] | None = None
         self._erm_version = 0
@@ -236,19 +456,21 @@ class SEA(Algorithm):
         shutil.rmtree(self._train_folder, ignore_errors=True)
         model_path = self.config.policy_model_path()
         self._find_trainable_prompts(model_path)
-        self.policy_trainer = PolicyTrainer(
-            dataclasses.replace(
-                self.config.policy_train_config(),
-                model_path=str(model_path),
-                storage_path=str(self._train_folder),
+        self.policy_trainer: PolicyTrainer | FixedPolicy = FixedPolicy()
+        if self.config.update_policy:
+            self.policy_trainer = PolicyTrainer(
+                dataclasses.replace(
+                    self.config.policy_train_config(),
+                    model_path=str(model_path),
+                    storage_path=str(self._train_folder),
+                )
             )
-        )
+        self._published_policy = self._sampling_policy = INITIAL_POLICY
         try:
             self.policy_trainer.start()  # starts up while the env runners do
             super().setup(config)
             self._publish_reward_model()
             self._call_env_runners("start", [{}] * self.config.num_env_runners)
-            self._publish_policy()
         except BaseException:
             self.policy_trainer.stop()
             raise
@@ -336,62 +558,79 @@ class SEA(Algorithm):
         # The training env runners evaluate, too: a second engine would not fit beside them.
         return False
 
-    def evaluate_held_out(self) -> list[EvaluatedResponse]:
-        """The current policy's greedy responses, compared."""
+    def evaluate_held_out(self) -> list[EvaluatedPrompt]:
+        """The current policy's responses to the held-out prompts, compared."""
         if self._baseline is None:
             self._baseline = self._initial_responses()
         calls = [
             {
                 "indices": [self._held_out_prompts[i] for i in chunk],
                 "baseline": [self._baseline[i] for i in chunk],
-                "weights": self._weights,
+                "weights": self._weights(self._current_policy()),
+                "round_index": self._counts.round,
             }
-            for chunk in self._shares_of_held_out()
+            for chunk in self._shares(len(self._held_out_prompts))
         ]
-        parts = self._call_env_runners("evaluate", calls)
-        return [response for part in parts for response in part]
+        parts: list[list[EvaluatedPrompt]] = self._call_env_runners("evaluate", calls)
+        evaluated = [prompt for part in parts for prompt in part]
+        if not self.config.measures_kl:
+            return evaluated
+        scores = self.policy_trainer.score(
+            [
+                PromptResponses(prompt.prompt_token_ids, (prompt.sampled_token_ids or (),))
+                for prompt in evaluated
+            ]
+        )
+        return [
+            dataclasses.replace(prompt, kl=float(kl))
+            for prompt, kl in zip(evaluated, scores.kl, strict=True)
+        ]
 
     def record_evaluation(
-        self, responses: Sequence[EvaluatedResponse], results: dict[str, float]
+        self, evaluated: Sequence[EvaluatedPrompt], results: dict[str, float]
     ) -> None:
         """Keeps an evaluation's results and sample responses, and counts its questions."""
-        questions = sum(2 - np.isnan([r.win_vs_reference]).sum() for r in responses)
-        self._counts.num_evaluation_questions += int(questions)
+        outcomes = [o for prompt in evaluated for o in (prompt.greedy, prompt.best_of_n) if o]
+        self._counts.num_evaluation_questions += sum(o.num_questions for o in outcomes)
         self._evaluation = results
-        append_responses(self.folder, responses, self._counts.num_oracle_queries)
+        append_responses(self.folder, evaluated, self._counts.num_oracle_queries)
 
     def _initial_responses(self) -> list[str]:
         """Greedy responses of the policy before its first update."""
         calls = [
             {
                 "indices": [self._held_out_prompts[i] for i in chunk],
-                "weights": self._weights,
+                "weights": self._weights(INITIAL_POLICY),
             }
-            for chunk in self._shares_of_held_out()
+            for chunk in self._shares(len(self._held_out_prompts))
         ]
-        parts = self._call_env_runners("respond", calls)
-        return [candidate.text for part in parts for candidate in part]
+        parts: list[list[str]] = self._call_env_runners("respond", calls)
+        return [text for part in parts for text in part]
 
-    def _shares_of_held_out(self) -> list[np.ndarray]:
-        num = len(self._held_out_prompts)
-        return np.array_split(np.arange(num), min(num, self.config.num_env_runners))
+    def _shares(self, count: int) -> list[np.ndarray]:
+        """Deals ``count`` places out to the env runners."""
+        num_shares = min(count, self.config.num_env_runners)
+        return np.array_split(np.arange(count), num_shares) if count else []
 
     # -- Env runners and their weights ------------------------------------------------
 
-    @property
-    def _weights(self) -> dict[str, Any]:
+    def _weights(self, policy: PublishedPolicy) -> dict[str, Any]:
         """What :meth:`DuelEnvRunner.load` takes: references, fetched where needed only."""
         return {
-            "policy_version": self.policy_trainer.version,
-            "policy_ref": self._policy_ref,
+            "policy_version": policy.version,
+            "policy_ref": policy.ref,
             "erm_version": self._erm_version,
             "erm_ref": self._erm_ref,
         }
 
-    def _publish_policy(self) -> None:
-        """Puts the policy's weights where every env runner can fetch them."""
-        # Owned by this process: a training worker's death must not take them along.
-        self._policy_ref = ray.put(self.policy_trainer.weights())
+    def _current_policy(self) -> PublishedPolicy:
+        """The policy's weights, put where every env runner can fetch them."""
+        version = self.policy_trainer.version
+        if self._published_policy.version != version:
+            # Owned by this process: a training worker's death must not take them along.
+            ref = ray.put(self.policy_trainer.weights())
+            self._published_policy = PublishedPolicy(version, ref)
+        return self._published_policy
 
     def _publish_reward_model(self) -> None:
         """Puts the ERM's weights where every env runner can fetch them."""
@@ -473,8 +712,12 @@ class SEA(Algorithm):
         if self._check_component("sea", components, not_components):
             state["sea"] = {
                 "replay": self._replay.get_state(),
+                "calibration": self._calibration.get_state(),
+                "collapse_watch": self._collapse_watch.get_state(),
                 "counts": dataclasses.asdict(self._counts),
                 "baseline": self._baseline,
+                "cumulative_pool_regret": self._cumulative_pool_regret,
+                "sampling_policy": self._sampling_policy_state(),
             }
         return state
 
@@ -484,13 +727,28 @@ class SEA(Algorithm):
         if "sea" in state:
             ours = state["sea"]
             self._replay.set_state(ours["replay"])
+            self._calibration.set_state(ours["calibration"])
+            self._collapse_watch.set_state(ours["collapse_watch"])
             self._counts = Counts(**ours["counts"])
             self._baseline = ours["baseline"]
+            self._cumulative_pool_regret = ours["cumulative_pool_regret"]
+            version, weights = ours["sampling_policy"]
+            # Without weights it is the current one: see `restore_from_path`.
+            ref = None if weights is None else ray.put(weights)
+            self._sampling_policy = PublishedPolicy(version, ref)
+
+    def _sampling_policy_state(self) -> tuple[int, Any]:
+        """Its version, and its weights where the Ray Train run's folder has others."""
+        policy = self._sampling_policy
+        if policy.version in (0, self.policy_trainer.version):
+            return policy.version, None
+        return policy.version, ray.get(policy.ref)
 
     @override(Algorithm)
     def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
         super().restore_from_path(path, *args, **kwargs)
-        self._publish_policy()
+        if self._sampling_policy.version == self.policy_trainer.version:
+            self._sampling_policy = self._current_policy()
         self._publish_reward_model()
 
     # -- Timing -----------------------------------------------------------------------

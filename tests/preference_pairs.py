@@ -1,20 +1,24 @@
-"""Random preference pairs of various lengths."""
+"""Random preference pairs, and prompts with responses, of various lengths."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from rllib_sea.duels.records import PreferencePair
+from rllib_sea.preference_learning.scores import PromptResponses
 
 
 def random_pairs(
     num: int, seed: int = 0, *, vocabulary: int = 256, longest: int = 12
 ) -> list[PreferencePair]:
-    """Pairs with prompts of 1 to ``2 * longest`` tokens, responses of 1 to ``longest``."""
+    """Pairs with prompts of 1 to ``2 * longest`` tokens, responses of 1 to ``longest``.
+
+    In turn the chosen and the rejected response are from the reference policy.
+    """
     rng = np.random.default_rng(seed)
 
     def tokens(most: int) -> tuple[int, ...]:
-        return tuple(rng.integers(vocabulary, size=rng.integers(1, most + 1)).tolist())
+        return _tokens(rng, vocabulary, most)
 
     return [
         PreferencePair(
@@ -23,6 +27,28 @@ def random_pairs(
             chosen_token_ids=tokens(longest),
             rejected_token_ids=tokens(longest),
             synthetic=False,
+            from_reference="rejected" if i % 2 else "chosen",
         )
         for i in range(num)
     ]
+
+
+def random_prompts(
+    num: int, seed: int = 0, *, vocabulary: int = 256, longest: int = 12, most_responses: int = 5
+) -> list[PromptResponses]:
+    """Prompts of 1 to ``2 * longest`` tokens with 1 to ``most_responses`` responses each."""
+    rng = np.random.default_rng(seed)
+    return [
+        PromptResponses(
+            _tokens(rng, vocabulary, 2 * longest),
+            tuple(
+                _tokens(rng, vocabulary, longest)
+                for _ in range(rng.integers(1, most_responses + 1))
+            ),
+        )
+        for _ in range(num)
+    ]
+
+
+def _tokens(rng: np.random.Generator, vocabulary: int, most: int) -> tuple[int, ...]:
+    return tuple(rng.integers(vocabulary, size=rng.integers(1, most + 1)).tolist())

@@ -218,3 +218,34 @@ def test_an_oracle_that_cannot_answer_is_named(tiny_policy: Path) -> None:
         assert algorithm._counts.num_oracle_queries == 8
     finally:
         algorithm.stop()
+
+
+def test_the_oracle_is_asked_as_often_as_questions_are_counted(
+    tiny_policy: Path, tmp_path: Path
+) -> None:
+    """With ERM labels, offline: the initial policy samples while the trained one is evaluated."""
+    file = tmp_path / "questions"
+    config = tiny_config(
+        tiny_policy,
+        env_config={
+            "prompts": "tldr_mini",
+            "oracle": "tests.counting_oracle:CountingOracle",
+            "oracle_config": {"file": str(file)},
+        },
+        gamma=0.5,
+        policy_sync_interval=None,
+        evaluation_best_of_n=3,
+    )
+    algorithm = config.build_algo()
+    try:
+        last = run_to_the_end(algorithm)[-1]
+        duels = (algorithm.folder / "sample_duels.md").read_text()
+    finally:
+        algorithm.stop()
+    assert last["num_oracle_queries"] == BUDGET
+    assert last["num_synthetic_pairs"] > 0
+    asked = sum(map(int, file.read_text().split()))
+    assert asked == last["num_oracle_queries"] + last["num_evaluation_questions"]
+    assert last["evaluation"]["kl"] > 0.0
+    assert "best_of_n_win_rate_vs_initial" in last["evaluation"]
+    assert "label by the ERM member" in duels

@@ -16,22 +16,33 @@ _COUNTERS = (
     "num_evaluation_questions",
     "policy_version",
 )
-_ESTIMATES = (
+_OUTCOMES = (
     "win_rate_vs_initial",
     "win_rate_vs_initial_soft",
     "win_rate_vs_reference",
     "win_rate_vs_reference_soft",
     "mean_score",
+)
+_ESTIMATES = (
+    *_OUTCOMES,
+    *(f"best_of_n_{name}" for name in _OUTCOMES),
     "initial_mean_score",
+    "kl",
 )
 _GROUPS = {
     "duels": (
         "gamma",
         "num_skipped",
+        "num_skipped_incomplete",
+        "num_skipped_non_finite",
+        "num_skipped_one_text",
+        "clash_rate",
         "online_win_rate",
         "online_win_rate_soft",
         "mean_score",
-        "argmax_agreement",
+        "pool_regret",
+        "cumulative_pool_regret",
+        "synthetic_label_accuracy",
         "finished_share",
         "response_length",
     ),
@@ -39,6 +50,8 @@ _GROUPS = {
         "accuracy_on_new_labels",
         "probability_of_new_labels",
         "member_disagreement",
+        "argmax_agreement",
+        "calibration_error",
         "total_loss",
         "nll",
         "accuracy",
@@ -60,18 +73,21 @@ _GROUPS = {
         *(f"{name}_high" for name in _ESTIMATES),
         "response_length",
         "finished_share",
+        "best_of_n_response_length",
+        "best_of_n_finished_share",
         "seconds",
     ),
     "seconds": (
         "round",
-        "sample",
-        "sample_sync",
-        "sample_generate",
-        "sample_encode",
-        "sample_select",
-        "sample_label",
+        "propose",
+        "propose_sync",
+        "propose_generate",
+        "propose_encode",
+        "select",
+        "label",
         "erm",
         "policy",
+        "measure",
     ),
 }
 RESULT_KEYS = frozenset(

@@ -67,6 +67,8 @@ class PreferencePair:
         rejected_token_ids: The other response, as sampled.
         synthetic: True where an ensemble member gave the label, False where the
             oracle did.
+        from_reference: Which one was sampled from the reference policy, where exactly
+            one of the two was.
     """
 
     prompt_id: str
@@ -74,6 +76,7 @@ class PreferencePair:
     chosen_token_ids: tuple[int, ...]
     rejected_token_ids: tuple[int, ...]
     synthetic: bool
+    from_reference: Literal["chosen", "rejected"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class Duel:
         prompt_token_ids: The same as tokens.
         first: The first response chosen by the strategy.
         second: The second response, never the same text as the first.
+        from_reference: Which of the two were sampled from the reference policy.
         member: The ensemble member that was drawn for the first response, or for
             the label of a synthetic pair; -1 where none was.
         synthetic: True where an ensemble member gave the label (no query).
@@ -109,6 +113,7 @@ class Duel:
     prompt_token_ids: tuple[int, ...]
     first: Candidate
     second: Candidate
+    from_reference: tuple[bool, bool]
     member: int
     synthetic: bool
     first_wins: bool
@@ -130,10 +135,12 @@ class Duel:
 
     def preference_pair(self) -> PreferencePair:
         """The duel as the policy update sees it."""
+        chosen, rejected = self.from_reference if self.first_wins else self.from_reference[::-1]
         return PreferencePair(
             self.prompt_id,
             self.prompt_token_ids,
             self.chosen.token_ids,
             self.rejected.token_ids,
             self.synthetic,
+            None if chosen == rejected else "chosen" if chosen else "rejected",
         )

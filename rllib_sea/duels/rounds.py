@@ -1,62 +1,136 @@
 """What the Algorithm asks of an env runner, and what comes back.
 
-A task says everything that a runner needs: a runner keeps no random state, no place in
-the prompts and no count of its own, so that a task can be given to any runner, again.
+A round has two calls: `sample` (candidates, with the ERM's rewards) and `label` (ask the
+oracle about the selected duels). A task says everything that a runner needs: a runner keeps no
+random state, no place in the prompts and no count of its own, so that a task can be given
+to any runner, again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rllib_sea.duels.records import Duel
+import numpy as np
+
+from rllib_sea.duels.records import Candidate
 
 
 @dataclass(frozen=True, slots=True)
-class RoundTask:
-    """One env runner's share of a round.
+class ProposalTask:
+    """One env runner's share of a round's prompts.
 
     Attributes:
         round: The round's number, from 0.
         positions: Places of the prompts in the round's batch.
         prompt_indices: The prompts, as indices into the training prompts.
-        synthetic: Which of them are labelled by the ERM instead of the oracle.
     """
 
     round: int
     positions: tuple[int, ...]
     prompt_indices: tuple[int, ...]
-    synthetic: tuple[bool, ...]
 
 
-@dataclass(slots=True)
-class RoundShare:
-    """What one env runner made of its task.
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """The candidates of one prompt (S of Algorithm 2, line 3).
 
     Attributes:
-        duels: The labelled duels.
-        positions: The task's positions, all answered for.
-        skipped_prompt_ids: Prompts without a duel, because all candidates were one text.
-        online_wins: Probability that each duelled response of a real duel is preferred
-            to the reference response, two a duel; empty where there is no reference.
-        num_evaluation_questions: Questions put to the oracle that were no queries.
-        num_candidates: Responses sampled.
-        num_finished: How many of them ended by themselves.
-        num_tokens: Their tokens.
-        argmax_agreement: Mean share of members that like the ensemble's most popular
-            favourite best; 1 means that the ensemble no longer disagrees.
-        seconds: Seconds spent in ``sync``, ``generate``, ``encode``, ``select``, ``label``.
+        position: The prompt's place in the round's batch.
+        prompt_index: Its index into the training prompts.
+        prompt_id: Its identity in its source.
+        prompt_text: What the policy was asked.
+        prompt_token_ids: The same as tokens.
+        candidates: M sampled responses; those from the reference policy last.
+        num_from_reference: How many were sampled from the reference policy.
+        features: (M, d) encoder features, float32.
+        rewards: (K, M) rewards by each ensemble member, float32.
+        policy_version: The version of the weights that sampled the responses.
     """
 
-    duels: list[Duel]
-    positions: tuple[int, ...]
-    skipped_prompt_ids: list[str] = field(default_factory=list)
+    position: int
+    prompt_index: int
+    prompt_id: str
+    prompt_text: str
+    prompt_token_ids: tuple[int, ...]
+    candidates: tuple[Candidate, ...]
+    num_from_reference: int
+    features: np.ndarray
+    rewards: np.ndarray
+    policy_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalShare:
+    """What one env runner made of its :class:`ProposalTask`.
+
+    Attributes:
+        proposals: One a prompt, in the task's order.
+        seconds: Seconds spent in ``sync``, ``generate`` and ``encode``.
+    """
+
+    proposals: list[Proposal]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A duel for the oracle.
+
+    Attributes:
+        position: The prompt's place in the round's batch.
+        prompt_index: Its index into the training prompts.
+        first: The first response's text.
+        second: The second response's text.
+    """
+
+    position: int
+    prompt_index: int
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the oracle said.
+
+    Attributes:
+        first_wins: The label.
+        win_probability: The probability that the first response is preferred.
+        scores: The oracle's scores of the two responses, NaN where it has none.
+    """
+
+    first_wins: bool
+    win_probability: float
+    scores: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A prompt's candidates, to be scored by the oracle for measuring.
+
+    Attributes:
+        prompt_index: The prompt's index into the training prompts.
+        responses: The candidates' texts.
+    """
+
+    prompt_index: int
+    responses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What the oracle said about a round beyond its labels.
+
+    Attributes:
+        online_wins: Probability that each given response is preferred to its prompt's
+            reference response; 0.5 where both are the same text, NaN without a reference.
+        pool_scores: The oracle's scores of each pool's candidates, (M,) each.
+        num_questions: Comparisons and scores that the oracle was asked for.
+    """
+
     online_wins: list[float] = field(default_factory=list)
-    num_evaluation_questions: int = 0
-    num_candidates: int = 0
-    num_finished: int = 0
-    num_tokens: int = 0
-    argmax_agreement: float = float("nan")
-    seconds: dict[str, float] = field(default_factory=dict)
+    pool_scores: list[np.ndarray] = field(default_factory=list)
+    num_questions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +150,10 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluatedResponse:
-    """The policy's greedy response to one held-out prompt.
+class Outcome:
+    """One response to a held-out prompt, compared.
 
     Attributes:
-        prompt_id: The prompt's identity in its source.
-        prompt_text: What the policy was asked.
         response: The response.
         num_tokens: Its length in tokens.
         finished: Whether it ended by itself.
@@ -89,15 +161,42 @@ class EvaluatedResponse:
             response; 0.5 where both are the same text.
         win_vs_reference: The same against the reference response; NaN without one.
         score: The oracle's score; NaN where it has none.
-        initial_score: Its score of the initial policy's response.
+        num_questions: Comparisons that the oracle was asked for.
     """
 
-    prompt_id: str
-    prompt_text: str
     response: str
     num_tokens: int
     finished: bool
     win_vs_initial: float
     win_vs_reference: float
     score: float
+    num_questions: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedPrompt:
+    """What the current policy answers to one held-out prompt.
+
+    Attributes:
+        prompt_id: The prompt's identity in its source.
+        prompt_text: What the policy was asked.
+        prompt_token_ids: The same as tokens.
+        initial_score: The oracle's score of the initial policy's greedy response; NaN where
+            it has none.
+        greedy: The greedy response.
+        best_of_n: The best of N sampled responses by the ERM's mean reward; None where it
+            was not asked for.
+        sampled_token_ids: A response sampled at temperature 1, for the KL divergence; None
+            where it was not asked for.
+        kl: The KL divergence of the policy from its reference on that response, summed over
+            its tokens, in nats; NaN where it was not asked for.
+    """
+
+    prompt_id: str
+    prompt_text: str
+    prompt_token_ids: tuple[int, ...]
     initial_score: float
+    greedy: Outcome
+    best_of_n: Outcome | None
+    sampled_token_ids: tuple[int, ...] | None
+    kl: float = float("nan")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rllib_sea.duels.records import Candidate, Duel
-from rllib_sea.duels.rounds import EvaluatedResponse
+from rllib_sea.duels.rounds import EvaluatedPrompt
 
 SAMPLES_PER_ROUND = 2
 DUELS_FILE = "sample_duels.md"
@@ -26,18 +26,20 @@ def append_duels(folder: Path, duels: Sequence[Duel]) -> None:
 
 
 def append_responses(
-    folder: Path, responses: Sequence[EvaluatedResponse], num_oracle_queries: int
+    folder: Path, evaluated: Sequence[EvaluatedPrompt], num_oracle_queries: int
 ) -> None:
     """Appends an evaluation's first responses to ``sample_responses.md``."""
     with (folder / RESPONSES_FILE).open("a", encoding="utf-8") as file:
         file.write(f"# After {num_oracle_queries} queries\n\n")
-        for response in responses[:SAMPLES_PER_ROUND]:
-            file.write(
-                f"**{response.prompt_id}** {_quote(response.prompt_text)}"
-                f"Response (score {response.score:.2f}, "
-                f"p(win over initial) {response.win_vs_initial:.2f}):\n"
-                f"{_quote(response.response)}"
-            )
+        for prompt in evaluated[:SAMPLES_PER_ROUND]:
+            file.write(f"**{prompt.prompt_id}** {_quote(prompt.prompt_text)}")
+            for name, outcome in (("Response", prompt.greedy), ("Best of N", prompt.best_of_n)):
+                if outcome is not None:
+                    file.write(
+                        f"{name} (score {outcome.score:.2f}, "
+                        f"p(win over initial) {outcome.win_vs_initial:.2f}):\n"
+                        f"{_quote(outcome.response)}"
+                    )
 
 
 def _duel_text(duel: Duel) -> str:

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """M candidates for each of B prompts, as a strategy sees them.
+
+    Attributes:
+        rewards: (K, B, M) reward of each candidate by each ensemble member.
+        texts: (B, M) integer identity of each candidate's text: equal numbers in a row
+            are equal texts (see :func:`text_identities`).
+        log_probs: (B, M) summed log-probability of each candidate under the policy that
+            sampled it, at temperature 1, in nats.
+        implicit_rewards: (B, M) ``log pi(y|x) - log pi_ref(y|x)``, in nats; None unless the
+            strategy says that it needs them.
+        from_reference: (M,) which candidates were sampled from the reference policy; all
+            False unless the strategy asks for such candidates.
+    """
+
+    rewards: torch.Tensor
+    texts: torch.Tensor
+    log_probs: torch.Tensor
+    implicit_rewards: torch.Tensor | None
+    from_reference: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,34 +42,61 @@ class Selection:
         second: (B,) index of the second response; its text differs from the first's.
         member: (B,) ensemble member drawn for the first response, -1 where the
             strategy draws none.
-        valid: (B,) False where all M candidates are one text: there is no duel, and
-            the other fields of that row mean nothing.
+        valid: (B,) False where the strategy has no duel to offer, since all M candidates
+            (for ``xpo``: those that may duel) are one text; the other fields of that row
+            then mean nothing.
+        clash: (B,) True where the rule's own second response was the first's text, so that
+            another one had to be taken.
     """
 
     first: np.ndarray
     second: np.ndarray
     member: np.ndarray
     valid: np.ndarray
+    clash: np.ndarray
 
 
-class Strategy(Protocol):
-    """An exploration strategy: a pure function of rewards, texts and generators."""
+class SelectPairs(Protocol):
+    """A strategy's function: pure, on proposals and generators."""
 
+    # To a type checker, *args and **options of Any accept whatever options a strategy has.
     def __call__(
         self,
-        rewards: torch.Tensor,
-        texts: torch.Tensor,
+        proposals: Proposals,
         rngs: Sequence[np.random.Generator],
+        *args: Any,
+        **options: Any,
     ) -> Selection:
         """Selects a duel for each prompt.
 
         Args:
-            rewards: (K, B, M) reward of each candidate by each ensemble member.
-            texts: (B, M) integer identity of each candidate's text: equal numbers
-                in a row are equal texts (see :func:`text_identities`).
+            proposals: B prompts with M candidates each.
             rngs: B generators, one a prompt.
+            *args: None.
+            **options: The strategy's own, from ``strategy_config``.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """An exploration strategy and what it needs.
+
+    Attributes:
+        select: The function; its keyword-only parameters are the strategy's options, each
+            with a default.
+        check: Raises ConfigError for an option's bad value; called with ``select``'s options.
+        needs_implicit_rewards: Whether :attr:`Proposals.implicit_rewards` must be there.
+        reference_candidates: Whether half of the M candidates are sampled from the
+            reference policy.
+        losses: The losses it is defined for; None: all.
+    """
+
+    select: SelectPairs
+    check: Callable[..., None] | None = None
+    needs_implicit_rewards: bool = False
+    reference_candidates: bool = False
+    losses: tuple[str, ...] | None = None
 
 
 def text_identities(texts: Sequence[Sequence[str]]) -> torch.Tensor:
@@ -87,6 +137,13 @@ def argmax_of_other_text(
     return values.masked_fill(same, -torch.inf).argmax(dim=1)
 
 
+def required_implicit_rewards(proposals: Proposals) -> torch.Tensor:
+    """(B, M) the implicit rewards; raises ValueError where there are none."""
+    if proposals.implicit_rewards is None:
+        raise ValueError("implicit rewards are needed, the proposals have none")
+    return proposals.implicit_rewards
+
+
 def draw_members(num_members: int, rngs: Sequence[np.random.Generator]) -> torch.Tensor:
     """(B,) one ensemble member a prompt, uniformly (Algorithm 2, line 4)."""
     return torch.tensor([int(rng.integers(num_members)) for rng in rngs], dtype=torch.int64)
@@ -101,3 +158,37 @@ def member_argmax(rewards: torch.Tensor, member: torch.Tensor) -> torch.Tensor:
     """
     rows = torch.arange(rewards.shape[1])
     return rewards[member, rows].argmax(dim=1)
+
+
+def make_selection(
+    proposals: Proposals,
+    first: torch.Tensor,
+    second: torch.Tensor,
+    member: torch.Tensor | None = None,
+    *,
+    favourite: torch.Tensor,
+) -> Selection:
+    """Puts a strategy's choice together.
+
+    Args:
+        proposals: What was chosen from.
+        first: (B,) indices.
+        second: (B,) indices.
+        member: (B,) drawn members; None where the strategy draws none.
+        favourite: (B,) what the rule would have taken as second response, were it free to
+            take the first's text again.
+    """
+    texts = proposals.texts
+    if proposals.implicit_rewards is None and not proposals.from_reference.any():
+        # Copies of one text differ in nothing that rules look at, but their rewards can in the
+        # last bit: the first is taken.
+        first = texts.gather(1, first[:, None])[:, 0]
+        second = texts.gather(1, second[:, None])[:, 0]
+    clash = texts.gather(1, favourite[:, None]) == texts.gather(1, first[:, None])
+    return Selection(
+        first=first.numpy(),
+        second=second.numpy(),
+        member=torch.full_like(first, -1).numpy() if member is None else member.numpy(),
+        valid=has_two_texts(texts).numpy(),
+        clash=clash[:, 0].numpy(),
+    )

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from rllib_sea.exploration.base import Selection, argmax_of_other_text, has_two_texts
+from rllib_sea.exploration.base import (
+    Proposals,
+    Selection,
+    argmax_of_other_text,
+    make_selection,
+)
 
 
-def ee_ts(
-    rewards: torch.Tensor, texts: torch.Tensor, rngs: Sequence[np.random.Generator]
-) -> Selection:
+def ee_ts(proposals: Proposals, rngs: Sequence[np.random.Generator]) -> Selection:
     """E&E Thompson sampling (SEA, Algorithm 2, lines 4 and 5, E&E branch).
 
     Both responses are favourites of drawn members; members are drawn again until the
@@ -23,10 +26,10 @@ def ee_ts(
     ensemble's mean reward.
 
     Args:
-        rewards: (K, B, M) reward of each candidate by each member.
-        texts: (B, M) text identities.
+        proposals: B prompts with M candidates each.
         rngs: B generators.
     """
+    rewards, texts = proposals.rewards, proposals.texts
     num_members, num_prompts, _ = rewards.shape
     order = torch.from_numpy(np.stack([rng.permutation(num_members) for rng in rngs]))
     favourites = rewards.argmax(dim=2).T.gather(1, order)  # (B, K) in drawn order
@@ -36,6 +39,7 @@ def ee_ts(
     drawn_second = favourites[torch.arange(num_prompts), differs.int().argmax(dim=1)]
     runner_up = argmax_of_other_text(rewards.mean(dim=0), texts, first)
     second = torch.where(differs.any(dim=1), drawn_second, runner_up)
-    return Selection(
-        first.numpy(), second.numpy(), order[:, 0].numpy(), has_two_texts(texts).numpy()
-    )
+    # The walk starts at the first response's own member, with whom it always agrees: the
+    # second draw of the paper's loop is the next one (K = 1 has none).
+    favourite = favourites[:, min(1, num_members - 1)]
+    return make_selection(proposals, first, second, order[:, 0], favourite=favourite)

@@ -7,28 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from rllib_sea.exploration.base import Selection, has_two_texts
+from rllib_sea.exploration.base import Proposals, Selection, make_selection
 
 
-def passive(
-    rewards: torch.Tensor, texts: torch.Tensor, rngs: Sequence[np.random.Generator]
-) -> Selection:
+def passive(proposals: Proposals, rngs: Sequence[np.random.Generator]) -> Selection:
     """Passive sampling (SEA, section 6.1: online DPO).
 
     The first candidate and the first after it with another text; the rewards and the
     generators are not looked at.
 
     Args:
-        rewards: (K, B, M), unused.
-        texts: (B, M) text identities.
+        proposals: B prompts with M candidates each.
         rngs: B generators, unused.
     """
-    del rewards, rngs
-    other = texts != texts[:, :1]
-    first = np.zeros(texts.shape[0], dtype=np.int64)
-    return Selection(
-        first,
-        other.int().argmax(dim=1).numpy(),
-        np.full_like(first, -1),
-        has_two_texts(texts).numpy(),
-    )
+    del rngs
+    texts = proposals.texts
+    first = torch.zeros(texts.shape[0], dtype=torch.int64)
+    second = (texts != texts[:, :1]).int().argmax(dim=1)
+    return make_selection(proposals, first, second, favourite=torch.ones_like(first))

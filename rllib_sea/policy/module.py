@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.utils.annotations import override
+from safetensors.torch import load_file
 
-from rllib_sea.duels.records import Candidate, SamplingConfig
 from rllib_sea.policy.sampler import Sampler, make_sampler
 
 
@@ -18,8 +18,8 @@ class VLLMPolicyModule(RLModule):
     """A language model behind a sampler.
 
     ``model_config`` has ``model_path``, ``sampler``, ``sampler_config``, ``sampling`` (a
-    :class:`SamplingConfig`), ``num_candidates`` and ``max_model_len``. The engine starts with
-    :meth:`start`.
+    :class:`rllib_sea.duels.records.SamplingConfig`) and ``max_model_len``. The engine starts
+    with :meth:`start`.
     """
 
     framework = "torch"
@@ -55,6 +55,13 @@ class VLLMPolicyModule(RLModule):
         """Replaces the weights in place; see :meth:`Sampler.load_weights`."""
         self.sampler.load_weights(weights, version)
 
+    def load_initial_weights(self) -> None:
+        """Goes back to the initial policy, which is the reference policy: version 0."""
+        weights: dict[str, torch.Tensor] = {}
+        for file in sorted(Path(self.model_config["model_path"]).glob("*.safetensors")):
+            weights |= load_file(file)
+        self.set_weights(weights, 0)
+
     def close(self) -> None:
         """Releases the engine."""
         if self._sampler is not None:
@@ -62,27 +69,27 @@ class VLLMPolicyModule(RLModule):
 
     @override(RLModule)
     def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Samples M candidates: ``prompt_token_ids`` and ``seeds``, B each."""
-        config = self.model_config
-        return self._generate(batch, config["num_candidates"], config["sampling"], batch["seeds"])
+        """Samples ``num_responses`` of each prompt.
+
+        ``batch`` has ``prompt_token_ids`` and ``seeds``, B each, ``num_responses``, and
+        ``sampling`` where it is not that of ``model_config``.
+        """
+        sampling = batch.get("sampling", self.model_config["sampling"])
+        candidates = self.sampler.generate(
+            batch["prompt_token_ids"], batch["num_responses"], sampling, batch["seeds"]
+        )
+        return {"candidates": candidates}
 
     @override(RLModule)
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Decodes one response greedily: ``prompt_token_ids``, B of them."""
-        seeds = [0] * len(batch["prompt_token_ids"])
-        return self._generate(batch, 1, self.model_config["sampling"].greedy(), seeds)
+        token_ids = batch["prompt_token_ids"]
+        sampling = self.model_config["sampling"].greedy()
+        return {"candidates": self.sampler.generate(token_ids, 1, sampling, [0] * len(token_ids))}
 
     @override(RLModule)
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         raise RuntimeError("the policy is trained in the Ray Train run, not by an RLlib learner")
-
-    def _generate(
-        self, batch: dict[str, Any], n: int, sampling: SamplingConfig, seeds: list[int]
-    ) -> dict[str, Any]:
-        candidates: list[list[Candidate]] = self.sampler.generate(
-            batch["prompt_token_ids"], n, sampling, seeds
-        )
-        return {"candidates": candidates, "policy_version": self.policy_version}
 
     @override(RLModule)
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""Preference pairs as right-padded tensors, in one of two layouts.
+"""Prompts with responses as right-padded tensors, in one of two layouts.
 
-    plain    two rows a pair: [prompt, chosen] and [prompt, rejected]
-    packed   one row a pair: [prompt, chosen, rejected]; the rejected response goes on from
-             the prompt's last position and does not see the chosen one
+    plain    a row for each response: [prompt, response]
+    packed   a row for each prompt: [prompt, response 1, ..., response n]; every response goes
+             on from the prompt's last position and does not see the others
 
-The packed layout computes each prompt once instead of twice. Both give the same numbers;
+The packed layout computes each prompt once instead of n times. Both give the same numbers;
 :func:`rllib_sea.preference_learning.logprobs.choose_layout` says which one a model can do.
 
 Nothing is ever truncated: tokens that were sampled are the tokens that are trained on.
@@ -14,18 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import accumulate
 from typing import Literal
 
 import torch
 
-from rllib_sea.duels.records import PreferencePair
+from rllib_sea.preference_learning.scores import PromptResponses
 
 Layout = Literal["plain", "packed"]
 
 
 @dataclass(frozen=True, slots=True)
-class PairBatch:
-    """B pairs as R rows of L tokens, of which T in all are tokens of responses.
+class ResponseBatch:
+    """S responses as R rows of L tokens, of which T in all are tokens of responses.
 
     Attributes:
         input_ids: (R, L) int64, padded on the right with 0.
@@ -35,9 +36,8 @@ class PairBatch:
         predictor: (T,) int64, flat positions in (R, L) whose hidden states predict the
             responses' tokens.
         target: (T,) int64, those tokens.
-        sequence: (T,) int64, which response each belongs to: b for the chosen response of
-            pair b, B + b for its rejected one.
-        lengths: (2 B,) int64, tokens of each response.
+        sequence: (T,) int64, which response each belongs to: the first prompt's come first.
+        lengths: (S,) int64, tokens of each response.
     """
 
     input_ids: torch.Tensor
@@ -48,87 +48,77 @@ class PairBatch:
     sequence: torch.Tensor
     lengths: torch.Tensor
 
-    @property
-    def num_pairs(self) -> int:
-        """B."""
-        return len(self.lengths) // 2
-
-    def to(self, device: torch.device | str) -> PairBatch:
+    def to(self, device: torch.device | str) -> ResponseBatch:
         """The same on another device."""
-        return PairBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return ResponseBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
-def collate(pairs: Sequence[PreferencePair], layout: Layout) -> PairBatch:
-    """Lays pairs out as tensors.
+def collate(prompts: Sequence[PromptResponses], layout: Layout) -> ResponseBatch:
+    """Lays prompts with their responses out as tensors.
 
     Args:
-        pairs: At least one; each response and prompt has at least one token.
-        layout: Two rows a pair, or one.
+        prompts: At least one.
+        layout: A row for each response, or for each prompt.
 
     Returns:
         The batch, on the CPU.
-
-    Raises:
-        ValueError: For an empty prompt or response: it has no log-probability to train on.
     """
-    for pair in pairs:
-        if not (pair.prompt_token_ids and pair.chosen_token_ids and pair.rejected_token_ids):
-            raise ValueError(f"prompt {pair.prompt_id!r}: an empty prompt or response")
-    return _collate_packed(pairs) if layout == "packed" else _collate_plain(pairs)
+    return _collate_packed(prompts) if layout == "packed" else _collate_plain(prompts)
 
 
-def _collate_plain(pairs: Sequence[PreferencePair]) -> PairBatch:
-    responses = [pair.chosen_token_ids for pair in pairs]
-    responses += [pair.rejected_token_ids for pair in pairs]
-    prompts = [pair.prompt_token_ids for pair in pairs] * 2
-    rows = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
+def _collate_plain(prompts: Sequence[PromptResponses]) -> ResponseBatch:
+    pairs = [(p.prompt_token_ids, response) for p in prompts for response in p.responses]
+    rows = [[*prompt, *response] for prompt, response in pairs]
     length = max(map(len, rows))
-    input_ids = _padded(rows, length)
-    position_ids = _padded([list(range(len(row))) for row in rows], length)
     mask = _padded([[1] * len(row) for row in rows], length)
     predictor = [
         row * length + len(prompt) - 1 + step
-        for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
+        for row, (prompt, response) in enumerate(pairs)
         for step in range(len(response))
     ]
-    return PairBatch(input_ids, position_ids, mask, torch.tensor(predictor), *_targets(responses))
+    return ResponseBatch(
+        _padded(rows, length),
+        _padded([list(range(len(row))) for row in rows], length),
+        mask,
+        torch.tensor(predictor),
+        *_targets(prompts),
+    )
 
 
-def _collate_packed(pairs: Sequence[PreferencePair]) -> PairBatch:
-    num_pairs = len(pairs)
-    rows = [[*p.prompt_token_ids, *p.chosen_token_ids, *p.rejected_token_ids] for p in pairs]
-    length = max(map(len, rows))
-    positions = []
-    # Causal, but for the rectangle (rejected queries, chosen keys). Padding is causal too:
-    # every query sees something (a fully masked row is NaN in some attention kernels), and
-    # no token sees the padding, which is to its right.
-    mask = torch.ones(length, length, dtype=torch.bool).tril().repeat(num_pairs, 1, 1, 1)
-    predictor_chosen: list[int] = []
-    predictor_rejected: list[int] = []
-    for row, pair in enumerate(pairs):
-        prompt, chosen = len(pair.prompt_token_ids), len(pair.chosen_token_ids)
-        rejected = len(pair.rejected_token_ids)
-        end_chosen = prompt + chosen
-        positions.append([*range(end_chosen), *range(prompt, prompt + rejected)])
-        mask[row, 0, end_chosen:, prompt:end_chosen] = False
-        start = row * length
-        predictor_chosen += range(start + prompt - 1, start + end_chosen - 1)
-        # The last token of the prompt predicts the first one of both.
-        predictor_rejected.append(start + prompt - 1)
-        predictor_rejected += range(start + end_chosen, start + end_chosen + rejected - 1)
-    responses = [p.chosen_token_ids for p in pairs] + [p.rejected_token_ids for p in pairs]
-    return PairBatch(
+def _collate_packed(prompts: Sequence[PromptResponses]) -> ResponseBatch:
+    length = max(p.num_tokens for p in prompts)
+    rows, positions = [], []
+    predictor: list[int] = []
+    # Causal, but for the rectangles (a response's queries, earlier responses' keys). Padding
+    # is causal too: every query sees something (a fully masked row is NaN in some attention
+    # kernels), and no token sees the padding, which is to its right.
+    mask = torch.ones(length, length, dtype=torch.bool).tril().repeat(len(prompts), 1, 1, 1)
+    for row, prompt in enumerate(prompts):
+        start, end_prompt = row * length, len(prompt.prompt_token_ids)
+        row_ids, row_positions = list(prompt.prompt_token_ids), list(range(end_prompt))
+        for response in prompt.responses:
+            first = len(row_ids)
+            mask[row, 0, first:, end_prompt:first] = False
+            # The last token of the prompt predicts the first one of every response.
+            predictor.append(start + end_prompt - 1)
+            predictor += range(start + first, start + first + len(response) - 1)
+            row_ids += response
+            row_positions += range(end_prompt, end_prompt + len(response))
+        rows.append(row_ids)
+        positions.append(row_positions)
+    return ResponseBatch(
         _padded(rows, length),
         _padded(positions, length),
         mask,
-        torch.tensor(predictor_chosen + predictor_rejected),
-        *_targets(responses),
+        torch.tensor(predictor),
+        *_targets(prompts),
     )
 
 
 def _targets(
-    responses: Sequence[Sequence[int]],
+    prompts: Sequence[PromptResponses],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    responses = [response for prompt in prompts for response in prompt.responses]
     lengths = torch.tensor([len(response) for response in responses])
     target = torch.tensor([token for response in responses for token in response])
     return target, torch.repeat_interleave(torch.arange(len(responses)), lengths), lengths
@@ -141,32 +131,51 @@ def _padded(rows: Sequence[Sequence[int]], length: int) -> torch.Tensor:
     return out
 
 
-def num_tokens(pair: PreferencePair) -> int:
-    """Length of a pair's packed row."""
-    return len(pair.prompt_token_ids) + len(pair.chosen_token_ids) + len(pair.rejected_token_ids)
+def sum_by_response(values: torch.Tensor, batch: ResponseBatch) -> torch.Tensor:
+    """(S, ...) sums over each response's tokens of (T, ...) values."""
+    sums = values.new_zeros(len(batch.lengths), *values.shape[1:])
+    return sums.index_add(0, batch.sequence, values)
 
 
 def minibatches(
-    pairs: Sequence[PreferencePair], size: int, rank: int = 0, world_size: int = 1
+    prompts: Sequence[PromptResponses], size: int, rank: int = 0, world_size: int = 1
 ) -> list[list[int]]:
-    """One worker's part of a round, cut into minibatches of similar lengths.
+    """One worker's part of the work, cut into minibatches of similar lengths.
 
-    Pairs are dealt out in order of length, so that workers have equally much to do. Every
+    Prompts are dealt out in order of length, so that workers have equally much to do. Every
     worker gets the same number of minibatches, since some strategies communicate in each;
-    they are empty where the pairs do not suffice.
+    they are empty where the prompts do not suffice.
 
     Args:
-        pairs: The whole round's pairs, at least one.
-        size: Most pairs in a minibatch, at least 1.
+        prompts: All workers' prompts, at least one.
+        size: Most responses in a minibatch; a prompt that has more is alone in one.
         rank: The worker's number.
         world_size: Number of workers.
 
     Returns:
-        Indices into ``pairs``; over all workers each index occurs exactly once.
+        Indices into ``prompts``; over all workers each index occurs exactly once.
     """
     # Longest first: where memory does not suffice, it shows at once.
-    order = sorted(range(len(pairs)), key=lambda i: (-num_tokens(pairs[i]), i))
-    share = order[rank::world_size]
-    largest_share = -(-len(pairs) // world_size)
-    count = -(-largest_share // size)
-    return [share[i * size : (i + 1) * size] for i in range(count)]
+    order = sorted(range(len(prompts)), key=lambda i: (-prompts[i].num_tokens, i))
+    parts = [_cut(prompts, order[r::world_size], size) for r in range(world_size)]
+    count = max(map(len, parts))
+    return parts[rank] + [[] for _ in range(count - len(parts[rank]))]
+
+
+def _cut(prompts: Sequence[PromptResponses], share: list[int], size: int) -> list[list[int]]:
+    """Consecutive prompts with at most ``size`` responses together."""
+    part: list[list[int]] = []
+    filled = size
+    for i in share:
+        num = len(prompts[i].responses)
+        if filled + num > size:
+            part.append([])
+            filled = 0
+        part[-1].append(i)
+        filled += num
+    return part
+
+
+def offsets(prompts: Sequence[PromptResponses]) -> list[int]:
+    """The place of each prompt's first response among the responses of all prompts."""
+    return [0, *accumulate(len(prompt.responses) for prompt in prompts)][:-1]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from rllib_sea import config_checks as check
 from rllib_sea.preference_learning.losses import check_loss
+from rllib_sea.preference_learning.optimism import check_optimism
 from rllib_sea.preference_learning.schedule import SCHEDULES
 
 STRATEGY_NAMES = ("ddp", "deepspeed")
@@ -19,7 +21,11 @@ class PolicyTrainConfig:
 
     Attributes:
         loss: A name of :data:`rllib_sea.preference_learning.losses.LOSSES`.
-        beta: Strength of the pull towards the reference policy.
+        loss_config: The loss's options, where they differ from their defaults.
+        beta: Strength of the pull towards the reference policy; each loss has its own scale
+            (docs/losses.md).
+        optimism: A name of :data:`rllib_sea.preference_learning.optimism.OPTIMISM`, or None.
+        optimism_alpha: The weight of that term.
         lr: AdamW's peak learning rate (``policy_lr``).
         betas: AdamW's betas (``policy_betas``).
         weight_decay: AdamW's weight decay (``policy_weight_decay``).
@@ -44,7 +50,10 @@ class PolicyTrainConfig:
     """
 
     loss: str = "dpo"
+    loss_config: Mapping[str, Any] = field(default_factory=dict)
     beta: float = 0.1
+    optimism: str | None = None
+    optimism_alpha: float = 1e-5
     lr: float = 5e-7
     betas: Sequence[float] = (0.9, 0.95)
     weight_decay: float = 0.0
@@ -72,8 +81,10 @@ class PolicyTrainConfig:
         Raises:
             ConfigError: One line with the key, the value and what was expected.
         """
-        check_loss(self.loss)
+        check_loss(self.loss, self.loss_config)
         check.check_number("beta", self.beta, open_low=True)
+        check_optimism(self.optimism, self.loss)
+        check.check_number("optimism_alpha", self.optimism_alpha, open_low=True)
         check.check_number("policy_lr", self.lr, open_low=True)
         check.check_betas("policy_betas", self.betas)
         check.check_number("policy_weight_decay", self.weight_decay)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rllib_sea.duels.records import PreferencePair
+from rllib_sea.preference_learning.scores import PromptResponses
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,13 @@ class Update:
     """One optimizer step. Answer: the metrics, or :class:`Refusal`."""
 
     pairs: tuple[PreferencePair, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Score responses. Answer: :class:`rllib_sea.preference_learning.scores.ResponseScores`."""
+
+    prompts: tuple[PromptResponses, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,7 @@ class Stop:
     """End. No answer."""
 
 
-Command = Update | Weights | Save | Load | Stop
+Command = Update | Score | Weights | Save | Load | Stop
 
 
 @dataclass(frozen=True, slots=True)

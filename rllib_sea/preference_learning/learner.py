@@ -14,16 +14,34 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from rllib_sea.duels.records import PreferencePair
-from rllib_sea.preference_learning.batching import PairBatch, collate, minibatches
+from rllib_sea.preference_learning.batching import (
+    ResponseBatch,
+    collate,
+    minibatches,
+    offsets,
+    sum_by_response,
+)
 from rllib_sea.preference_learning.config import PolicyTrainConfig
-from rllib_sea.preference_learning.logprobs import ResponseLogProbs, choose_layout
+from rllib_sea.preference_learning.logprobs import (
+    ResponseLogits,
+    choose_layout,
+    response_log_probs,
+)
 from rllib_sea.preference_learning.losses import LOSSES, PairLogProbs
+from rllib_sea.preference_learning.optimism import OPTIMISM, check_pairs
 from rllib_sea.preference_learning.schedule import learning_rate
+from rllib_sea.preference_learning.scores import (
+    PromptResponses,
+    ResponseScores,
+    pair_responses,
+    token_scores,
+)
 from rllib_sea.preference_learning.strategies import STRATEGIES, rank, world_size
 
 STATE_FILE = "training_state.json"
-# What is summed over the pairs of a round, in this order.
-SUMS = ("loss", "margin", "accuracy", "chosen_logp", "rejected_logp")
+# Positions whose next-token distributions are scored at once: those of a whole minibatch,
+# in float32, would take more memory than an update.
+SCORE_CHUNK = 64
 
 
 class NonFiniteUpdateError(ArithmeticError):
@@ -53,10 +71,12 @@ class PolicyLearner:
         reference = _load(config.model_path)
         if bf16:
             _halve(reference)
-        self._reference = ResponseLogProbs(reference.to(self._device), bf16=bf16)
+        self._reference = ResponseLogits(reference.to(self._device), bf16=bf16)
         self._reference.requires_grad_(False)
+        # Of an update and of scoring, which takes less memory for as many.
+        self._responses_at_once = 2 * config.minibatch_size
         self._strategy = STRATEGIES[config.strategy](
-            ResponseLogProbs(self._policy, bf16=bf16), config
+            ResponseLogits(self._policy, bf16=bf16), config
         )
 
     def update(self, pairs: Sequence[PreferencePair]) -> dict[str, float]:
@@ -74,22 +94,28 @@ class PolicyLearner:
 
         Raises:
             NonFiniteUpdateError: Nothing was applied.
+            ValueError: For a pair without what the optimism term needs, or with an empty
+                prompt or response.
         """
         config = self.config
-        parts = minibatches(pairs, config.minibatch_size, rank(), world_size())
-        sums = torch.zeros(len(SUMS), dtype=torch.float64, device=self._device)
+        check_pairs(config.optimism, pairs)
+        prompts = [pair_responses(pair) for pair in pairs]
+        parts = minibatches(prompts, self._responses_at_once, rank(), world_size())
+        names = ["loss", "margin", "accuracy", "chosen_logp", "rejected_logp"]
+        if config.optimism is not None:
+            names.append("optimism")
+        sums = torch.zeros(len(names), dtype=torch.float64, device=self._device)
         for number, part in enumerate(parts):
             # Workers communicate in the backward pass, so one whose share has ended goes on
             # with a pair of weight 0.
-            batch = collate([pairs[i] for i in part] or pairs[:1], self._layout)
-            batch = batch.to(self._device)
+            shown = part or [0]
+            batch = collate([prompts[i] for i in shown], self._layout).to(self._device)
             with self._strategy.accumulating(last=number == len(parts) - 1):
-                logps = self._log_probs(batch)
-                losses = LOSSES[config.loss](logps, config.beta)
+                terms = self._terms([pairs[i] for i in shown], self._log_probs(batch))
                 weight = world_size() / len(pairs) if part else 0.0
-                self._strategy.backward(_poisoned_if_not_finite(losses.sum()) * weight)
+                self._strategy.backward(_poisoned_if_not_finite(terms["loss"].sum()) * weight)
             if part:
-                sums += _sums(losses, logps)
+                sums += torch.stack([terms[name].detach().double().sum() for name in names])
         if dist.is_initialized():
             dist.all_reduce(sums)
         means = (sums / len(pairs)).tolist()
@@ -97,7 +123,7 @@ class PolicyLearner:
             self.version, config.lr, config.schedule, config.total_rounds, config.warmup_ratio
         )
         grad_norm = self._strategy.step(lr)
-        metrics = dict(zip(SUMS, means, strict=True)) | {"grad_norm": grad_norm, "lr": lr}
+        metrics = dict(zip(names, means, strict=True)) | {"grad_norm": grad_norm, "lr": lr}
         if not all(map(torch.isfinite, torch.tensor([means[0], grad_norm]))):
             raise NonFiniteUpdateError(
                 f"the policy's loss is {means[0]}, its gradient norm {grad_norm}"
@@ -142,25 +168,73 @@ class PolicyLearner:
         self._strategy.load(folder)
         self.version = json.loads((folder / STATE_FILE).read_text())["version"]
 
-    def _log_probs(self, batch: PairBatch) -> PairLogProbs:
+    @torch.no_grad()
+    def score(self, prompts: Sequence[PromptResponses]) -> ResponseScores:
+        """What policy and reference think of responses; every worker must call it.
+
+        The work is dealt out to the workers; each gets the whole result.
+
+        Args:
+            prompts: Prompts with their responses, the same list on every worker.
+
+        Returns:
+            The scores of all responses, in the order of ``prompts``.
+        """
+        pieces = [piece for prompt in prompts for piece in prompt.pieces(self._responses_at_once)]
+        firsts = offsets(pieces)
+        num_responses = sum(len(piece.responses) for piece in pieces)
+        scores = torch.zeros(num_responses, 3, dtype=torch.float64, device=self._device)
+        parts: list[list[int]] = []
+        if pieces:
+            parts = minibatches(pieces, self._responses_at_once, rank(), world_size())
+        for part in parts:
+            # Workers may communicate in the forward pass, so one whose share has ended goes
+            # on with responses whose scores are dropped.
+            batch = collate([pieces[i] for i in part or [0]], self._layout).to(self._device)
+            logits = (self._strategy.module(batch), self._reference(batch), batch.target)
+            chunks = zip(*(tensor.split(SCORE_CHUNK) for tensor in logits), strict=True)
+            tokens = torch.cat([token_scores(*chunk) for chunk in chunks])
+            if part:
+                places = [firsts[i] + n for i in part for n in range(len(pieces[i].responses))]
+                scores[places] = sum_by_response(tokens.double(), batch)
+        if dist.is_initialized():
+            dist.all_reduce(scores)  # each worker has zeros where the others have scores
+        return ResponseScores(*scores.T.numpy(force=True))
+
+    def _log_probs(self, batch: ResponseBatch) -> PairLogProbs:
         with torch.no_grad():
-            reference = self._reference(batch)
-        policy = self._strategy.module(batch)
-        num = batch.num_pairs
+            reference = response_log_probs(self._reference(batch), batch)
+        policy = response_log_probs(self._strategy.module(batch), batch)
         return PairLogProbs(
-            chosen=policy[:num],
-            rejected=policy[num:],
-            reference_chosen=reference[:num],
-            reference_rejected=reference[num:],
-            chosen_lengths=batch.lengths[:num],
-            rejected_lengths=batch.lengths[num:],
+            chosen=policy[0::2],
+            rejected=policy[1::2],
+            reference_chosen=reference[0::2],
+            reference_rejected=reference[1::2],
+            chosen_lengths=batch.lengths[0::2],
+            rejected_lengths=batch.lengths[1::2],
         )
 
-
-def _sums(losses: torch.Tensor, logps: PairLogProbs) -> torch.Tensor:
-    margin = logps.margin()
-    rows = (losses, margin, (margin > 0).float(), logps.chosen, logps.rejected)
-    return torch.stack([row.detach().double().sum() for row in rows])
+    def _terms(
+        self, pairs: Sequence[PreferencePair], logps: PairLogProbs
+    ) -> dict[str, torch.Tensor]:
+        """(B,) tensors by name: ``loss``, which is minimised, and what is reported beside it."""
+        config = self.config
+        margin = logps.margin()
+        terms = {
+            "loss": LOSSES[config.loss].function(logps, config.beta, **config.loss_config),
+            "margin": margin,
+            "accuracy": (margin > 0).float(),
+            "chosen_logp": logps.chosen,
+            "rejected_logp": logps.rejected,
+        }
+        if config.optimism is not None:
+            chosen = [pair.from_reference == "chosen" for pair in pairs]
+            term = OPTIMISM[config.optimism]
+            terms["optimism"] = config.optimism_alpha * term(
+                logps, torch.tensor(chosen, device=self._device), config.beta
+            )
+            terms["loss"] = terms["loss"] + terms["optimism"]
+        return terms
 
 
 def _load(path: str) -> PreTrainedModel:

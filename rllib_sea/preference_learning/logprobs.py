@@ -1,4 +1,4 @@
-"""Log-probabilities of preference pairs under a causal language model."""
+"""Log-probabilities of responses under a causal language model."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from rllib_sea.duels.records import PreferencePair
-from rllib_sea.preference_learning.batching import Layout, PairBatch, collate
+from rllib_sea.preference_learning.batching import (
+    Layout,
+    ResponseBatch,
+    collate,
+    sum_by_response,
+)
+from rllib_sea.preference_learning.scores import PromptResponses
 
 
-class ResponseLogProbs(nn.Module):
-    """A causal language model that gives the log-probabilities of responses.
+class ResponseLogits(nn.Module):
+    """A causal language model that gives the logits of responses' tokens.
 
     Logits are computed where a response token is predicted, nowhere else: with a vocabulary
     of 49k they cost more than the transformer.
@@ -30,14 +35,14 @@ class ResponseLogProbs(nn.Module):
         self.model = model
         self._bf16 = bf16
 
-    def forward(self, batch: PairBatch) -> torch.Tensor:
-        """(2 B,) summed log-probabilities, in nats: the chosen, then the rejected responses."""
+    def forward(self, batch: ResponseBatch) -> torch.Tensor:
+        """(T, V) next-token logits at ``batch.predictor``, in the precision computed in."""
         if not self._bf16:
-            return self._sums(batch)
+            return self._logits(batch)
         with torch.autocast(self.model.device.type, torch.bfloat16):
-            return self._sums(batch)
+            return self._logits(batch)
 
-    def _sums(self, batch: PairBatch) -> torch.Tensor:
+    def _logits(self, batch: ResponseBatch) -> torch.Tensor:
         mask = batch.attention_mask
         if mask.dim() == 4:
             mask = _additive(mask, self._compute_dtype())
@@ -47,16 +52,24 @@ class ResponseLogProbs(nn.Module):
             position_ids=batch.position_ids,
             use_cache=False,
         ).last_hidden_state
-        logits = self.model.get_output_embeddings()(hidden.flatten(0, 1)[batch.predictor])
-        logps = -functional.cross_entropy(logits.float(), batch.target, reduction="none")
-        sums = torch.zeros(len(batch.lengths), dtype=logps.dtype, device=logps.device)
-        return sums.index_add(0, batch.sequence, logps)
+        return self.model.get_output_embeddings()(hidden.flatten(0, 1)[batch.predictor])
 
     def _compute_dtype(self) -> torch.dtype:
         device = self.model.device.type
         if torch.is_autocast_enabled(device):
             return torch.get_autocast_dtype(device)
         return self.model.dtype
+
+
+def response_log_probs(logits: torch.Tensor, batch: ResponseBatch) -> torch.Tensor:
+    """(S,) log-probabilities of a batch's responses, summed over tokens, in nats.
+
+    Args:
+        logits: (T, V) what :class:`ResponseLogits` gives for the batch.
+        batch: The batch.
+    """
+    logps = -functional.cross_entropy(logits.float(), batch.target, reduction="none")
+    return sum_by_response(logps, batch)
 
 
 def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -67,26 +80,26 @@ def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 @torch.no_grad()
-def slow_log_probs(model: PreTrainedModel, pairs: Sequence[PreferencePair]) -> torch.Tensor:
-    """What :class:`ResponseLogProbs` computes, one sequence at a time by the model's own logits.
+def slow_log_probs(model: PreTrainedModel, prompts: Sequence[PromptResponses]) -> torch.Tensor:
+    """What :func:`response_log_probs` gives, one sequence at a time by the model's own logits.
 
     Returns:
-        (2 B,) the chosen, then the rejected responses.
+        (S,) log-probabilities.
     """
-    responses = [pair.chosen_token_ids for pair in pairs]
-    responses += [pair.rejected_token_ids for pair in pairs]
     sums = []
-    for pair, response in zip([*pairs, *pairs], responses, strict=True):
-        ids = torch.tensor([[*pair.prompt_token_ids, *response]], device=model.device)
-        logps = torch.log_softmax(model(input_ids=ids, use_cache=False).logits[0].float(), dim=-1)
-        first = len(pair.prompt_token_ids) - 1
-        sums.append(logps[first:-1].gather(1, ids[0, first + 1 :, None]).sum())
+    for prompt in prompts:
+        first = len(prompt.prompt_token_ids) - 1
+        for response in prompt.responses:
+            ids = torch.tensor([[*prompt.prompt_token_ids, *response]], device=model.device)
+            logits = model(input_ids=ids, use_cache=False).logits[0]
+            logps = torch.log_softmax(logits.float(), dim=-1)
+            sums.append(logps[first:-1].gather(1, ids[0, first + 1 :, None]).sum())
     return torch.stack(sums)
 
 
 @torch.no_grad()
 def choose_layout(model: PreTrainedModel) -> Layout:
-    """Finds out, on the model itself, which layout of pairs is exact for it.
+    """Finds out, on the model itself, which layout is exact for it.
 
     Args:
         model: A Hugging Face causal language model in float32.
@@ -104,23 +117,24 @@ def choose_layout(model: PreTrainedModel) -> Layout:
     def tokens(count: int) -> tuple[int, ...]:
         return tuple(torch.randint(vocabulary, (count,), generator=rng).tolist())
 
-    pairs = [
-        PreferencePair("check", tokens(p), tokens(c), tokens(r), synthetic=False)
-        for p, c, r in ((7, 5, 3), (4, 2, 6))
+    prompts = [
+        PromptResponses(tokens(7), (tokens(5), tokens(3))),
+        PromptResponses(tokens(4), (tokens(2), tokens(6), tokens(1))),
     ]
-    expected = slow_log_probs(model, pairs)
-    if _changes_logits(model, pairs[0].prompt_token_ids):
+    expected = slow_log_probs(model, prompts)
+    if _changes_logits(model, prompts[0].prompt_token_ids):
         raise ValueError(
             f"{type(model).__name__}: it scales or caps the logits that its output embedding "
             "gives; this architecture is not supported"
         )
-    scorer = ResponseLogProbs(model)
+    scorer = ResponseLogits(model)
     # A mask of one's own overrides a sliding window, which the short check would not notice.
     slides = getattr(model.config, "sliding_window", None) is not None
     layouts: list[Layout] = ["plain"] if slides else ["packed", "plain"]
     for layout in layouts:
         try:
-            got = scorer(collate(pairs, layout).to(model.device))
+            batch = collate(prompts, layout).to(model.device)
+            got = response_log_probs(scorer(batch), batch)
         except (RuntimeError, ValueError, TypeError, IndexError):
             continue  # an architecture that rejects the layout
         if torch.allclose(got, expected, atol=2e-2, rtol=1e-3):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from rllib_sea.exploration.base import (
+    Proposals,
     Selection,
     argmax_of_other_text,
     draw_members,
@@ -62,7 +63,9 @@ def best_and_worst(
     """
     rows = torch.arange(rewards.shape[1])
     best = member_argmax(rewards, member)
-    return best, argmax_of_other_text(-rewards[member, rows], texts, best)
+    worst = argmax_of_other_text(-rewards[member, rows], texts, best)
+    # Of copies of one text the first is taken, as in strategies.
+    return texts[rows, best], texts[rows, worst]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,7 @@ class MixedPairs:
 
 def mix(
     selection: Selection,
-    rewards: torch.Tensor,
-    texts: torch.Tensor,
+    proposals: Proposals,
     synthetic: Sequence[bool],
     synthetic_pair: str,
     rngs: Sequence[np.random.Generator],
@@ -95,14 +97,14 @@ def mix(
 
     Args:
         selection: The strategy's pairs.
-        rewards: (K, B, M).
-        texts: (B, M) text identities.
+        proposals: What they were selected from.
         synthetic: B times whether the ERM labels.
         synthetic_pair: ``"selected_pair"``: the pair that the strategy selected, as Algorithm 2
             reads; ``"best_vs_worst"``: the drawn member's best and worst candidate, as in the
             authors' code.
         rngs: B generators.
     """
+    rewards, texts = proposals.rewards, proposals.texts
     ours = torch.tensor(synthetic)
     member = draw_members(rewards.shape[0], rngs)
     first, second = torch.from_numpy(selection.first), torch.from_numpy(selection.second)

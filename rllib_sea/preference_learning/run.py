@@ -17,11 +17,14 @@ from rllib_sea.preference_learning.feed import (
     Load,
     Refusal,
     Save,
+    Score,
     Stop,
     Update,
     Weights,
 )
 from rllib_sea.preference_learning.learner import NonFiniteUpdateError
+from rllib_sea.preference_learning.optimism import check_pairs
+from rllib_sea.preference_learning.scores import PromptResponses, ResponseScores
 from rllib_sea.preference_learning.worker import train_loop
 
 STOP_TIMEOUT_S = 30.0
@@ -53,12 +56,18 @@ class PolicyTrainRun:
 
         Raises:
             NonFiniteUpdateError: The weights are as they were.
+            ValueError: For a pair without what the optimism term needs.
         """
+        check_pairs(self.config.optimism, pairs)  # in a worker, an error would end the run
         answer = self._submit(Update(tuple(pairs)))
         if isinstance(answer, Refusal):
             raise NonFiniteUpdateError(answer.reason)
         self.version += 1
         return answer
+
+    def score(self, prompts: Sequence[PromptResponses]) -> ResponseScores:
+        """What policy and reference think of responses; see :meth:`PolicyLearner.score`."""
+        return self._submit(Score(tuple(prompts)))
 
     def weights(self) -> Mapping[str, Any]:
         """The current weights: bf16 tensors by name."""

@@ -1,6 +1,6 @@
 """How gradients of several workers become one optimizer step: DDP and DeepSpeed.
 
-A strategy wraps the module that gives log-probabilities; everything else in
+A strategy wraps the module that gives logits; everything else in
 :mod:`rllib_sea.preference_learning.learner` is the same for all of them. To add one, write
 its class and name it in :data:`STRATEGIES` (and in the configuration's list of names).
 """
@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rllib_sea.preference_learning.config import PolicyTrainConfig
-from rllib_sea.preference_learning.logprobs import ResponseLogProbs
+from rllib_sea.preference_learning.logprobs import ResponseLogits
 
 OPTIMIZER_FILE = "optimizer.pt"
 
@@ -88,7 +88,7 @@ class DDPStrategy:
         config: The run's configuration.
     """
 
-    def __init__(self, scorer: ResponseLogProbs, config: PolicyTrainConfig) -> None:
+    def __init__(self, scorer: ResponseLogits, config: PolicyTrainConfig) -> None:
         self._model = scorer.model
         parallel = world_size() > 1
         self.module: nn.Module = DistributedDataParallel(scorer) if parallel else scorer
@@ -149,7 +149,7 @@ class DeepSpeedStrategy:
 
     _TAG = "policy"
 
-    def __init__(self, scorer: ResponseLogProbs, config: PolicyTrainConfig) -> None:
+    def __init__(self, scorer: ResponseLogits, config: PolicyTrainConfig) -> None:
         import deepspeed
 
         self._model = scorer.model
@@ -214,7 +214,7 @@ class DeepSpeedStrategy:
         self._engine.load_checkpoint(str(folder / "deepspeed"), tag=self._TAG)
 
 
-STRATEGIES: Mapping[str, Callable[[ResponseLogProbs, PolicyTrainConfig], Strategy]] = {
+STRATEGIES: Mapping[str, Callable[[ResponseLogits, PolicyTrainConfig], Strategy]] = {
     "ddp": DDPStrategy,
     "deepspeed": DeepSpeedStrategy,
 }

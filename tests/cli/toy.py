@@ -28,7 +28,7 @@ def toy_result(steps: int, quality: float = 1.0) -> dict[str, Any]:
             **{f"win_rate_vs_initial_soft{end}": value for end, value in rate.items()},
             "mean_score": 4.19,
         },
-        "seconds": {"round": 21.3, "sample": 9.1, "erm": 0.5, "policy": 11.2},
+        "seconds": {"round": 21.3, "propose": 9.1, "erm": 0.5, "policy": 11.2},
         "done": 16 * steps >= BUDGET,
     }
 

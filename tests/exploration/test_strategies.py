@@ -1,139 +1,205 @@
-"""Exploration strategies: numbers worked by hand, brute force, properties."""
+"""What holds for every exploration strategy."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from exploration_cases import legal_pairs, permuted, proposals, random_proposals, rngs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rllib_sea.exploration import STRATEGIES, bai_ts, ee_ts, passive, text_identities
-from rllib_sea.exploration.bai_ts import preference_variance
+from rllib_sea.exploration import STRATEGIES, Proposals, Selection, text_identities
+from text_duel.errors import ConfigError
+
+# Which candidate stands first is a part of these rules, or of their draws.
+POSITIONAL = {"passive", "random", "xpo"}
+# Their pair has no order, so the lower index stands first.
+UNORDERED = {"apl", "infomax", "uncertainty"}
 
 
-def rngs(count: int, seed: int = 0) -> list[np.random.Generator]:
-    return [np.random.default_rng([seed, i]) for i in range(count)]
+def select(name: str, case: Proposals, seed: int = 0, **options: object) -> Selection:
+    return STRATEGIES[name].select(case, rngs(case.texts.shape[0], seed), **options)
 
 
-def random_case(seed: int, num_members: int = 5, num_prompts: int = 4, num_candidates: int = 6):
-    """Rewards and texts where some candidates of a prompt are the same text."""
-    rng = np.random.default_rng(seed)
-    numbers = rng.integers(0, 4, size=(num_prompts, num_candidates))
-    texts = text_identities([[f"text {n}" for n in row] for row in numbers])
-    by_text = rng.normal(size=(num_members, num_prompts, num_candidates))
-    rewards = torch.from_numpy(by_text).gather(
-        2, texts.expand(num_members, -1, -1)
-    )  # equal texts have equal rewards, as they have equal features
-    return rewards, texts
+def pairs(selection: Selection) -> list[tuple[int, int]]:
+    return list(zip(selection.first.tolist(), selection.second.tolist(), strict=True))
 
 
 def test_text_identities_number_the_first_occurrence() -> None:
     assert text_identities([["a", "b", "a"], ["c", "c", "c"]]).tolist() == [[0, 1, 0], [0, 0, 0]]
 
 
-def test_preference_variance_by_hand() -> None:
-    """Two members, three candidates, y = 0.
+@pytest.mark.parametrize("name", STRATEGIES)
+@given(seed=st.integers(0, 10_000), num_members=st.integers(1, 4))
+@settings(max_examples=40, deadline=None)
+def test_only_legal_pairs_and_valid_where_there_is_one(
+    name: str, seed: int, num_members: int
+) -> None:
+    case = random_proposals(name, seed, num_members=num_members, num_candidates=3)
+    selection = select(name, case, seed)
+    for b, pair in enumerate(pairs(selection)):
+        legal = legal_pairs(name, case, b)
+        assert selection.valid[b] == bool(legal)
+        if legal:
+            assert pair in legal
 
-    Differences r(y) - r(b): member 0 gives (0, 0, ln 3), member 1 gives (0, ln 3, ln 3).
-    sigmoid(0) = 1/2 and sigmoid(ln 3) = 3/4, so the probabilities of candidate 1 are
-    (1/2, 3/4), whose population variance is 1/64; the others do not vary.
-    """
-    log3 = float(np.log(3.0))
-    rewards = torch.tensor([[[log3, log3, 0.0]], [[log3, 0.0, 0.0]]])
-    variance = preference_variance(rewards, torch.tensor([0]))
-    torch.testing.assert_close(variance, torch.tensor([[0.0, 1 / 64, 0.0]]))
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_shapes_and_types(name: str) -> None:
+    selection = select(name, random_proposals(name, 0))
+    for field in ("first", "second", "member"):
+        assert getattr(selection, field).shape == (4,)
+        assert getattr(selection, field).dtype == np.int64
+    assert selection.valid.dtype == bool
+    assert selection.clash.dtype == bool
+    assert selection.clash.shape == (4,)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_bai_second_maximises_the_variance_by_brute_force(seed: int) -> None:
-    rewards, texts = random_case(seed)
-    selection = bai_ts(rewards, texts, rngs(4, seed))
-    for b in range(4):
-        if not selection.valid[b]:
-            continue
-        member, first = selection.member[b], selection.first[b]
-        assert rewards[member, b, first] == rewards[member, b].max()
-        best = max(
-            np.var([1 / (1 + np.exp(-float(r[b, first] - r[b, m]))) for r in rewards])
-            for m in range(6)
-            if texts[b, m] != texts[b, first]
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_same_generators_give_the_same_selection_and_each_prompt_has_its_own(
+    name: str,
+) -> None:
+    case = random_proposals(name, 3, num_prompts=8)
+    whole = select(name, case)
+    assert pairs(whole) == pairs(select(name, case))
+    for b in range(8):
+        alone = replace(
+            case,
+            rewards=case.rewards[:, b : b + 1],
+            texts=case.texts[b : b + 1],
+            implicit_rewards=None
+            if case.implicit_rewards is None
+            else case.implicit_rewards[b : b + 1],
         )
-        second = selection.second[b]
-        got = np.var([1 / (1 + np.exp(-float(r[b, first] - r[b, second]))) for r in rewards])
-        assert got == pytest.approx(best, abs=1e-12)
+        assert pairs(STRATEGIES[name].select(alone, [rngs(8)[b]])) == [pairs(whole)[b]]
 
 
-def test_ee_draws_the_second_uniformly_among_disagreeing_members() -> None:
-    """Favourites (0, 0, 1, 2, 2, 2): given first = 0, second is 1 with 1/4 and 2 with 3/4."""
-    rewards = torch.zeros(6, 1, 3)
-    for member, favourite in enumerate([0, 0, 1, 2, 2, 2]):
-        rewards[member, 0, favourite] = 1.0
-    num = 4000
-    selection = ee_ts(rewards.expand(-1, num, -1), torch.arange(3).expand(num, -1), rngs(num))
-    seconds = selection.second[selection.first == 0]
-    assert (selection.first == 0).mean() == pytest.approx(2 / 6, abs=0.03)
-    assert (seconds == 1).mean() == pytest.approx(1 / 4, abs=0.04)
-    assert (seconds == 2).mean() == pytest.approx(3 / 4, abs=0.04)
-
-
-def test_ee_falls_back_to_the_runner_up_by_mean_when_all_members_agree() -> None:
-    rewards = torch.tensor([[[3.0, 0.0, 1.0]], [[3.0, 1.5, 1.0]]])  # means 3, 0.75, 1
-    selection = ee_ts(rewards, torch.arange(3)[None], rngs(1))
-    assert (selection.first[0], selection.second[0]) == (0, 2)
-
-
-def test_passive_takes_the_first_two_different_samples() -> None:
-    texts = text_identities([["a", "a", "b", "c"], ["a", "b", "a", "a"]])
-    selection = passive(torch.zeros(1, 2, 4), texts, rngs(2))
+@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - {"random"}))
+@pytest.mark.parametrize("num_members", [1, 3])
+def test_equal_rewards_give_the_first_candidate_of_another_text(
+    name: str, num_members: int
+) -> None:
+    """Nothing tells the candidates apart, so the lowest indices stand."""
+    strategy = STRATEGIES[name]
+    case = proposals(
+        torch.full((num_members, 2, 5), 0.1),
+        text_identities([["a", "a", "b", "c", "a"], ["a", "b", "a", "c", "d"]]),
+        implicit_rewards=torch.zeros(2, 5) if strategy.needs_implicit_rewards else None,
+        from_reference=torch.arange(5) >= 2 if strategy.reference_candidates else None,
+    )
+    selection = select(name, case)
     assert selection.first.tolist() == [0, 0]
-    assert selection.second.tolist() == [2, 1]
-    assert selection.member.tolist() == [-1, -1]
+    assert selection.second.tolist() == ([2, 3] if name == "xpo" else [2, 1])
+    # A clash, but where the rule names its second response by its place, or bars the first's text.
+    expected = {"passive": [True, False], "xpo": [False, True], "maxmin_lcb": [False, False]}
+    assert selection.clash.tolist() == expected.get(name, [True, True])
 
 
-def test_members_are_drawn_uniformly() -> None:
-    num, members = 6000, 6
-    rewards = torch.zeros(members, num, 2)
-    selection = bai_ts(rewards, torch.arange(2).expand(num, -1), rngs(num))
-    counts = np.bincount(selection.member, minlength=members)
-    chi_square = float(((counts - num / members) ** 2 / (num / members)).sum())
-    assert chi_square < 20.5  # 99.9% quantile with 5 degrees of freedom
+@pytest.mark.parametrize("name", ["infomax", "uncertainty"])
+def test_one_member_has_no_variance(name: str) -> None:
+    case = random_proposals(name, 1, num_members=1, num_texts=3)
+    selection = select(name, case)
+    assert selection.valid.all()
+    for b in range(4):
+        texts = case.texts[b].tolist()
+        other = next(i for i, text in enumerate(texts) if text != texts[0])
+        assert pairs(selection)[b] == (0, other)
+    assert selection.clash.all()
+
+
+def test_one_member_with_bai_gives_its_favourite_and_the_first_other_text() -> None:
+    rewards = torch.tensor([[[0.0, 2.0, 2.0, 1.0], [3.0, 3.0, 0.0, 1.0]]])
+    texts = torch.tensor([[0, 1, 1, 3], [0, 0, 2, 3]])
+    assert pairs(select("bai_ts", proposals(rewards, texts))) == [(1, 0), (0, 2)]
+
+
+@pytest.mark.parametrize("name", ["drts", "delta_ucb"])
+def test_one_member_with_a_gap_rule_gives_its_best_and_worst(name: str) -> None:
+    rewards = torch.tensor([[[0.0, 2.0, -1.0, 1.0]]])
+    assert pairs(select(name, proposals(rewards))) == [(1, 2)]
+
+
+@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - POSITIONAL))
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_permuting_candidates_permutes_the_selection(name: str, seed: int) -> None:
+    case = random_proposals(name, seed, num_texts=1000)
+    case = replace(
+        case, rewards=torch.from_numpy(np.random.default_rng(seed).normal(size=(5, 4, 6)))
+    )
+    order = torch.from_numpy(np.random.default_rng(seed + 1).permutation(6))
+    plain, moved = select(name, case, seed), select(name, permuted(case, order), seed)
+    back = [(int(order[i]), int(order[j])) for i, j in pairs(moved)]
+    if name in UNORDERED:
+        assert [set(pair) for pair in back] == [set(pair) for pair in pairs(plain)]
+        assert all(i < j for i, j in pairs(moved))
+    else:
+        assert back == pairs(plain)
+    assert moved.clash.tolist() == plain.clash.tolist()
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
-def test_never_two_equal_texts_and_valid_marks_single_texts(name: str, seed: int) -> None:
-    rewards, texts = random_case(seed, num_candidates=3)
-    selection = STRATEGIES[name](rewards, texts, rngs(4, seed))
-    for b in range(4):
-        assert selection.valid[b] == (len(set(texts[b].tolist())) > 1)
-        if selection.valid[b]:
-            assert texts[b, selection.first[b]] != texts[b, selection.second[b]]
-
-
-@pytest.mark.parametrize("name", ["bai_ts", "ee_ts"])
-@given(seed=st.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
-def test_permuting_candidates_permutes_the_selection(name: str, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    rewards = torch.from_numpy(rng.normal(size=(5, 3, 6)))
-    texts = torch.arange(6).expand(3, -1)
-    order = torch.from_numpy(rng.permutation(6))
-    plain = STRATEGIES[name](rewards, texts, rngs(3, seed))
-    permuted = STRATEGIES[name](rewards[:, :, order], texts, rngs(3, seed))
-    assert order[torch.from_numpy(permuted.first)].tolist() == plain.first.tolist()
-    assert order[torch.from_numpy(permuted.second)].tolist() == plain.second.tolist()
-
-
-@pytest.mark.parametrize("name", ["bai_ts", "ee_ts"])
-@given(seed=st.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
 def test_a_members_constant_changes_nothing(name: str, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    rewards = torch.from_numpy(rng.normal(size=(5, 3, 6)))
-    # The mean over members decides only where all agree: shift all candidates alike.
-    shifted = rewards + torch.from_numpy(rng.normal(size=(5, 1, 1)))
-    texts = torch.arange(6).expand(3, -1)
-    plain = STRATEGIES[name](rewards, texts, rngs(3, seed))
-    moved = STRATEGIES[name](shifted, texts, rngs(3, seed))
-    assert plain.first.tolist() == moved.first.tolist()
-    assert plain.second.tolist() == moved.second.tolist()
+    """A Bradley-Terry reward has no zero: each member and prompt may have its own.
+
+    Texts are compared, not indices: the added constants' rounding may break ties between copies.
+    """
+    case = random_proposals(name, seed)
+    constants = torch.from_numpy(np.random.default_rng(seed).normal(scale=10, size=(5, 4, 1)))
+    plain = select(name, case, seed)
+    moved = select(name, replace(case, rewards=case.rewards + constants), seed)
+    assert moved.valid.tolist() == plain.valid.tolist()
+    assert moved.member.tolist() == plain.member.tolist()
+    for b in np.flatnonzero(plain.valid):
+        texts = case.texts[b].tolist()
+        duels = [[texts[i] for i in pairs(selection)[b]] for selection in (plain, moved)]
+        if name in UNORDERED:
+            duels = [sorted(duel) for duel in duels]
+        assert duels[0] == duels[1]
+
+
+def test_members_are_drawn_uniformly() -> None:
+    num, members = 6000, 6
+    for name in ("bai_ts", "ee_ts", "drts"):
+        selection = select(name, proposals(torch.zeros(members, num, 2)))
+        counts = np.bincount(selection.member, minlength=members)
+        chi_square = float(((counts - num / members) ** 2 / (num / members)).sum())
+        assert chi_square < 20.5  # 99.9% quantile with 5 degrees of freedom
+
+
+@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - {"bai_ts", "ee_ts", "drts"}))
+def test_other_strategies_draw_no_member(name: str) -> None:
+    assert select(name, random_proposals(name, 0)).member.tolist() == [-1] * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("bai_ts", {"variance": "logits"}, "strategy_config: variance: 'logits' is none of"),
+        ("delta_ucb", {"confidence": -1}, "strategy_config: confidence: -1 is outside"),
+        ("maxmin_lcb", {"confidence": "1"}, "strategy_config: confidence: '1' is not a number"),
+        (
+            "delta_ucb",
+            {"confidence": float("nan")},
+            "strategy_config: confidence: nan is outside",
+        ),
+    ],
+)
+def test_a_bad_option_is_one_clear_line(name: str, options: dict, message: str) -> None:
+    check = STRATEGIES[name].check
+    assert check is not None
+    check()
+    with pytest.raises(ConfigError, match=message):
+        check(**options)
+
+
+def test_what_strategies_need() -> None:
+    needs = {name for name, strategy in STRATEGIES.items() if strategy.needs_implicit_rewards}
+    reference = {name for name, strategy in STRATEGIES.items() if strategy.reference_candidates}
+    assert needs == {"apl"}
+    assert reference == {"xpo"}
+    for name, strategy in STRATEGIES.items():
+        assert strategy.losses == (("dpo",) if name in needs | reference else None)

@@ -21,6 +21,7 @@ from rllib_sea.preference_learning.learner import NonFiniteUpdateError, PolicyLe
 from rllib_sea.preference_learning.losses import LOSSES
 
 PAIRS = random_pairs(16, seed=1)
+LN_2 = 0.6931471824645996  # in float32
 
 
 @pytest.fixture
@@ -51,28 +52,46 @@ def sequence_log_prob(
 
 
 def plain_loop(
-    folder: Path, rounds: Sequence[Sequence[PreferencePair]], lr: float, beta: float
-) -> dict[str, torch.Tensor]:
-    """DPO on the full batch with torch's AdamW: the algorithm as one would write it down."""
+    folder: Path, rounds: Sequence[Sequence[PreferencePair]], config: PolicyTrainConfig
+) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """DPO on the full batch with torch's AdamW: the algorithm as one would write it down.
+
+    Returns:
+        The weights, and each round's mean optimism term.
+    """
     policy, reference = (
         AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval() for _ in range(2)
     )
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(
+        policy.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0
+    )
+    bonuses = []
     for pairs in rounds:
-        losses = []
+        losses, terms = [], []
         for pair in pairs:
             prompt = pair.prompt_token_ids
             h = torch.zeros(())
-            for sign, response in ((1, pair.chosen_token_ids), (-1, pair.rejected_token_ids)):
+            term = torch.zeros(())
+            for sign, name, response in (
+                (1, "chosen", pair.chosen_token_ids),
+                (-1, "rejected", pair.rejected_token_ids),
+            ):
                 with torch.no_grad():
                     before = sequence_log_prob(reference, prompt, response)
-                h = h + sign * (sequence_log_prob(policy, prompt, response) - before)
-            losses.append(-functional.logsigmoid(beta * h))
+                now = sequence_log_prob(policy, prompt, response)
+                h = h + sign * (now - before)
+                if name == pair.from_reference and config.optimism == "xpo":
+                    term = config.optimism_alpha * now
+                if name == pair.from_reference and config.optimism == "selm":
+                    term = config.optimism_alpha * config.beta * (now - before)
+            losses.append(-functional.logsigmoid(config.beta * h) + term)
+            terms.append(float(term.detach()))
+        bonuses.append(sum(terms) / len(terms))
         optimizer.zero_grad()
         torch.stack(losses).mean().backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
-    return {name: parameter.detach() for name, parameter in policy.named_parameters()}
+    return {name: parameter.detach() for name, parameter in policy.named_parameters()}, bonuses
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -84,9 +103,13 @@ def test_the_margin_is_zero_before_the_first_step(
     metrics = learner.update(PAIRS)
     assert metrics["margin"] == 0.0
     assert metrics["accuracy"] == 0.0
-    at_zero = {"dpo": 0.6931471824645996, "ipo": 25.0, "ipo_mean": 25.0, "slic": 1.0}
-    assert metrics["loss"] == pytest.approx(at_zero[loss], rel=1e-7)
-    assert learner.update(PAIRS)["margin"] > 0
+    at_zero = {"dpo": LN_2, "cdpo": LN_2, "rdpo": LN_2, "ipo": 25.0, "ipo_mean": 25.0, "slic": 1.0}
+    if loss != "simpo":  # it has no reference
+        assert metrics["loss"] == pytest.approx(at_zero[loss], rel=1e-6)
+    second = learner.update(PAIRS)
+    assert second["margin"] > 0
+    assert second["loss"] < metrics["loss"]
+    assert "optimism" not in second
 
 
 @pytest.mark.parametrize(
@@ -109,12 +132,22 @@ def test_the_minibatch_size_changes_nothing(
             assert metrics[key] == pytest.approx(results[0][key], rel=tolerance)
 
 
-def test_two_steps_equal_a_plain_loop(config: PolicyTrainConfig, tiny_policy: Path) -> None:
+# With these alphas both terms' gradients are of the size of DPO's.
+@pytest.mark.parametrize(("optimism", "alpha"), [(None, 1.0), ("xpo", 0.03), ("selm", 0.3)])
+def test_two_steps_equal_a_plain_loop(
+    config: PolicyTrainConfig, tiny_policy: Path, optimism: str | None, alpha: float
+) -> None:
     rounds = [random_pairs(6, seed=2), random_pairs(6, seed=3)]
-    learner = PolicyLearner(dataclasses.replace(config, minibatch_size=4))
-    for pairs in rounds:
-        learner.update(pairs)
-    expected = plain_loop(tiny_policy, rounds, config.lr, config.beta)
+    config = dataclasses.replace(config, minibatch_size=4, optimism=optimism, optimism_alpha=alpha)
+    learner = PolicyLearner(config)
+    metrics = [learner.update(pairs) for pairs in rounds]
+    expected, bonuses = plain_loop(tiny_policy, rounds, config)
+    if optimism is not None:
+        got = [update["optimism"] for update in metrics]
+        assert got == pytest.approx(bonuses, rel=1e-4, abs=1e-6)
+        assert bonuses[1] != 0.0
+        # The loss that is reported is the whole one.
+        assert metrics[0]["loss"] == pytest.approx(LN_2 + bonuses[0], rel=1e-5)
     got = weights_of(learner)
     assert got.keys() == expected.keys()
     for name, tensor in got.items():
@@ -140,15 +173,32 @@ def test_what_is_not_finite_is_not_applied(
     assert_equal(weights_of(learner), before)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [name for name in LOSSES if name != "simpo"])
 def test_a_reference_that_is_not_finite_is_noticed(config: PolicyTrainConfig, loss: str) -> None:
-    """SLiC's gradient is finite there: it must not be applied either."""
+    """SLiC's gradient is finite there: it must not be applied either. SimPO has no reference."""
     learner = PolicyLearner(dataclasses.replace(config, loss=loss))
     with torch.no_grad():
         learner._reference.model.model.norm.weight[3] = torch.nan
     before = weights_of(learner)
     with pytest.raises(NonFiniteUpdateError):
         learner.update(PAIRS)
+    assert_equal(weights_of(learner), before)
+
+
+def test_an_option_of_the_loss_is_used(config: PolicyTrainConfig) -> None:
+    """SimPO with a very large margin: -beta (d - ratio) = beta ratio - beta d."""
+    losses = []
+    for ratio in (1000.0, 2000.0):
+        options = dataclasses.replace(config, loss="simpo", loss_config={"margin_ratio": ratio})
+        losses.append(PolicyLearner(options).update(PAIRS)["loss"])
+    assert losses[1] - losses[0] == pytest.approx(config.beta * 1000.0, rel=1e-5)
+
+
+def test_a_pair_without_what_optimism_needs_is_refused(config: PolicyTrainConfig) -> None:
+    learner = PolicyLearner(dataclasses.replace(config, optimism="xpo"))
+    before = weights_of(learner)
+    with pytest.raises(ValueError, match="prompt '0'"):
+        learner.update([dataclasses.replace(PAIRS[0], from_reference=None), *PAIRS[1:]])
     assert_equal(weights_of(learner), before)
 
 

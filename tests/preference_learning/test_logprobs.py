@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from preference_pairs import random_pairs
+from preference_pairs import random_prompts
 from transformers import (
     AutoModelForCausalLM,
     CohereConfig,
@@ -20,12 +20,14 @@ from transformers import (
     PreTrainedModel,
 )
 
-from rllib_sea.preference_learning.batching import collate
+from rllib_sea.preference_learning.batching import ResponseBatch, collate
 from rllib_sea.preference_learning.logprobs import (
-    ResponseLogProbs,
+    ResponseLogits,
     choose_layout,
+    response_log_probs,
     slow_log_probs,
 )
+from rllib_sea.preference_learning.scores import PromptResponses
 
 SIZES = {
     "vocab_size": 261,
@@ -44,37 +46,43 @@ def llama(tiny_policy: Path) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(tiny_policy, dtype=torch.float32).eval()
 
 
-def gradients(
-    model: PreTrainedModel, layout: str, weights: torch.Tensor, seed: int
-) -> dict[str, torch.Tensor]:
-    pairs = random_pairs(len(weights) // 2, seed=seed)
+def log_probs(model: PreTrainedModel, prompts: list[PromptResponses], layout: str) -> torch.Tensor:
+    return scored(ResponseLogits(model), collate(prompts, layout))
+
+
+def scored(scorer: ResponseLogits, batch: ResponseBatch) -> torch.Tensor:
+    return response_log_probs(scorer(batch), batch)
+
+
+def gradients(model: PreTrainedModel, layout: str, seed: int) -> dict[str, torch.Tensor]:
+    sums = log_probs(model, random_prompts(5, seed=seed), layout)
     model.zero_grad()
-    (ResponseLogProbs(model)(collate(pairs, layout)) * weights).sum().backward()
+    (sums * torch.randn(len(sums), generator=torch.Generator().manual_seed(0))).sum().backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_equals_the_models_own_logits(llama: PreTrainedModel, layout: str) -> None:
-    pairs = random_pairs(8, seed=1)
+    prompts = random_prompts(8, seed=1)
     with torch.no_grad():
-        got = ResponseLogProbs(llama)(collate(pairs, layout))
-    torch.testing.assert_close(got, slow_log_probs(llama, pairs), **CLOSE)
+        got = log_probs(llama, prompts, layout)
+    torch.testing.assert_close(got, slow_log_probs(llama, prompts), **CLOSE)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_other_rows_and_padding_change_nothing(llama: PreTrainedModel, layout: str) -> None:
-    pairs = random_pairs(8, seed=2)
-    scorer = ResponseLogProbs(llama)
+def test_other_rows_responses_and_padding_change_nothing(
+    llama: PreTrainedModel, layout: str
+) -> None:
+    prompts = random_prompts(8, seed=2)
+    alone = [PromptResponses(p.prompt_token_ids, (r,)) for p in prompts for r in p.responses]
     with torch.no_grad():
-        together = scorer(collate(pairs, layout)).view(2, -1)
-        for i, pair in enumerate(pairs):
-            alone = scorer(collate([pair], layout))
-            torch.testing.assert_close(together[:, i], alone, **CLOSE)
+        together = log_probs(llama, prompts, layout)
+        each = torch.cat([log_probs(llama, [one], layout) for one in alone])
+    torch.testing.assert_close(together, each, **CLOSE)
 
 
 def test_gradients_of_both_layouts_are_the_same(llama: PreTrainedModel) -> None:
-    weights = torch.randn(10, generator=torch.Generator().manual_seed(0))
-    plain, packed = (gradients(llama, layout, weights, seed=3) for layout in LAYOUTS)
+    plain, packed = (gradients(llama, layout, seed=3) for layout in LAYOUTS)
     assert plain.keys() == packed.keys() == dict(llama.named_parameters()).keys()
     for name, gradient in plain.items():
         scale = float(gradient.abs().max())
@@ -83,12 +91,12 @@ def test_gradients_of_both_layouts_are_the_same(llama: PreTrainedModel) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_bf16_is_what_autocast_around_it_gives(llama: PreTrainedModel, layout: str) -> None:
-    batch = collate(random_pairs(4, seed=4), layout)
+    batch = collate(random_prompts(4, seed=4), layout)
     with torch.no_grad():
-        inside = ResponseLogProbs(llama, bf16=True)(batch)
+        inside = scored(ResponseLogits(llama, bf16=True), batch)
         with torch.autocast("cpu", torch.bfloat16):
-            around = ResponseLogProbs(llama)(batch)
-        full = ResponseLogProbs(llama)(batch)
+            around = scored(ResponseLogits(llama), batch)
+        full = scored(ResponseLogits(llama), batch)
     assert torch.equal(inside, around)
     assert not torch.equal(inside, full)
     # bf16 has 8 bits: a logit near 1 is off by up to 4e-3, a sum of 12 by less than 0.05.
@@ -103,10 +111,10 @@ def test_pythias_architecture_is_packed() -> None:
     torch.manual_seed(0)
     model = GPTNeoXForCausalLM(GPTNeoXConfig(**SIZES, max_position_embeddings=128)).eval()
     assert choose_layout(model) == "packed"
-    pairs = random_pairs(4, seed=5)
+    prompts = random_prompts(4, seed=5)
     with torch.no_grad():
-        got = ResponseLogProbs(model)(collate(pairs, "packed"))
-    torch.testing.assert_close(got, slow_log_probs(model, pairs), **CLOSE)
+        got = log_probs(model, prompts, "packed")
+    torch.testing.assert_close(got, slow_log_probs(model, prompts), **CLOSE)
 
 
 def test_a_sliding_window_is_plain() -> None:
@@ -114,10 +122,10 @@ def test_a_sliding_window_is_plain() -> None:
     config = MistralConfig(**SIZES, num_key_value_heads=1, sliding_window=8)
     model = MistralForCausalLM(config).eval()
     assert choose_layout(model) == "plain"
-    pairs = random_pairs(4, seed=6)  # longer than the window
+    prompts = random_prompts(4, seed=6)  # longer than the window
     with torch.no_grad():
-        got = ResponseLogProbs(model)(collate(pairs, "plain"))
-    torch.testing.assert_close(got, slow_log_probs(model, pairs), **CLOSE)
+        got = log_probs(model, prompts, "plain")
+    torch.testing.assert_close(got, slow_log_probs(model, prompts), **CLOSE)
 
 
 def test_logits_that_the_model_changes_are_refused() -> None:

@@ -16,21 +16,28 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import ray
 import torch
-from preference_pairs import random_pairs
+from preference_pairs import random_pairs, random_prompts
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rllib_sea.preference_learning.config import PolicyTrainConfig
 from rllib_sea.preference_learning.learner import NonFiniteUpdateError, PolicyLearner
 from rllib_sea.preference_learning.run import PolicyTrainRun
+from rllib_sea.preference_learning.scores import PromptResponses, ResponseScores
 
 # With two workers and minibatches of 2: an even share, and one that leaves a worker without
 # pairs in its last minibatch.
 ROUNDS = [random_pairs(num, seed=seed, vocabulary=255) for seed, num in enumerate((7, 5, 8, 5))]
+# An odd number, one with more responses than a worker takes at once.
+PROMPTS = [
+    *random_prompts(6, seed=9, vocabulary=255),
+    PromptResponses((1, 2, 3), tuple((i, i + 1) for i in range(10, 20))),
+]
 # The embedding of this token is not a number: a pair that has it cannot be learned from.
 BROKEN_TOKEN = 255
 BROKEN_ROUND = [
@@ -44,6 +51,7 @@ WEIGHT_TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
 class AfterUpdate:
     metrics: dict[str, float]
     weights: dict[str, torch.Tensor]
+    scores: ResponseScores
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -103,7 +111,8 @@ def expected(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Aft
     for pairs in ROUNDS:
         metrics = learner.update(pairs)
         learner.save(folder / "policy")
-        result.append(AfterUpdate(metrics, load_file(folder / "policy" / "model.safetensors")))
+        weights = load_file(folder / "policy" / "model.safetensors")
+        result.append(AfterUpdate(metrics, weights, learner.score(PROMPTS)))
     return result
 
 
@@ -158,6 +167,14 @@ def _assert_same(metrics: dict[str, float], expected: AfterUpdate) -> None:
     assert metrics == pytest.approx(expected.metrics, rel=1e-5, abs=1e-5)
 
 
+def _assert_same_scores(scores: ResponseScores, expected: ResponseScores) -> None:
+    for name in ("log_probs", "reference_log_probs", "kl"):
+        got, wanted = getattr(scores, name), getattr(expected, name)
+        assert got.shape == (sum(len(prompt.responses) for prompt in PROMPTS),)
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=5e-5, err_msg=name)
+    assert (scores.kl > 0).all()
+
+
 def _assert_same_weights(
     weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
 ) -> None:
@@ -192,6 +209,9 @@ def test_one_worker_saves_loads_and_refuses_what_is_not_finite(
     run = start(config)
     initial = run.weights()
     assert run.version == 0
+    scores = run.score(PROMPTS)
+    assert not scores.kl.any()
+    assert (scores.log_probs == scores.reference_log_probs).all()
     for pairs, after in zip(ROUNDS[:2], expected, strict=False):
         _assert_same(run.update(pairs), after)
     assert run.version == 2
@@ -225,11 +245,13 @@ def test_two_workers_are_killed_and_the_weights_are_as_if_they_were_not(
     run = start(dataclasses.replace(config, num_workers=2, snapshot_every=2, max_failures=2))
     _assert_same(run.update(ROUNDS[0]), expected[0])
 
-    # Between updates, before any snapshot: the first update is repeated.
+    # Between updates, before any snapshot: the first update is repeated, and then scored.
+    _assert_same_scores(run.score(PROMPTS), expected[0].scores)
     _workers()[0].send_signal(signal.SIGKILL)
+    _assert_same_scores(run.score(PROMPTS), expected[0].scores)
     _assert_same(run.update(ROUNDS[1]), expected[1])
     storage = Path(config.storage_path)
-    _wait_for(lambda: [path.name for path in storage.glob("snapshot-*")] == ["snapshot-2"])
+    _wait_for(lambda: [path.name for path in storage.glob("snapshot-*")] == ["snapshot-4"])
     _assert_same(run.update(ROUNDS[2]), expected[2])
 
     # In an update: one worker stands still, so that the other waits for its gradients.
@@ -241,14 +263,15 @@ def test_two_workers_are_killed_and_the_weights_are_as_if_they_were_not(
     time.sleep(1.0)
     assert not answers
     # From the snapshot: what came before it is forgotten and could not be repeated.
-    assert ray.get(run._feed.start.remote()).snapshot == str(storage / "snapshot-2")
+    assert ray.get(run._feed.start.remote()).snapshot == str(storage / "snapshot-4")
     for worker in (waiting, standing):
         worker.send_signal(signal.SIGKILL)
     update.join()
     _assert_same(answers[0], expected[3])
     assert run.version == 4
+    _assert_same_scores(run.score(PROMPTS), expected[3].scores)
     _assert_same_weights(_saved(run, tmp_path / "four"), expected[3].weights)
-    assert [path.name for path in storage.glob("snapshot-*")] == ["snapshot-4"]
+    assert [path.name for path in storage.glob("snapshot-*")] == ["snapshot-6"]
 
 
 @pytest.mark.parametrize("stage", [2, 3])
@@ -263,6 +286,7 @@ def test_deepspeed_does_what_one_process_does(
     run = start(dataclasses.replace(config, strategy="deepspeed", zero_stage=stage, num_workers=2))
     for pairs, after in zip(ROUNDS[:2], expected, strict=False):
         _assert_same(run.update(pairs), after)
+        _assert_same_scores(run.score(PROMPTS), after.scores)
     saved = _saved(run, tmp_path / "two")
     _assert_same_weights(saved, expected[1].weights)
     weights = run.weights()

