@@ -6,7 +6,7 @@
 The ERM alone, without a learning policy: 8 responses to each post of `tldr_mini` are sampled once
 from the bundled model; each round BAI-TS chooses a pair for each of 16 posts, the embedding oracle
 labels it, and the ERM makes its 5 steps. Everything is measured on responses to the 64 test posts.
-On 2 cores: 7 minutes to sample, 10 to simulate.
+On 2 cores: 8 minutes to sample, 8 to simulate.
 """
 
 from __future__ import annotations

@@ -160,6 +160,16 @@ def member_argmax(rewards: torch.Tensor, member: torch.Tensor) -> torch.Tensor:
     return rewards[member, rows].argmax(dim=1)
 
 
+def first_copy(texts: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """(B,) the first candidate of the same text.
+
+    Args:
+        texts: (B, M) text identities.
+        index: (B,) candidates.
+    """
+    return (texts == texts.gather(1, index[:, None])).int().argmax(dim=1)
+
+
 def make_selection(
     proposals: Proposals,
     first: torch.Tensor,
@@ -182,8 +192,7 @@ def make_selection(
     if proposals.implicit_rewards is None and not proposals.from_reference.any():
         # Copies of one text differ in nothing that rules look at, but their rewards can in the
         # last bit: the first is taken.
-        first = texts.gather(1, first[:, None])[:, 0]
-        second = texts.gather(1, second[:, None])[:, 0]
+        first, second = first_copy(texts, first), first_copy(texts, second)
     clash = texts.gather(1, favourite[:, None]) == texts.gather(1, first[:, None])
     return Selection(
         first=first.numpy(),

@@ -18,6 +18,7 @@ from rllib_sea.exploration.base import (
     Selection,
     argmax_of_other_text,
     draw_members,
+    first_copy,
     member_argmax,
 )
 
@@ -65,7 +66,7 @@ def best_and_worst(
     best = member_argmax(rewards, member)
     worst = argmax_of_other_text(-rewards[member, rows], texts, best)
     # Of copies of one text the first is taken, as in strategies.
-    return texts[rows, best], texts[rows, worst]
+    return first_copy(texts, best), first_copy(texts, worst)
 
 
 @dataclass(frozen=True, slots=True)

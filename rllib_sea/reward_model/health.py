@@ -147,9 +147,9 @@ class CollapseWatch:
             f"the ensemble has collapsed: for {self.ROUNDS} rounds its members have had the same "
             f"favourites (argmax_agreement {argmax_agreement:.3f}) and given the same "
             f"probabilities (member_disagreement {member_disagreement:.4f}), so duels are no "
-            "longer chosen by what the ERM does not know; try a larger erm_lambda or "
-            "erm_lambda_fades false, erm_prior_scale above 0, a larger ensemble_size, or "
-            "erm_bootstrap below 1"
+            "longer chosen by what the ERM does not know; try erm_prior_scale above 0, "
+            "erm_bootstrap below 1, a larger ensemble_size, a larger erm_lambda or "
+            "erm_lambda_fades false"
         )
 
     def get_state(self) -> dict[str, Any]:

@@ -124,9 +124,10 @@ def test_one_member_with_a_gap_rule_gives_its_best_and_worst(name: str) -> None:
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
 def test_permuting_candidates_permutes_the_selection(name: str, seed: int) -> None:
-    case = random_proposals(name, seed, num_texts=1000)
     case = replace(
-        case, rewards=torch.from_numpy(np.random.default_rng(seed).normal(size=(5, 4, 6)))
+        random_proposals(name, seed),
+        rewards=torch.from_numpy(np.random.default_rng(seed).normal(size=(5, 4, 6))),
+        texts=torch.arange(6).expand(4, -1),
     )
     order = torch.from_numpy(np.random.default_rng(seed + 1).permutation(6))
     plain, moved = select(name, case, seed), select(name, permuted(case, order), seed)

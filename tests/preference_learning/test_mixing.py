@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_sea.exploration import Selection
+from rllib_sea.exploration import Proposals, Selection
 from rllib_sea.preference_learning.mixing import best_and_worst, draw_synthetic, gamma_at, mix
 
 PAPER = [[0, 1.0], [1000, 1.0], [1001, 0.7]]
@@ -48,15 +48,27 @@ def test_best_and_worst_of_another_text() -> None:
 def selection(num: int) -> Selection:
     """Candidate 0 against candidate 1, for every prompt, drawn by member 5."""
     zeros = np.zeros(num, dtype=np.int64)
-    return Selection(zeros, zeros + 1, zeros + 5, np.ones(num, dtype=bool))
+    everyone = np.ones(num, dtype=bool)
+    return Selection(zeros, zeros + 1, zeros + 5, valid=everyone, clash=~everyone)
+
+
+def proposals(rewards: torch.Tensor) -> Proposals:
+    """Candidates that are all different texts."""
+    _, num_prompts, num_candidates = rewards.shape
+    return Proposals(
+        rewards=rewards,
+        texts=torch.arange(num_candidates).expand(num_prompts, -1),
+        log_probs=torch.zeros(num_prompts, num_candidates),
+        implicit_rewards=None,
+        from_reference=torch.zeros(num_candidates, dtype=torch.bool),
+    )
 
 
 def test_synthetic_labels_are_those_of_the_drawn_member() -> None:
     rewards = torch.randn(7, 40, 3, generator=torch.Generator().manual_seed(0))
-    texts = torch.arange(3).expand(40, -1)
     synthetic = [i % 2 == 0 for i in range(40)]
     rngs = [np.random.default_rng(i) for i in range(40)]
-    mixed = mix(selection(40), rewards, texts, synthetic, "selected_pair", rngs)
+    mixed = mix(selection(40), proposals(rewards), synthetic, "selected_pair", rngs)
     assert mixed.first.tolist() == [0] * 40
     assert mixed.second.tolist() == [1] * 40
     for b in range(40):
@@ -70,8 +82,7 @@ def test_synthetic_labels_are_those_of_the_drawn_member() -> None:
 
 def test_best_vs_worst_replaces_the_synthetic_pairs_only() -> None:
     rewards = torch.tensor([[[0.0, 1.0, 2.0, -1.0]] * 2])  # one member, two prompts
-    texts = torch.arange(4).expand(2, -1)
     rngs = [np.random.default_rng(i) for i in range(2)]
-    mixed = mix(selection(2), rewards, texts, [True, False], "best_vs_worst", rngs)
+    mixed = mix(selection(2), proposals(rewards), [True, False], "best_vs_worst", rngs)
     assert (mixed.first[0], mixed.second[0], mixed.first_wins[0]) == (2, 3, True)
     assert (mixed.first[1], mixed.second[1]) == (0, 1)
