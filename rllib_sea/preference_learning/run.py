@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,15 +42,13 @@ class PolicyTrainRun:
         self.config = config
         self.version = 0
         self._feed: Any = None
-        self._host: Any = None
         self._fit: Any = None
 
     def start(self) -> None:
         """Starts the run; returns at once. Commands wait until the workers are there."""
-        # Neither takes a CPU: the one waits, the other passes messages on.
-        self._feed = ray.remote(num_cpus=0)(Feed).remote()
-        self._host = ray.remote(num_cpus=0)(_TrainHost).remote()
-        self._fit = self._host.fit.remote(self.config, self._feed)
+        # It takes no CPU: it waits and passes messages on.
+        self._feed = ray.remote(num_cpus=0)(_FittingFeed).remote()
+        self._fit = self._feed.fit.remote(self.config)
 
     def update(self, pairs: Sequence[PreferencePair]) -> dict[str, float]:
         """One optimizer step on a round's pairs; see :meth:`PolicyLearner.update`.
@@ -95,9 +94,8 @@ class PolicyTrainRun:
             ray.get(self._fit, timeout=STOP_TIMEOUT_S)
         except RayError:
             pass  # it has failed before, which was reported then, or hangs
-        for actor in (self._host, self._feed):
-            ray.kill(actor)
-        self._feed = self._host = self._fit = None
+        ray.kill(self._feed)
+        self._feed = self._fit = None
 
     def _submit(self, command: Command) -> Any:
         """Gives a command and waits for its answer, or for the end of the run."""
@@ -118,39 +116,44 @@ class PolicyTrainRun:
         raise RuntimeError("the policy's Ray Train run ended before it was told to")
 
 
-class _TrainHost:
-    """The process that ``fit()`` blocks."""
+class _FittingFeed(Feed):
+    """The feed, in whose process ``fit()`` blocks a thread: one process less to start."""
 
-    def fit(self, config: PolicyTrainConfig, feed: Any) -> None:
-        """Runs the workers until the feed says stop."""
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
+    async def fit(self, config: PolicyTrainConfig) -> None:
+        """Runs the workers until they are told to stop."""
+        feed = ray.get_runtime_context().current_actor
+        await asyncio.to_thread(_fit, config, feed)
 
-        on_gpu = config.gpus_per_worker > 0
-        resources = {"CPU": config.cpus_per_worker}
-        if on_gpu:
-            resources["GPU"] = config.gpus_per_worker
-        threads = str(config.threads_per_worker)
-        environment = {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
-        if not on_gpu:
-            environment["DS_ACCELERATOR"] = "cpu"
-        TorchTrainer(
-            train_loop,
-            train_loop_config={"config": config, "feed": feed},
-            scaling_config=ScalingConfig(
-                num_workers=config.num_workers,
-                use_gpu=on_gpu,
-                resources_per_worker=resources,
-            ),
-            torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
-            run_config=RunConfig(
-                # A name that was there before would silently go on with that run.
-                name=f"policy-{uuid.uuid4().hex[:12]}",
-                storage_path=config.storage_path,
-                failure_config=FailureConfig(max_failures=config.max_failures),
-                worker_runtime_env={"env_vars": environment},
-            ),
-        ).fit()
+
+def _fit(config: PolicyTrainConfig, feed: Any) -> None:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    on_gpu = config.gpus_per_worker > 0
+    resources = {"CPU": config.cpus_per_worker}
+    if on_gpu:
+        resources["GPU"] = config.gpus_per_worker
+    threads = str(config.threads_per_worker)
+    environment = {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
+    if not on_gpu:
+        environment["DS_ACCELERATOR"] = "cpu"
+    TorchTrainer(
+        train_loop,
+        train_loop_config={"config": config, "feed": feed},
+        scaling_config=ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=on_gpu,
+            resources_per_worker=resources,
+        ),
+        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
+        run_config=RunConfig(
+            # A name that was there before would silently go on with that run.
+            name=f"policy-{uuid.uuid4().hex[:12]}",
+            storage_path=config.storage_path,
+            failure_config=FailureConfig(max_failures=config.max_failures),
+            worker_runtime_env={"env_vars": environment},
+        ),
+    ).fit()
 
 
 def _cause(error: BaseException) -> str:
