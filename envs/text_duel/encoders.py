@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModel, AutoTokenizer
+import transformers
 
 from text_duel.errors import ConfigError
 
@@ -53,8 +53,8 @@ class MiniLMEncoder:
         path = str(minilm_path())
         self.batch_size = batch_size
         self._device = torch.device(device)
-        self._tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        self._model = AutoModel.from_pretrained(
+        self._tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
+        self._model = transformers.AutoModel.from_pretrained(
             path, dtype=torch.float32, local_files_only=True
         ).to(self._device)
         self._model.eval().requires_grad_(False)

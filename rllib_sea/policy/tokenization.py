@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+import transformers
 
 
 class PromptTokenizer:
@@ -17,9 +17,11 @@ class PromptTokenizer:
     """
 
     def __init__(self, path: Path, chat: bool | None = None) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(path)
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(path)
         self.chat = self.tokenizer.chat_template is not None if chat is None else chat
-        self.context_length = int(AutoConfig.from_pretrained(path).max_position_embeddings)
+        self.context_length = int(
+            transformers.AutoConfig.from_pretrained(path).max_position_embeddings
+        )
         self.eos_token_ids = frozenset(_eos_token_ids(path, self.tokenizer.eos_token_id))
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -64,6 +66,6 @@ class PromptTokenizer:
 def _eos_token_ids(path: Path, tokenizer_eos: int | None) -> set[int]:
     found = set() if tokenizer_eos is None else {tokenizer_eos}
     if (Path(path) / "generation_config.json").is_file():
-        eos = GenerationConfig.from_pretrained(path).eos_token_id
+        eos = transformers.GenerationConfig.from_pretrained(path).eos_token_id
         found |= set(eos if isinstance(eos, list) else [] if eos is None else [eos])
     return found

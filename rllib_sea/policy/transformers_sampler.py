@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM
+import transformers
 
 from rllib_sea.duels.records import Candidate, SamplingConfig
 from rllib_sea.policy.tokenization import PromptTokenizer
@@ -37,7 +37,7 @@ class TransformersSampler:
             torch.set_num_threads(num_threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = (
-            AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
+            transformers.AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
             .to(self._device)
             .eval()
         )

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import transformers
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from rllib_sea.duels.records import PreferencePair
 from rllib_sea.preference_learning.batching import (
@@ -155,7 +155,9 @@ class PolicyLearner:
         weights = self._strategy.weights()
         if rank() == 0:
             self._policy.save_pretrained(unfinished, state_dict=weights)
-            AutoTokenizer.from_pretrained(self.config.model_path).save_pretrained(unfinished)
+            transformers.AutoTokenizer.from_pretrained(self.config.model_path).save_pretrained(
+                unfinished
+            )
             (unfinished / STATE_FILE).write_text(json.dumps({"version": self.version}))
         self._strategy.save(unfinished)
         _barrier()
@@ -237,12 +239,12 @@ class PolicyLearner:
         return terms
 
 
-def _load(path: str) -> PreTrainedModel:
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+def _load(path: str) -> transformers.PreTrainedModel:
+    model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     return model.eval()  # no dropout: log-probabilities are those of the sampled policy
 
 
-def _halve(model: PreTrainedModel) -> None:
+def _halve(model: transformers.PreTrainedModel) -> None:
     """Keeps in bf16 what autocast would cast to bf16 in every forward pass anyway."""
     embedding = model.get_input_embeddings().weight
     for module in model.modules():

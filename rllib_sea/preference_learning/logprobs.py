@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import transformers
 from torch import nn
 from torch.nn import functional
-from transformers import PreTrainedModel
 
 from rllib_sea.preference_learning.batching import (
     Layout,
@@ -30,7 +30,7 @@ class ResponseLogits(nn.Module):
             DeepSpeed's engine leaves an autocast that was entered around it.
     """
 
-    def __init__(self, model: PreTrainedModel, *, bf16: bool = False) -> None:
+    def __init__(self, model: transformers.PreTrainedModel, *, bf16: bool = False) -> None:
         super().__init__()
         self.model = model
         self._bf16 = bf16
@@ -80,7 +80,9 @@ def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 @torch.no_grad()
-def slow_log_probs(model: PreTrainedModel, prompts: Sequence[PromptResponses]) -> torch.Tensor:
+def slow_log_probs(
+    model: transformers.PreTrainedModel, prompts: Sequence[PromptResponses]
+) -> torch.Tensor:
     """What :func:`response_log_probs` gives, one sequence at a time by the model's own logits.
 
     Returns:
@@ -98,7 +100,7 @@ def slow_log_probs(model: PreTrainedModel, prompts: Sequence[PromptResponses]) -
 
 
 @torch.no_grad()
-def choose_layout(model: PreTrainedModel) -> Layout:
+def choose_layout(model: transformers.PreTrainedModel) -> Layout:
     """Finds out, on the model itself, which layout is exact for it.
 
     Args:
@@ -145,7 +147,7 @@ def choose_layout(model: PreTrainedModel) -> Layout:
     )
 
 
-def _changes_logits(model: PreTrainedModel, token_ids: Sequence[int]) -> bool:
+def _changes_logits(model: transformers.PreTrainedModel, token_ids: Sequence[int]) -> bool:
     """Whether a model's logits are something else than what its output embedding gives."""
     given = []
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from transformers import AutoModel, AutoTokenizer
+import transformers
 
 from rllib_sea.duels.records import Candidate
 from rllib_sea.policy.models import check_model, resolve_model
@@ -65,8 +65,10 @@ class MeanPoolingEncoder:
 
     def __init__(self, path: Path) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._tokenizer = AutoTokenizer.from_pretrained(path)
-        self._model = AutoModel.from_pretrained(path, dtype=torch.float32).to(device).eval()
+        self._tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+        self._model = (
+            transformers.AutoModel.from_pretrained(path, dtype=torch.float32).to(device).eval()
+        )
         self._max_tokens = getattr(self._model.config, "max_position_embeddings", None)
         self.dim = int(self._model.config.hidden_size)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
+import transformers
 
 from rllib_sea.duels.records import Candidate
 
@@ -32,7 +32,7 @@ class PolicyEncoder:
 
     def __init__(self, path: Path) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
+        model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
         self._model = model.base_model.to(device).eval().requires_grad_(False)
         self._tokens_per_batch = TOKENS_PER_BATCH[device]
         self.dim = int(model.get_output_embeddings().weight.shape[1])

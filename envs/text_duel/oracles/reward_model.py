@@ -9,7 +9,7 @@ from typing import Any
 import huggingface_hub.constants
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+import transformers
 
 from text_duel.errors import ConfigError, OracleError, nearest
 from text_duel.oracles.base import ScoringOracle
@@ -147,8 +147,8 @@ def _load_small_parts(model: str) -> tuple[Any, Any]:
             "the hub is 'owner/name'"
         )
     try:
-        config = AutoConfig.from_pretrained(_location(model))
-        tokenizer = AutoTokenizer.from_pretrained(_location(model))
+        config = transformers.AutoConfig.from_pretrained(_location(model))
+        tokenizer = transformers.AutoTokenizer.from_pretrained(_location(model))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{key}: {model!r} cannot be loaded; looked for the folder {folder.absolute()}, in the "
@@ -171,7 +171,7 @@ def _load_model(model: str, config: Any, dtype: str) -> Any:
         ConfigError: There are no weights, or some of a reward model's are missing.
     """
     try:
-        loaded, report = AutoModelForSequenceClassification.from_pretrained(
+        loaded, report = transformers.AutoModelForSequenceClassification.from_pretrained(
             _location(model), config=config, dtype=getattr(torch, dtype), output_loading_info=True
         )
     except (OSError, ValueError) as error:
