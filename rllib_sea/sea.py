@@ -575,16 +575,19 @@ class SEA(Algorithm):
         evaluated = [prompt for part in parts for prompt in part]
         if not self.config.measures_kl:
             return evaluated
+        # An engine may give a response without a token: there is nothing to compare.
+        sampled = [i for i, prompt in enumerate(evaluated) if prompt.sampled_token_ids]
         scores = self.policy_trainer.score(
             [
-                PromptResponses(prompt.prompt_token_ids, (prompt.sampled_token_ids or (),))
-                for prompt in evaluated
+                PromptResponses(
+                    evaluated[i].prompt_token_ids, (evaluated[i].sampled_token_ids or (),)
+                )
+                for i in sampled
             ]
         )
-        return [
-            dataclasses.replace(prompt, kl=float(kl))
-            for prompt, kl in zip(evaluated, scores.kl, strict=True)
-        ]
+        for i, kl in zip(sampled, scores.kl, strict=True):
+            evaluated[i] = dataclasses.replace(evaluated[i], kl=float(kl))
+        return evaluated
 
     def record_evaluation(
         self, evaluated: Sequence[EvaluatedPrompt], results: dict[str, float]

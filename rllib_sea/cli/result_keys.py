@@ -59,6 +59,7 @@ _GROUPS = {
     ),
     "policy": (
         "loss",
+        "optimism",
         "grad_norm",
         "lr",
         "margin",
