@@ -573,10 +573,10 @@ class SEA(Algorithm):
         ]
         parts: list[list[EvaluatedPrompt]] = self._call_env_runners("evaluate", calls)
         evaluated = [prompt for part in parts for prompt in part]
-        if not self.config.measures_kl:
-            return evaluated
         # An engine may give a response without a token: there is nothing to compare.
         sampled = [i for i, prompt in enumerate(evaluated) if prompt.sampled_token_ids]
+        if not sampled:
+            return evaluated
         scores = self.policy_trainer.score(
             [
                 PromptResponses(
