@@ -169,8 +169,8 @@ class SEAConfig(AlgorithmConfig):
         self.evaluation_num_prompts: int | None = None
         # Also answer with the best of N samples by the ERM's mean reward.
         self.evaluation_best_of_n: int | None = None
-        # Estimate the KL divergence from the reference policy.
-        self.evaluation_kl = True
+        # Held-out prompts on which the KL divergence from the reference policy is estimated.
+        self.evaluation_kl_prompts = 16
 
         # `resources()`: torch threads; None: all cores of the machine.
         self.num_threads: int | None = None
@@ -355,7 +355,7 @@ class SEAConfig(AlgorithmConfig):
         evaluation_split: str = NotProvided,
         evaluation_num_prompts: int | None = NotProvided,
         evaluation_best_of_n: int | None = NotProvided,
-        evaluation_kl: bool = NotProvided,
+        evaluation_kl_prompts: int = NotProvided,
         **kwargs: Any,
     ) -> SEAConfig:
         """Sets the evaluation; RLlib's ``evaluation_interval`` counts rounds.
@@ -365,7 +365,8 @@ class SEAConfig(AlgorithmConfig):
             evaluation_num_prompts: How many of its prompts; None takes all.
             evaluation_best_of_n: Also evaluate the best of N samples by the ERM's mean
                 reward; None does not.
-            evaluation_kl: Estimate the KL divergence from the reference policy.
+            evaluation_kl_prompts: Held-out prompts on which the KL divergence from the reference
+                policy is estimated, the first of them; 0: it is not.
             **kwargs: RLlib's own.
         """
         super().evaluation(**kwargs)
@@ -476,7 +477,7 @@ class SEAConfig(AlgorithmConfig):
         check.check_int("evaluation_interval", self.evaluation_interval, 1, optional=True)
         check.check_int("evaluation_num_prompts", self.evaluation_num_prompts, 1, optional=True)
         check.check_int("evaluation_best_of_n", self.evaluation_best_of_n, 2, optional=True)
-        check.check_bool("evaluation_kl", self.evaluation_kl)
+        check.check_int("evaluation_kl_prompts", self.evaluation_kl_prompts, 0)
         check.check_bool("update_policy", self.update_policy)
         if self.num_env_runners > self.prompts_per_round:
             raise ConfigError(
@@ -562,11 +563,6 @@ class SEAConfig(AlgorithmConfig):
         return STRATEGIES[self.exploration_strategy].needs_implicit_rewards or (
             acquisition is not None and ACQUISITIONS[acquisition].needs_implicit_rewards
         )
-
-    @property
-    def measures_kl(self) -> bool:
-        """Whether evaluations estimate the KL divergence: 0 for a policy that stays."""
-        return self.evaluation_kl and self.update_policy
 
     @property
     def threads_per_env_runner(self) -> int:

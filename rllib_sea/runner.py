@@ -337,6 +337,7 @@ class DuelEnvRunner(EnvRunner):
         baseline: Sequence[str],
         weights: Mapping[str, Any],
         round_index: int,
+        num_sampled: int,
     ) -> list[EvaluatedPrompt] | Failure:
         """Compares the policy's responses with the initial policy's and with the references.
 
@@ -345,15 +346,21 @@ class DuelEnvRunner(EnvRunner):
             baseline: The initial policy's greedy responses to them.
             weights: What :meth:`load` takes.
             round_index: Keys the random draws.
+            num_sampled: To so many of the prompts a response is also sampled, for the KL
+                divergence.
         """
         try:
             self.load(weights)
-            return self._evaluate(indices, baseline, round_index)
+            return self._evaluate(indices, baseline, round_index, num_sampled)
         except Exception as error:
             return _failure(error)
 
     def _evaluate(
-        self, indices: Sequence[int], baseline: Sequence[str], round_index: int
+        self,
+        indices: Sequence[int],
+        baseline: Sequence[str],
+        round_index: int,
+        num_sampled: int,
     ) -> list[EvaluatedPrompt]:
         config = self.config
         prompts, token_ids = self._held_out(indices)
@@ -368,9 +375,10 @@ class DuelEnvRunner(EnvRunner):
             chosen = [row[place] for row, place in zip(candidates, places, strict=True)]
             best = self._outcomes(prompts, chosen, baseline)
         sampled: Sequence[tuple[int, ...] | None] = [None] * num
-        if config.measures_kl:
+        if num_sampled:
             plain = SamplingConfig(config.max_new_tokens, temperature=1.0, top_p=1.0)
-            sampled = [row[0].token_ids for row in self._sample(token_ids, 1, seeds, plain)]
+            rows = self._sample(token_ids[:num_sampled], 1, seeds[:num_sampled], plain)
+            sampled = [*(row[0].token_ids for row in rows), *sampled[num_sampled:]]
         initial_scores = np.full(num, np.nan)
         if self.oracle.has_scores:
             initial_scores = self.oracle.score(prompts, baseline)

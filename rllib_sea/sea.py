@@ -343,10 +343,8 @@ class SEA(Algorithm):
 
     def _update_policy(self, pairs: list[PreferencePair]) -> dict[str, float]:
         """One step of the direct loss on the mixed batch, in the Ray Train run."""
-        if not pairs:
-            return {}
         try:
-            update = self.policy_trainer.update(pairs)
+            metrics = self.policy_trainer.update(pairs) if pairs else {}
         except NonFiniteUpdateError as error:
             path = self.folder / f"non_finite_round_{self._counts.round}.json"
             path.write_text(json.dumps([dataclasses.asdict(pair) for pair in pairs]))
@@ -354,7 +352,7 @@ class SEA(Algorithm):
         interval = self.config.policy_sync_interval
         if interval is not None and (self._counts.round + 1) % interval == 0:
             self._sampling_policy = self._current_policy()
-        return dict(update)
+        return metrics
 
     def _measure(self, selected: Sequence[SelectedDuel]) -> Measurement:
         """Asks the oracle what is not learned from: counted apart, as evaluation questions."""
@@ -562,12 +560,15 @@ class SEA(Algorithm):
         """The current policy's responses to the held-out prompts, compared."""
         if self._baseline is None:
             self._baseline = self._initial_responses()
+        # A policy that stays has no divergence.
+        num_sampled = self.config.evaluation_kl_prompts if self.config.update_policy else 0
         calls = [
             {
                 "indices": [self._held_out_prompts[i] for i in chunk],
                 "baseline": [self._baseline[i] for i in chunk],
                 "weights": self._weights(self._current_policy()),
                 "round_index": self._counts.round,
+                "num_sampled": int((chunk < num_sampled).sum()),
             }
             for chunk in self._shares(len(self._held_out_prompts))
         ]
