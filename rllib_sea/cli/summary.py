@@ -23,6 +23,10 @@ _MEASURED = (
     ("  soft", "evaluation/win_rate_vs_reference_soft"),
     ("mean score", "evaluation/mean_score"),
     ("  of initial policy", "evaluation/initial_mean_score"),
+    ("best of N vs initial", "evaluation/best_of_n_win_rate_vs_initial"),
+    ("  soft", "evaluation/best_of_n_win_rate_vs_initial_soft"),
+    ("  mean score", "evaluation/best_of_n_mean_score"),
+    ("KL from reference", "evaluation/kl"),
 )
 
 
@@ -92,6 +96,6 @@ def _rows(trial: Trial, values: Mapping[str, Any]) -> list[tuple[str, str]]:
     if trial.checkpoint:
         rows.append(("checkpoint", trial.checkpoint.path))
         policy = Path(trial.checkpoint.path) / "policy"
-        if policy.is_dir():
+        if (policy / "config.json").is_file():
             rows.append(("policy", f"{policy} (transformers: from_pretrained)"))
     return rows

@@ -80,7 +80,7 @@ def test_one_line_a_round() -> None:
         "exp: round 2, 32/160 queries, "
         "win rate vs initial 0.578 [0.456, 0.692] (soft 0.578, 64 prompts), mean score 4.190, "
         "online win rate 0.450, score of duels 3.500, "
-        "21.3 s (sample 9.1, erm 0.5, policy 11.2), about 2 min 50 s left"
+        "21.3 s (propose 9.1, erm 0.5, policy 11.2), about 2 min 50 s left"
     )
 
 
@@ -143,7 +143,7 @@ def test_a_terminal_shows_life_before_the_first_round() -> None:
         "round 2, 0 s",
         "16/160 queries",
         "0.578 [0.456, 0.692] (soft 0.578, 64 prompts)",
-        "sample 9.1, erm 0.5, policy 11.2",
+        "propose 9.1, erm 0.5, policy 11.2",
         "about 3 min 12 s left",
     ):
         assert expected in text

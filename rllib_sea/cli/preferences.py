@@ -1,0 +1,144 @@
+"""`rllib-sea preferences`: what a run asked, what was answered, and files for others."""
+
+from __future__ import annotations
+
+import textwrap
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rllib_sea.duels.log_export import export_preferences
+from rllib_sea.duels.log_records import LogEntry
+from rllib_sea.duels.log_statistics import LogStatistics, log_statistics
+from rllib_sea.duels.preference_log import PreferenceReader
+from rllib_sea.progress import duration_text
+
+preferences_app = typer.Typer(
+    help="Read a run's preference log (preferences.sqlite in its folder), also while it runs.",
+    no_args_is_help=True,
+)
+Log = Annotated[Path, typer.Argument(help="A run's preferences.sqlite.")]
+
+_TEXT_WIDTH = 100
+
+
+class Format(StrEnum):
+    """The names of :data:`rllib_sea.duels.log_export.FORMATS`."""
+
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+@preferences_app.command("stats")
+def stats(file: Log) -> None:
+    """Count questions and answers."""
+    with PreferenceReader(file) as log:
+        run, *older = log.runs()
+        found = log_statistics(log)
+    kind = "chat" if run.chat else "plain text"
+    _say("run", f"{run.run_id} (seed {run.seed}, {run.policy_model}, {kind})")
+    for other in older:
+        _say("  started from", other.run_id)
+    for name, text in statistics_rows(found):
+        _say(name, text)
+
+
+@preferences_app.command("head")
+def head(
+    file: Log,
+    number: Annotated[int, typer.Option("-n", help="How many questions.", min=1)] = 5,
+) -> None:
+    """Show the first questions with their answers."""
+    with PreferenceReader(file) as log:
+        for entry, _ in zip(log.read(), range(number), strict=False):
+            typer.echo(entry_text(entry))
+
+
+@preferences_app.command("export")
+def export(
+    file: Log,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Write to this new file.")],
+    file_format: Annotated[
+        Format, typer.Option("--format", help="JSON lines or Parquet.")
+    ] = Format.JSONL,
+    all_columns: Annotated[
+        bool,
+        typer.Option("--all", help="Also write round, oracle, scores, tokens and more."),
+    ] = False,
+) -> None:
+    """Write prompt, chosen, rejected, as TRL and Hugging Face data sets read them."""
+    with PreferenceReader(file) as log:
+        number = export_preferences(log, file_format, output, all_columns=all_columns)
+        found = log_statistics(log)
+    left_out = {
+        "ties": found.labels["tie"],
+        "skips": found.labels["skip"],
+        "pending": found.num_questions - found.num_queries,
+    }
+    names = ", ".join(f"{name} {count}" for name, count in left_out.items())
+    typer.echo(f"{number} preferences written to {output}; left out: {names}")
+
+
+def statistics_rows(found: LogStatistics) -> list[tuple[str, str]]:
+    """Statistics as names and texts.
+
+    Args:
+        found: What :func:`rllib_sea.duels.log_statistics.log_statistics` returns.
+    """
+    rows = [("questions", str(found.num_questions))]
+    if found.rounds is not None:
+        rows[0] = ("questions", f"{found.num_questions} in rounds {_range(*found.rounds)}")
+    rows.append(("  answered", f"{found.num_queries} (the query count)"))
+    rows.append(("  pending", str(found.num_questions - found.num_queries)))
+    for name, counts in (
+        ("labels", found.labels),
+        ("strategies", found.strategies),
+        ("oracles", found.oracles),
+        ("answered by", found.answered_by),
+    ):
+        rows.append((name, ", ".join(f"{key} {count}" for key, count in counts.items()) or "none"))
+    if found.asked is not None:
+        first, last = (time.strftime("%Y-%m-%d %H:%M:%S") for time in found.asked)
+        rows.append(("asked", f"{first} to {last} UTC"))
+    if found.waited is not None:
+        median, high, longest = map(_seconds, found.waited)
+        rows.append(("time to answer", f"median {median}, 90% {high}, longest {longest}"))
+    return rows
+
+
+def entry_text(entry: LogEntry) -> str:
+    """A question and its answer in a few lines, long texts cut."""
+    question, answer = entry.question, entry.answer
+    outcome = "pending"
+    if answer is not None:
+        outcome = answer.label
+        if answer.win_probability is not None:
+            outcome += f" (p(first) {answer.win_probability:.3f})"
+    member = "" if question.member is None else f", member {question.member}"
+    lines = [
+        f"round {question.round}, position {question.position}: {outcome}",
+        f"  {question.strategy}{member}, policy version {question.policy_version}, "
+        f"asked {question.oracle}",
+    ]
+    for name, text in (
+        (f"prompt {question.prompt_id}", question.prompt_text),
+        ("first", question.first.text),
+        ("second", question.second.text),
+    ):
+        short = textwrap.shorten(text, _TEXT_WIDTH, placeholder=" ...")
+        lines.append(f"  {name}: {short or '(empty)'}")
+    return "\n".join(lines)
+
+
+def _range(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3f} s" if value < 60 else duration_text(value)
+
+
+def _say(name: str, text: str) -> None:
+    typer.echo(f"{name:<16} {text}")
