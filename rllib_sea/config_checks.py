@@ -12,7 +12,7 @@ from text_duel.errors import ConfigError, nearest
 
 def check_choice(key: str, value: Any, choices: Collection[str]) -> None:
     """Raises ConfigError unless ``value`` is one of ``choices``."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ConfigError(
             f"{key}: {value!r} is none of {', '.join(sorted(choices))}"
             f"{nearest(str(value), choices)}"

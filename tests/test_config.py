@@ -62,7 +62,7 @@ def test_groups_set_values_and_chain(tiny_policy: Path) -> None:
         ("query_budget", 0, "query_budget: 0 is less than 1"),
         ("policy_betas", 0.9, "policy_betas: 0.9 is not a list of two numbers"),
         ("policy_betas", [0.9, 1.0], "policy_betas: 1.0 is outside [0, 1)"),
-        ("loss", "hinge", "loss: 'hinge' is none of dpo, ipo, ipo_mean, slic"),
+        ("loss", "hinge", "loss: 'hinge' is none of cdpo, dpo, ipo, ipo_mean, rdpo"),
         ("sampler", "vlm", "did you mean 'vllm'?"),
         ("policy_model", "no/such/folder", "looked for the folder"),
         ("evaluation_split", "train", "held-out prompts are training prompts"),
@@ -77,3 +77,136 @@ def test_what_is_wrong_is_said_in_one_line(
         SEAConfig.from_user_dict(settings)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"strategy_config": {"varience": "logit"}},
+            "strategy_config: unknown option 'varience'; there are variance "
+            "(did you mean 'variance'?)",
+        ),
+        (
+            {"strategy_config": {"variance": "logits"}},
+            "strategy_config: variance: 'logits' is none of logit, probability "
+            "(did you mean 'logit'?)",
+        ),
+        (
+            {"exploration_strategy": "ee_ts", "strategy_config": {"variance": "logit"}},
+            "strategy_config: unknown option 'variance'; there are none",
+        ),
+        (
+            {"exploration_strategy": "maxmin_lcb", "strategy_config": {"confidence": -1}},
+            "strategy_config: confidence: -1 is outside [0, inf)",
+        ),
+        ({"strategy_config": 3}, "strategy_config: 3 is not a mapping of options to values"),
+        ({"exploration_strategy": ["bai_ts"]}, "exploration_strategy: ['bai_ts'] is none of apl"),
+        (
+            {"exploration_strategy": "apl", "loss": "ipo"},
+            "exploration_strategy: apl is not defined for loss ipo (expected dpo)",
+        ),
+        (
+            {"exploration_strategy": "xpo", "loss": "slic"},
+            "exploration_strategy: xpo is not defined for loss slic (expected dpo)",
+        ),
+        (
+            {"prompt_acquisition": "entropi", "prompt_pool_size": 256},
+            "prompt_acquisition: 'entropi' is none of certainty, entropy",
+        ),
+        ({"prompt_acquisition": "entropy"}, "prompt_pool_size: None is not a whole number"),
+        (
+            {"prompt_acquisition": "entropy", "prompt_pool_size": 128},
+            "prompt_pool_size: 128 is less than 129",
+        ),
+        (
+            {"prompt_pool_size": 256},
+            "prompt_pool_size: 256 has no effect without prompt_acquisition",
+        ),
+        (
+            {"exploration_strategy": "xpo", "gamma": 0.7},
+            "exploration_strategy: xpo is not defined for ERM labels: gamma must be 1.0",
+        ),
+        (
+            {"prompt_acquisition": "entropy", "prompt_pool_size": 256, "gamma": 0.7},
+            "prompt_acquisition: entropy is not defined for ERM labels: gamma must be 1.0",
+        ),
+        (
+            {"exploration_strategy": "apl", "update_policy": False},
+            "update_policy: false leaves all implicit rewards at 0",
+        ),
+        (
+            {
+                "prompt_acquisition": "certainty",
+                "prompt_pool_size": 256,
+                "update_policy": False,
+            },
+            "update_policy: false leaves all implicit rewards at 0",
+        ),
+        ({"update_policy": None}, "update_policy: None is not true or false"),
+        ({"optimism": "xpo"}, "set exploration_strategy xpo, not bai_ts"),
+        (
+            {"optimism": "slem", "exploration_strategy": "xpo"},
+            "optimism: 'slem' is none of selm, xpo (did you mean 'selm'?)",
+        ),
+        (
+            {"optimism": "selm", "optimism_alpha": 0, "exploration_strategy": "xpo"},
+            "optimism_alpha: 0 is outside (0, inf)",
+        ),
+        (
+            {
+                "measure_candidate_scores": True,
+                "env_config": {
+                    "oracle": "tests.counting_oracle:CountingOracle",
+                    "oracle_config": {"file": "questions"},
+                },
+            },
+            "measure_candidate_scores: the oracle tests.counting_oracle:CountingOracle has no "
+            "scores",
+        ),
+        ({"policy_sync_interval": 0}, "policy_sync_interval: 0 is less than 1"),
+        ({"erm_bootstrap": 0}, "erm_bootstrap: 0 is outside (0, 1]"),
+        ({"erm_bootstrap": 1.5}, "erm_bootstrap: 1.5 is outside (0, 1]"),
+        ({"erm_prior_scale": -1}, "erm_prior_scale: -1 is outside [0, inf)"),
+        ({"erm_prior_hidden": [0]}, "erm_prior_hidden: 0 is less than 1"),
+        ({"evaluation_best_of_n": 1}, "evaluation_best_of_n: 1 is less than 2"),
+        (
+            {"loss_config": {"label_smoothing": 0.1}},
+            "loss_config: unknown option 'label_smoothing'; there are none",
+        ),
+        (
+            {"loss": "cdpo", "loss_config": {"label_smoothing": 0.5}},
+            "loss_config: label_smoothing: 0.5 is outside [0, 0.5)",
+        ),
+        ({"loss": ["dpo"]}, "loss: ['dpo'] is none of cdpo, dpo"),
+        ({"synthetic_pair": "best"}, "synthetic_pair: 'best' is none of best_vs_worst"),
+        (
+            {"num_env_runners": 9, "prompts_per_round": 8},
+            "num_env_runners: 9 runners cannot share prompts_per_round 8",
+        ),
+    ],
+)
+def test_methods_that_do_not_go_together_are_refused_in_one_line(
+    tiny_policy: Path, settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        SEAConfig.from_user_dict({"policy_model": str(tiny_policy), "query_budget": 8} | settings)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"exploration_strategy": "xpo", "optimism": "selm"},
+        {"exploration_strategy": "apl", "prompt_acquisition": "certainty", "prompt_pool_size": 129},
+        {"strategy_config": {"variance": "logit"}, "synthetic_pair": "best_vs_worst", "gamma": 0.7},
+        {"update_policy": False, "evaluation_best_of_n": 2},
+        {"policy_sync_interval": None, "exploration_strategy": "passive"},
+        {"erm_bootstrap": 1, "erm_prior_scale": 0, "measure_candidate_scores": True},
+    ],
+)
+def test_methods_that_go_together_are_not_refused(
+    tiny_policy: Path, settings: dict[str, object]
+) -> None:
+    SEAConfig.from_user_dict({"policy_model": str(tiny_policy), "query_budget": 8} | settings)

@@ -1,9 +1,9 @@
 """What the Algorithm asks of an env runner, and what comes back.
 
-A round has two calls: `sample` (candidates, with the ERM's rewards) and `label` (ask the
-oracle about the selected duels). A task says everything that a runner needs: a runner keeps no
-random state, no place in the prompts and no count of its own, so that a task can be given
-to any runner, again.
+A round has three calls: `sample` (candidates, with the ERM's rewards), `label` (ask the oracle
+about the selected duels) and `measure` (ask it what nothing is learned from). A call says
+everything that a runner needs: a runner keeps no random state, no place in the prompts and no
+count of its own, so that a call can be made on any runner, again.
 """
 
 from __future__ import annotations

@@ -106,13 +106,15 @@ def usable_proposals(
     skipped: dict[str, list[str]] = {INCOMPLETE: [], NON_FINITE: []}
     for proposal in proposals:
         candidates = proposal.candidates
-        if len(candidates) < num_candidates or not all(c.token_ids for c in candidates):
+        if len(candidates) != num_candidates or not all(c.token_ids for c in candidates):
             skipped[INCOMPLETE].append(proposal.prompt_id)
         elif not np.isfinite(proposal.rewards).all():
             skipped[NON_FINITE].append(proposal.prompt_id)
         else:
             usable.append(proposal)
-    if proposals and not any(np.isfinite(proposal.rewards).any() for proposal in proposals):
+    # Without any response there is no reward, which is not the ERM's fault.
+    rewards = [proposal.rewards for proposal in proposals if proposal.rewards.size]
+    if rewards and not any(np.isfinite(row).any() for row in rewards):
         raise ArithmeticError(
             "no reward of the ERM is finite: it has diverged (erm_lr, erm_lambda) or its "
             "encoder gives no finite features (erm_encoder)"
@@ -166,8 +168,8 @@ def select_duels(
         round_index: The round.
 
     Returns:
-        The duels in the order of their prompts, and the ids of prompts without one because
-        their candidates are one text.
+        The duels in the order of their prompts, and the ids of all prompts that can have none
+        because their candidates are one text.
     """
     if not proposals:
         return [], []
@@ -200,4 +202,9 @@ def select_duels(
         for i in kept
         if selection.valid[i]
     ]
-    return duels, [proposals[i].prompt_id for i in kept if not selection.valid[i]]
+    one_text = [
+        proposal.prompt_id
+        for proposal, valid in zip(proposals, selection.valid, strict=True)
+        if not valid
+    ]
+    return duels, one_text

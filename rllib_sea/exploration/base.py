@@ -170,6 +170,23 @@ def first_copy(texts: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     return (texts == texts.gather(1, index[:, None])).int().argmax(dim=1)
 
 
+def is_copy(texts: torch.Tensor) -> torch.Tensor:
+    """(B, M) bool: which candidates have the text of an earlier one.
+
+    Args:
+        texts: (B, M) text identities.
+    """
+    return (texts[:, :, None] == texts[:, None, :]).tril(diagonal=-1).any(dim=2)
+
+
+def copies_are_alike(proposals: Proposals) -> bool:
+    """Whether copies of one text differ in nothing that rules look at.
+
+    Their rewards can still differ in the last bit: the first copy is taken.
+    """
+    return proposals.implicit_rewards is None and not bool(proposals.from_reference.any())
+
+
 def make_selection(
     proposals: Proposals,
     first: torch.Tensor,
@@ -189,9 +206,7 @@ def make_selection(
             take the first's text again.
     """
     texts = proposals.texts
-    if proposals.implicit_rewards is None and not proposals.from_reference.any():
-        # Copies of one text differ in nothing that rules look at, but their rewards can in the
-        # last bit: the first is taken.
+    if copies_are_alike(proposals):
         first, second = first_copy(texts, first), first_copy(texts, second)
     clash = texts.gather(1, favourite[:, None]) == texts.gather(1, first[:, None])
     return Selection(

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from rllib_sea.exploration.base import Proposals, Selection, make_selection
+from rllib_sea.exploration.base import (
+    Proposals,
+    Selection,
+    copies_are_alike,
+    is_copy,
+    make_selection,
+)
 
 
 def unordered_pairs(num_candidates: int) -> torch.Tensor:
@@ -31,6 +37,9 @@ def member_differences(rewards: torch.Tensor, pairs: torch.Tensor) -> torch.Tens
 def best_pair(proposals: Proposals, values: torch.Tensor, pairs: torch.Tensor) -> Selection:
     """The pair of different texts with the largest value; of equal ones the first in ``pairs``.
 
+    Where copies of one text stand for each other only the first of them is looked at: a value
+    that two pairs share could differ in its last bit, by which other prompts are in the batch.
+
     A clash is where the largest value of all belongs to a pair of equal texts (where all values
     are equal that is the first candidate with itself).
 
@@ -41,7 +50,11 @@ def best_pair(proposals: Proposals, values: torch.Tensor, pairs: torch.Tensor) -
     """
     first_text, second_text = proposals.texts[:, pairs[0]], proposals.texts[:, pairs[1]]
     equal = first_text == second_text
-    best = values.masked_fill(equal, -torch.inf).argmax(dim=1)
+    illegal = equal
+    if copies_are_alike(proposals):
+        copy = is_copy(proposals.texts)
+        illegal = equal | copy[:, pairs[0]] | copy[:, pairs[1]]
+    best = values.masked_fill(illegal, -torch.inf).argmax(dim=1)
     first, second = pairs[0][best], pairs[1][best]
     clash = equal.gather(1, values.argmax(dim=1, keepdim=True))[:, 0]
     return make_selection(proposals, first, second, favourite=torch.where(clash, first, second))

@@ -56,10 +56,19 @@ class VLLMPolicyModule(RLModule):
         self.sampler.load_weights(weights, version)
 
     def load_initial_weights(self) -> None:
-        """Goes back to the initial policy, which is the reference policy: version 0."""
+        """Goes back to the initial policy, which is the reference policy: version 0.
+
+        Raises:
+            RuntimeError: The model's folder has no safetensors: an engine that is given no
+                weights would silently keep those it has.
+        """
+        if self.policy_version == 0:
+            return
         weights: dict[str, torch.Tensor] = {}
         for file in sorted(Path(self.model_config["model_path"]).glob("*.safetensors")):
             weights |= load_file(file)
+        if not weights:
+            raise RuntimeError(f"{self.model_config['model_path']} has no *.safetensors")
         self.set_weights(weights, 0)
 
     def close(self) -> None:

@@ -11,7 +11,6 @@ a table: docs/losses.md.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ import torch
 from torch.nn import functional
 
 from rllib_sea import config_checks as check
-from text_duel.errors import ConfigError, nearest
+from text_duel.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +152,12 @@ def rdpo(logps: PairLogProbs, beta: float, *, label_smoothing: float = 0.1) -> t
     return weighted / (1.0 - 2.0 * label_smoothing)
 
 
-def _check_margin_ratio(margin_ratio: float) -> None:
-    check.check_number("loss_config.margin_ratio", margin_ratio)
+def _check_margin_ratio(*, margin_ratio: float = 0.5) -> None:
+    check.check_number("loss_config: margin_ratio", margin_ratio)
 
 
-def _check_label_smoothing(label_smoothing: float) -> None:
-    key = "loss_config.label_smoothing"
+def _check_label_smoothing(*, label_smoothing: float = 0.1) -> None:
+    key = "loss_config: label_smoothing"
     check.check_number(key, label_smoothing)
     if label_smoothing >= 0.5:
         raise ConfigError(f"{key}: {label_smoothing!r} is outside [0, 0.5)")
@@ -171,16 +170,11 @@ class Loss:
     Attributes:
         function: The loss: B pairs and a positive beta to (B,) losses; its keyword-only
             parameters are its options.
-        check: Raises ConfigError for an option's bad value; called with all options.
+        check: Raises ConfigError for an option's bad value; called with the options given.
     """
 
     function: Callable[..., torch.Tensor]
     check: Callable[..., None] | None = None
-
-    def options(self) -> dict[str, Any]:
-        """The options with their defaults."""
-        parameters = inspect.signature(self.function).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 LOSSES: dict[str, Loss] = {
@@ -204,20 +198,6 @@ def check_loss(name: str, options: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: Listing the losses, or the loss's options, or naming a bad value.
     """
-    if name not in LOSSES:
-        raise ConfigError(
-            f"loss: {name!r} is none of {', '.join(LOSSES)}{nearest(str(name), LOSSES)}"
-        )
-    if not isinstance(options, Mapping):
-        raise ConfigError(f"loss_config: {options!r} is not a mapping of options")
+    check.check_choice("loss", name, LOSSES)
     loss = LOSSES[name]
-    known = loss.options()
-    for option in options:
-        if option not in known:
-            have = f"has the options {', '.join(known)}" if known else "has no options"
-            raise ConfigError(
-                f"loss_config: the loss {name!r} {have}, not {option!r}"
-                f"{nearest(str(option), known)}"
-            )
-    if loss.check is not None:
-        loss.check(**{**known, **options})
+    check.check_options("loss_config", options, loss.function, loss.check)

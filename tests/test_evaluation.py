@@ -1,0 +1,131 @@
+"""The summary of an evaluation against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rllib_sea.duels.rounds import EvaluatedPrompt, Outcome
+from rllib_sea.evaluation import summarise
+from rllib_sea.statistics import Z_95
+
+NAN = math.nan
+
+
+def outcome(
+    initial: float,
+    reference: float = NAN,
+    score: float = NAN,
+    *,
+    length: int = 4,
+    ended: bool = True,
+) -> Outcome:
+    return Outcome(
+        response="text",
+        num_tokens=length,
+        finished=ended,
+        win_vs_initial=initial,
+        win_vs_reference=reference,
+        score=score,
+        num_questions=2,
+    )
+
+
+def prompt(
+    greedy: Outcome, best: Outcome | None = None, *, initial_score: float = NAN, kl: float = NAN
+) -> EvaluatedPrompt:
+    return EvaluatedPrompt(
+        prompt_id="p",
+        prompt_text="prompt",
+        prompt_token_ids=(1,),
+        initial_score=initial_score,
+        greedy=greedy,
+        best_of_n=best,
+        sampled_token_ids=None if math.isnan(kl) else (1, 2),
+        kl=kl,
+    )
+
+
+def normal(*values: float) -> dict[str, float]:
+    """Mean and 95% interval of two values, whose half difference is ``s / sqrt(2)``."""
+    a, b = values
+    mean, half = (a + b) / 2, Z_95 * abs(a - b) / 2
+    return {"": mean, "_low": mean - half, "_high": mean + half}
+
+
+def wilson(rate: float, num: int) -> dict[str, float]:
+    """Ends are the roots of ``(q - rate)^2 = z^2 q (1 - q) / num``."""
+    z2 = Z_95**2 / num
+    a, b, c = 1 + z2, -(2 * rate + z2), rate**2
+    root = math.sqrt(b * b - 4 * a * c)
+    return {"": rate, "_low": (-b - root) / (2 * a), "_high": (-b + root) / (2 * a)}
+
+
+def named(name: str, values: dict[str, float]) -> dict[str, object]:
+    return {f"{name}{end}": pytest.approx(value) for end, value in values.items()}
+
+
+def test_everything_that_was_asked_for() -> None:
+    """Greedy: won and a tie; lost to one reference. Best of N: won twice."""
+    evaluated = [
+        prompt(
+            outcome(0.9, 0.2, 3.0, length=4),
+            outcome(0.8, 0.6, 5.0, length=2),
+            initial_score=1.0,
+            kl=0.5,
+        ),
+        prompt(
+            outcome(0.5, NAN, 1.0, length=9, ended=False),
+            outcome(0.6, NAN, 2.0, length=3),
+            initial_score=2.0,
+            kl=1.5,
+        ),
+    ]
+    one_reference = {"win_rate_vs_reference_soft_low": NAN, "win_rate_vs_reference_soft_high": NAN}
+    expected: dict[str, object] = {
+        "num_prompts": 2.0,
+        **named("win_rate_vs_initial", wilson(0.75, 2)),
+        **named("win_rate_vs_initial_soft", normal(0.9, 0.5)),
+        **named("win_rate_vs_reference", wilson(0.0, 1)),
+        "win_rate_vs_reference_soft": 0.2,
+        **named("mean_score", normal(3.0, 1.0)),
+        **named("initial_mean_score", normal(1.0, 2.0)),
+        "response_length": 6.5,
+        "finished_share": 0.5,
+        **named("best_of_n_win_rate_vs_initial", wilson(1.0, 2)),
+        **named("best_of_n_win_rate_vs_initial_soft", normal(0.8, 0.6)),
+        **named("best_of_n_win_rate_vs_reference", wilson(1.0, 1)),
+        "best_of_n_win_rate_vs_reference_soft": 0.6,
+        **named("best_of_n_mean_score", normal(5.0, 2.0)),
+        "best_of_n_response_length": 2.5,
+        "best_of_n_finished_share": 1.0,
+        **named("kl", normal(0.5, 1.5)),
+    }
+    results = summarise(evaluated)
+    # A single reference has no interval.
+    for end in one_reference:
+        assert math.isnan(results.pop(end))
+        assert math.isnan(results.pop(f"best_of_n_{end}"))
+    assert results == expected
+
+
+def test_what_was_not_asked_for_is_left_out() -> None:
+    results = summarise([prompt(outcome(0.9)), prompt(outcome(0.1))])
+    assert set(results) == {
+        "num_prompts",
+        "win_rate_vs_initial",
+        "win_rate_vs_initial_low",
+        "win_rate_vs_initial_high",
+        "win_rate_vs_initial_soft",
+        "win_rate_vs_initial_soft_low",
+        "win_rate_vs_initial_soft_high",
+        "response_length",
+        "finished_share",
+    }
+
+
+def test_a_divergence_of_zero_is_a_result() -> None:
+    """Before the first update the policy is its reference."""
+    results = summarise([prompt(outcome(0.5), kl=0.0)] * 2)
+    assert (results["kl"], results["kl_low"], results["kl_high"]) == (0.0, 0.0, 0.0)
