@@ -525,22 +525,34 @@ class SEAConfig(AlgorithmConfig):
         acquisition = self.prompt_acquisition
         if acquisition is not None:
             check.check_choice("prompt_acquisition", acquisition, ACQUISITIONS)
+            if self.prompt_pool_size is None:
+                raise ConfigError(
+                    f"prompt_acquisition: {acquisition} needs prompt_pool_size, the number of "
+                    f"prompts to choose {self.prompts_per_round} from"
+                )
             check.check_int("prompt_pool_size", self.prompt_pool_size, self.prompts_per_round + 1)
         elif self.prompt_pool_size is not None:
             raise ConfigError(
                 f"prompt_pool_size: {self.prompt_pool_size} has no effect without "
                 "prompt_acquisition"
             )
-        for key, given in (
-            (f"exploration_strategy: {name}", strategy.reference_candidates),
-            (f"prompt_acquisition: {acquisition}", acquisition is not None),
-        ):
+        always_asks = {
+            f"exploration_strategy {name}": strategy.reference_candidates,
+            f"prompt_acquisition {acquisition}": acquisition is not None,
+            "update_policy false": not self.update_policy,
+        }
+        for choice, given in always_asks.items():
             if given and self.gamma != 1.0:
-                raise ConfigError(f"{key} is not defined for ERM labels: gamma must be 1.0")
+                raise ConfigError(
+                    f"gamma: {self.gamma} has the ERM label pairs, for which {choice} is not "
+                    "defined (expected 1.0)"
+                )
         if self.needs_implicit_rewards and not self.update_policy:
+            choice = f"prompt_acquisition {acquisition}"
+            if strategy.needs_implicit_rewards:
+                choice = f"exploration_strategy {name}"
             raise ConfigError(
-                f"update_policy: false leaves all implicit rewards at 0, by which "
-                f"exploration_strategy {name} and prompt_acquisition {acquisition} choose"
+                f"update_policy: false leaves the implicit rewards at 0, by which {choice} chooses"
             )
         if self.optimism is not None and not strategy.reference_candidates:
             raise ConfigError(
@@ -609,7 +621,7 @@ class SEAConfig(AlgorithmConfig):
             model_path="",
             loss=self.loss,
             beta=self.beta,
-            loss_config=dict(self.loss_config),
+            loss_config=self.loss_config,
             optimism=self.optimism,
             optimism_alpha=self.optimism_alpha,
             lr=self.policy_lr,
@@ -637,7 +649,7 @@ class SEAConfig(AlgorithmConfig):
             self.num_cpus_for_main_process
             + self.num_env_runners * self.num_cpus_per_env_runner
             + self.num_learners * self.num_cpus_per_learner
-            + self.num_train_workers * self.num_cpus_per_train_worker
+            + (self.num_train_workers * self.num_cpus_per_train_worker if self.update_policy else 0)
         )
 
     def total_gpus(self) -> float:
@@ -645,7 +657,7 @@ class SEAConfig(AlgorithmConfig):
         return (
             self.num_env_runners * self.num_gpus_per_env_runner
             + max(1, self.num_learners) * self.num_gpus_per_learner
-            + self.num_train_workers * self.num_gpus_per_train_worker
+            + (self.num_train_workers * self.num_gpus_per_train_worker if self.update_policy else 0)
         )
 
     @override(AlgorithmConfig)

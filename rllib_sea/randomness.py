@@ -25,8 +25,9 @@ class Stream(IntEnum):
     ERM_INIT = 6
     SYNTHETIC_LABEL = 7
     REFERENCE_SAMPLING = 8
-    EVALUATION = 9
+    BEST_OF_N = 9
     BOOTSTRAP = 10
+    KL_SAMPLING = 11
 
 
 def generator(seed: int, round_index: int, position: int, stream: Stream) -> np.random.Generator:

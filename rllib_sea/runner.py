@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,6 +59,7 @@ class DuelEnvRunner(EnvRunner):
         super().__init__(config=config, **kwargs)
         torch.set_num_threads(config.threads_per_env_runner)
         self._erm_version = -1
+        self._policy_ref: ray.ObjectRef | None = None
         self.make_env()
 
     # -- Set-up -----------------------------------------------------------------------
@@ -167,6 +169,7 @@ class DuelEnvRunner(EnvRunner):
             candidates = self._sample(token_ids, num_from_policy, seeds)
             if num_from_reference:
                 self.policy.load_initial_weights()
+                self._policy_ref = None
                 seeds = integer_seeds(
                     config.seed, task.round, task.positions, Stream.REFERENCE_SAMPLING
                 )
@@ -365,10 +368,10 @@ class DuelEnvRunner(EnvRunner):
         config = self.config
         prompts, token_ids = self._held_out(indices)
         num = len(prompts)
-        seeds = integer_seeds(config.seed, round_index, indices, Stream.EVALUATION)
         greedy = self._outcomes(prompts, self._greedy(token_ids), baseline)
         best: Sequence[Outcome | None] = [None] * num
         if config.evaluation_best_of_n is not None:
+            seeds = integer_seeds(config.seed, round_index, indices, Stream.BEST_OF_N)
             candidates = self._sample(token_ids, config.evaluation_best_of_n, seeds)
             scored = self.score(prompts, token_ids, candidates)
             places = [int(rewards.mean(axis=0).argmax()) for _, rewards in scored]
@@ -377,7 +380,10 @@ class DuelEnvRunner(EnvRunner):
         sampled: Sequence[tuple[int, ...] | None] = [None] * num
         if num_sampled:
             plain = SamplingConfig(config.max_new_tokens, temperature=1.0, top_p=1.0)
-            rows = self._sample(token_ids[:num_sampled], 1, seeds[:num_sampled], plain)
+            seeds = integer_seeds(
+                config.seed, round_index, indices[:num_sampled], Stream.KL_SAMPLING
+            )
+            rows = self._sample(token_ids[:num_sampled], 1, seeds, plain)
             sampled = [*(row[0].token_ids for row in rows), *sampled[num_sampled:]]
         initial_scores = np.full(num, np.nan)
         if self.oracle.has_scores:
@@ -459,11 +465,14 @@ class DuelEnvRunner(EnvRunner):
             weights: ``policy_version`` and ``policy_ref`` (None for the initial policy,
                 version 0), ``erm_version`` and ``erm_ref``.
         """
-        if self.policy.policy_version != weights["policy_version"]:
-            if weights["policy_ref"] is None:
+        version, ref = weights["policy_version"], weights["policy_ref"]
+        # A restored run may have other weights of the same version.
+        if (self.policy.policy_version, self._policy_ref) != (version, ref):
+            if ref is None:
                 self.policy.load_initial_weights()
             else:
-                self.policy.set_weights(ray.get(weights["policy_ref"]), weights["policy_version"])
+                self.policy.set_weights(ray.get(ref), version)
+            self._policy_ref = ref
         if self._erm_version != weights["erm_version"]:
             self.erm.set_state(ray.get(weights["erm_ref"]))
             self._erm_version = weights["erm_version"]
@@ -491,8 +500,6 @@ class DuelEnvRunner(EnvRunner):
 
     def process_id(self) -> int:
         """The process that runs this, for fault tests."""
-        import os
-
         return os.getpid()
 
 

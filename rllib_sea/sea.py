@@ -169,11 +169,13 @@ class SEA(Algorithm):
         with self._stage("propose"):  # line 3
             proposals = self._propose(plan)
         with self._stage("select"):  # lines 4 and 5
-            selected, skipped = self._select(plan, proposals)
+            usable, skipped = usable_proposals(proposals, self.config.num_candidates)
+            selected, skipped[ONE_TEXT] = self._select(plan, usable)
+            self._check_skipped(bool(selected), skipped)
         with self._stage("label"):  # line 6
             duels = self._label(selected)
         with self._stage("erm"):  # line 7
-            health = self._reward_model_health(proposals, duels)
+            health = self._reward_model_health(usable, duels)
             erm_metrics = health | self._update_reward_model(duels)
         with self._stage("policy"):  # line 8
             policy_metrics = self._update_policy([duel.preference_pair() for duel in duels])
@@ -236,15 +238,14 @@ class SEA(Algorithm):
 
     def _select(
         self, plan: RoundPlan, proposals: Sequence[Proposal]
-    ) -> tuple[list[SelectedDuel], dict[str, list[str]]]:
-        """Selects the duels; also returns the prompts without one, by the reason."""
+    ) -> tuple[list[SelectedDuel], list[str]]:
+        """Selects the duels; also returns the prompts whose candidates are one text."""
         config = self.config
-        usable, skipped = usable_proposals(proposals, config.num_candidates)
         implicit_rewards = None
-        if usable and config.needs_implicit_rewards:
-            implicit_rewards = self._implicit_rewards(usable)
-        selected, skipped[ONE_TEXT] = select_duels(
-            usable,
+        if proposals and config.needs_implicit_rewards:
+            implicit_rewards = self._implicit_rewards(proposals)
+        return select_duels(
+            proposals,
             implicit_rewards,
             strategy=config.exploration_strategy,
             options=config.strategy_config,
@@ -255,9 +256,6 @@ class SEA(Algorithm):
             seed=config.seed,
             round_index=self._counts.round,
         )
-        self._counts.num_skipped_prompts += sum(map(len, skipped.values()))
-        self._check_skipped(bool(selected), skipped)
-        return selected, skipped
 
     def _label(self, selected: Sequence[SelectedDuel]) -> list[Duel]:
         """Asks the oracle about the real duels; the ERM has labelled the others."""
@@ -287,7 +285,12 @@ class SEA(Algorithm):
     def _reward_model_health(
         self, proposals: Sequence[Proposal], duels: Sequence[Duel]
     ) -> dict[str, float]:
-        """How the ERM does on the round's labels before it learns from them."""
+        """How the ERM does on the round's labels before it learns from them.
+
+        Args:
+            proposals: Those with M candidates and finite rewards.
+            duels: The round's.
+        """
         real = [duel for duel in duels if not duel.synthetic]
         metrics = reward_model_metrics(proposals, real, self._calibration)
         warning = self._collapse_watch.update(
@@ -405,7 +408,8 @@ class SEA(Algorithm):
         return scores.implicit_rewards.reshape(len(proposals), -1)
 
     def _check_skipped(self, has_duels: bool, skipped: Mapping[str, Sequence[str]]) -> None:
-        """Warns of prompts that should have given a duel; ends a run that gets nowhere."""
+        """Counts and warns of prompts without a duel; ends a run that gets nowhere."""
+        self._counts.num_skipped_prompts += sum(map(len, skipped.values()))
         for reason in (INCOMPLETE, NON_FINITE):
             if skipped[reason] and log_once(f"sea_skipped_{reason}"):
                 logger.warning(
@@ -655,22 +659,25 @@ class SEA(Algorithm):
             The results, in the order of ``calls``.
 
         Raises:
-            RuntimeError: For a :class:`Failure`, or where no runner comes back.
+            RuntimeError: For a :class:`Failure`, where a runner does not answer in time, or
+                where none comes back.
         """
         group = self.env_runner_group
         results: dict[int, Any] = {}
-        deadline = time.monotonic() + self.config.sample_timeout_s
+        lost_at: float | None = None
         while len(results) < len(calls):
             open_calls = [i for i in range(len(calls)) if i not in results]
             runners = group.healthy_env_runner_ids()
             if not runners:
-                if time.monotonic() > deadline:
+                lost_at = time.monotonic() if lost_at is None else lost_at
+                if time.monotonic() > lost_at + self.config.sample_timeout_s:
                     raise RuntimeError(
                         f"no env runner came back within {self.config.sample_timeout_s} s"
                     )
                 time.sleep(1.0)
                 self.restore_env_runners(group)
                 continue
+            lost_at = None
             batch = list(zip(runners, open_calls, strict=False))
             answers = group.foreach_env_runner(
                 [_numbered_call(method, i) for _, i in batch],
@@ -683,6 +690,13 @@ class SEA(Algorithm):
                 if isinstance(answer, Failure):
                     raise RuntimeError(f"{answer.error}\n{answer.traceback}")
                 results[number] = answer
+            healthy = set(group.healthy_env_runner_ids())
+            silent = [runner for runner, i in batch if i not in results and runner in healthy]
+            if silent:
+                raise RuntimeError(
+                    f"env runner {silent[0]} did not answer `{method}` within "
+                    f"{self.config.sample_timeout_s} s (sample_timeout_s)"
+                )
         return [results[i] for i in range(len(calls))]
 
     @override(Algorithm)
@@ -751,6 +765,8 @@ class SEA(Algorithm):
     @override(Algorithm)
     def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
         super().restore_from_path(path, *args, **kwargs)
+        # What was published before is another run's, or another time's, of the same version.
+        self._published_policy = INITIAL_POLICY
         if self._sampling_policy.version == self.policy_trainer.version:
             self._sampling_policy = self._current_policy()
         self._publish_reward_model()

@@ -114,7 +114,10 @@ def test_what_is_wrong_is_said_in_one_line(
             {"prompt_acquisition": "entropi", "prompt_pool_size": 256},
             "prompt_acquisition: 'entropi' is none of certainty, entropy",
         ),
-        ({"prompt_acquisition": "entropy"}, "prompt_pool_size: None is not a whole number"),
+        (
+            {"prompt_acquisition": "entropy"},
+            "prompt_acquisition: entropy needs prompt_pool_size, the number of prompts to choose 128",
+        ),
         (
             {"prompt_acquisition": "entropy", "prompt_pool_size": 128},
             "prompt_pool_size: 128 is less than 129",
@@ -125,15 +128,15 @@ def test_what_is_wrong_is_said_in_one_line(
         ),
         (
             {"exploration_strategy": "xpo", "gamma": 0.7},
-            "exploration_strategy: xpo is not defined for ERM labels: gamma must be 1.0",
+            "ERM label pairs, for which exploration_strategy xpo is not defined",
         ),
         (
             {"prompt_acquisition": "entropy", "prompt_pool_size": 256, "gamma": 0.7},
-            "prompt_acquisition: entropy is not defined for ERM labels: gamma must be 1.0",
+            "ERM label pairs, for which prompt_acquisition entropy is not defined",
         ),
         (
             {"exploration_strategy": "apl", "update_policy": False},
-            "update_policy: false leaves all implicit rewards at 0",
+            "update_policy: false leaves the implicit rewards at 0",
         ),
         (
             {
@@ -141,7 +144,7 @@ def test_what_is_wrong_is_said_in_one_line(
                 "prompt_pool_size": 256,
                 "update_policy": False,
             },
-            "update_policy: false leaves all implicit rewards at 0",
+            "update_policy: false leaves the implicit rewards at 0",
         ),
         ({"update_policy": None}, "update_policy: None is not true or false"),
         ({"optimism": "xpo"}, "set exploration_strategy xpo, not bai_ts"),
@@ -170,6 +173,14 @@ def test_what_is_wrong_is_said_in_one_line(
         ({"erm_prior_scale": -1}, "erm_prior_scale: -1 is outside [0, inf)"),
         ({"erm_prior_hidden": [0]}, "erm_prior_hidden: 0 is less than 1"),
         ({"evaluation_best_of_n": 1}, "evaluation_best_of_n: 1 is less than 2"),
+        (
+            {"loss_config": 3},
+            "loss_config: 3 is not a mapping of options to values",
+        ),
+        (
+            {"update_policy": False, "gamma": 0.7},
+            "ERM label pairs, for which update_policy false is not defined",
+        ),
         (
             {"loss_config": {"label_smoothing": 0.1}},
             "loss_config: unknown option 'label_smoothing'; there are none",
