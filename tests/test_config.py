@@ -116,7 +116,7 @@ def test_what_is_wrong_is_said_in_one_line(
         ),
         (
             {"prompt_acquisition": "entropy"},
-            "prompt_acquisition: entropy needs prompt_pool_size, the number of prompts to choose 128",
+            "prompt_acquisition: entropy needs prompt_pool_size, the number of prompts",
         ),
         (
             {"prompt_acquisition": "entropy", "prompt_pool_size": 128},
