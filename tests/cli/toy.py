@@ -51,6 +51,7 @@ class Toy(Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> str:
         (Path(checkpoint_dir) / "policy").mkdir()
+        (Path(checkpoint_dir) / "policy" / "config.json").touch()
         (Path(checkpoint_dir) / "steps.json").write_text(json.dumps(self.steps))
         return checkpoint_dir
 
