@@ -109,6 +109,12 @@ class SEAConfig(AlgorithmConfig):
         self.synthetic_pair = "selected_pair"
         # Compare duelled responses with the references (evaluation questions).
         self.measure_online_win_rate = True
+        # How often the oracle is asked again where it cannot answer, and seconds before the
+        # first time; they double from time to time.
+        self.oracle_retries = 5
+        self.oracle_retry_wait_s = 10.0
+        # Seconds after which a silent oracle counts as one that cannot answer.
+        self.oracle_timeout_s = 600.0
         # Score all candidates by the oracle (evaluation questions).
         self.measure_candidate_scores = False
 
@@ -239,6 +245,9 @@ class SEAConfig(AlgorithmConfig):
         synthetic_pair: str = NotProvided,
         measure_online_win_rate: bool = NotProvided,
         measure_candidate_scores: bool = NotProvided,
+        oracle_retries: int = NotProvided,
+        oracle_retry_wait_s: float = NotProvided,
+        oracle_timeout_s: float = NotProvided,
     ) -> SEAConfig:
         """Sets which responses are put to the oracle, and how many.
 
@@ -260,6 +269,10 @@ class SEAConfig(AlgorithmConfig):
                 references (evaluation questions, counted apart).
             measure_candidate_scores: Whether the oracle also scores all candidates, for
                 regret and the accuracy of synthetic labels (evaluation questions, too).
+            oracle_retries: How often the oracle is asked again where it cannot answer.
+            oracle_retry_wait_s: Seconds before the first time, doubled from time to time.
+            oracle_timeout_s: Seconds after which a silent oracle counts as one that cannot
+                answer.
         """
         return self._set(locals())
 
@@ -453,6 +466,9 @@ class SEAConfig(AlgorithmConfig):
         check.check_int("policy_sync_interval", self.policy_sync_interval, 1, optional=True)
         check.check_bool("measure_online_win_rate", self.measure_online_win_rate)
         check.check_bool("measure_candidate_scores", self.measure_candidate_scores)
+        check.check_int("oracle_retries", self.oracle_retries, 0)
+        check.check_number("oracle_retry_wait_s", self.oracle_retry_wait_s)
+        check.check_number("oracle_timeout_s", self.oracle_timeout_s, open_low=True)
 
         check.check_int("max_new_tokens", self.max_new_tokens, 1)
         check.check_number("temperature", self.temperature, 0.0, open_low=True)

@@ -110,17 +110,17 @@ class DuelEnvRunner(EnvRunner):
         module.start()
         return module
 
-    def start(self) -> Failure | None:
+    def start(self) -> str | Failure:
         """Starts the engine and loads the encoder and the oracle.
 
         Returns:
-            None, or what went wrong.
+            The oracle's identity, or what went wrong.
         """
         try:
             _ = self.policy, self.erm, self.evaluation_prompts
+            return self.oracle.name
         except Exception as error:
             return _failure(error)
-        return None
 
     @override(EnvRunner)
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
@@ -247,6 +247,22 @@ class DuelEnvRunner(EnvRunner):
             for place, i in enumerate(rows):
                 result[i] = features[place], rewards[:, place].copy()
         return [result[i] for i in range(len(prompts))]
+
+    def rescore(
+        self,
+        *,
+        prompt_indices: Sequence[int],
+        prompt_token_ids: Sequence[Sequence[int]],
+        responses: Sequence[Sequence[Candidate]],
+        weights: Mapping[str, Any],
+    ) -> list[tuple[np.ndarray, np.ndarray]] | Failure:
+        """Features and rewards of given responses, for duels from the preference log."""
+        try:
+            self.load(weights)
+            prompts = [self.prompts[i] for i in prompt_indices]
+            return self.score(prompts, prompt_token_ids, responses)
+        except Exception as error:
+            return _failure(error)
 
     def label(self, *, round_index: int, questions: Sequence[Question]) -> list[Answer] | Failure:
         """Puts duels to the oracle, through the environment (Algorithm 2, line 6).
@@ -504,7 +520,11 @@ class DuelEnvRunner(EnvRunner):
 
 
 def _failure(error: Exception) -> Failure:
-    return Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+    return Failure(
+        error=f"{type(error).__name__}: {error}",
+        traceback=traceback.format_exc(),
+        of_oracle=isinstance(error, text_duel.OracleError),
+    )
 
 
 @contextmanager

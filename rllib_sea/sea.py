@@ -41,15 +41,18 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils import force_list
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import EVALUATION_RESULTS
+from ray.tune.result import SHOULD_CHECKPOINT
 from ray.util.debug import log_once
 
 import text_duel
 from rllib_sea.config import SEAConfig
+from rllib_sea.duels.log_duels import answer_record, as_asked, logged_answer, question_record
+from rllib_sea.duels.log_records import QuestionRecord, RunRecord
+from rllib_sea.duels.preference_log import LOG_FILE, PreferenceLog
 from rllib_sea.duels.records import Duel, PreferencePair
 from rllib_sea.duels.rounds import (
     Answer,
     EvaluatedPrompt,
-    Failure,
     Measurement,
     Pool,
     Proposal,
@@ -90,8 +93,10 @@ from rllib_sea.reward_model.module import (
     STRENGTH,
 )
 from rllib_sea.reward_model.replay import PreferenceReplay, draw_mask
-from rllib_sea.runner import DuelEnvRunner
+from rllib_sea.runner_calls import EnvRunnerCalls, OracleAwayError
+from text_duel.config import label_rule
 from text_duel.errors import ConfigError
+from text_duel.labels import LabelRule
 
 logger = logging.getLogger(__name__)
 
@@ -138,18 +143,23 @@ class RoundPlan:
         prompt_indices: Its prompts in the order of their positions, as indices into the
             training prompts; more than ``num_duels`` where prompts are chosen from a pool.
         synthetic: For each position, whether the ERM labels the pair.
+        counts_before: What the run had done when the round began.
     """
 
     gamma: float
     num_duels: int
     prompt_indices: list[int]
     synthetic: dict[int, bool]
+    counts_before: Counts
 
 
 class SEA(Algorithm):
     """Sample-efficient alignment with Thompson sampling and an epistemic reward model."""
 
     config: SEAConfig
+    _counts: Counts
+    _label_rule: LabelRule
+    _preferences: PreferenceLog
 
     @classmethod
     @override(Algorithm)
@@ -173,7 +183,7 @@ class SEA(Algorithm):
             selected, skipped[ONE_TEXT] = self._select(plan, usable)
             self._check_skipped(bool(selected), skipped)
         with self._stage("label"):  # line 6
-            duels = self._label(selected)
+            selected, duels = self._label(plan, selected)
         with self._stage("erm"):  # line 7
             health = self._reward_model_health(usable, duels)
             erm_metrics = health | self._update_reward_model(duels)
@@ -208,12 +218,14 @@ class SEA(Algorithm):
         drawn = prompt_order(
             len(self._trainable_prompts), config.seed, counts.num_prompts_drawn, num_prompts
         )
+        before = dataclasses.replace(counts)
         counts.num_prompts_drawn += num_prompts
         return RoundPlan(
             gamma=gamma,
             num_duels=num_duels,
             prompt_indices=[self._trainable_prompts[i] for i in drawn],
             synthetic=dict(enumerate(synthetic[:num_prompts])),
+            counts_before=before,
         )
 
     def _propose(self, plan: RoundPlan) -> list[Proposal]:
@@ -230,7 +242,7 @@ class SEA(Algorithm):
             }
             for chunk in self._shares(len(plan.prompt_indices))
         ]
-        shares: list[ProposalShare] = self._call_env_runners("sample", calls)
+        shares: list[ProposalShare] = self._runners.call("sample", calls)
         for stage in shares[0].seconds:
             slowest = max(share.seconds[stage] for share in shares)
             self.metrics.log_value(("seconds", f"propose_{stage}"), slowest, window=1)
@@ -257,30 +269,93 @@ class SEA(Algorithm):
             round_index=self._counts.round,
         )
 
-    def _label(self, selected: Sequence[SelectedDuel]) -> list[Duel]:
-        """Asks the oracle about the real duels; the ERM has labelled the others."""
+    def _label(
+        self, plan: RoundPlan, selected: Sequence[SelectedDuel]
+    ) -> tuple[list[SelectedDuel], list[Duel]]:
+        """Asks the oracle about the real duels; the ERM has labelled the others.
+
+        Every question is in the preference log before it is asked, every answer as soon as it
+        comes. A round that was asked before, by a run that was stopped in it, is not asked again.
+
+        Returns:
+            The duels as they were asked, and those of them that have a label.
+
+        Raises:
+            OracleAwayError: The round can be tried again.
+        """
+        round_index = self._counts.round
         questions = [
-            Question(
-                position=duel.proposal.position,
-                prompt_index=duel.proposal.prompt_index,
-                first=duel.responses[0].text,
-                second=duel.responses[1].text,
+            question_record(
+                duel,
+                round_index,
+                strategy=self.config.exploration_strategy,
+                oracle=self._oracle_name,
+                rule=self._label_rule,
             )
             for duel in selected
             if not duel.synthetic
         ]
+        entries = self._preferences.ask(round_index, questions)
+        asked = as_asked(entries, selected, self._prompt_indices, self._rescore)
+        try:
+            self._answer_pending(round_index)
+        except OracleAwayError:
+            self._counts = plan.counts_before
+            raise
+        self._counts.num_oracle_queries = self._preferences.num_queries(round_index + 1)
+        self._counts.num_synthetic_pairs += sum(duel.synthetic for duel in asked)
+        answers = {
+            entry.question.position: logged_answer(entry.answer)
+            for entry in self._preferences.round(round_index)
+            if entry.answer is not None
+        }
+        duels = []
+        for duel in asked:
+            answer = None if duel.synthetic else answers[duel.proposal.position]
+            if duel.synthetic or answer is not None:  # nothing is learned from a tie or a skip
+                duels.append(duel.labelled(round_index, answer))
+        return asked, duels
+
+    def _answer_pending(self, round_index: int) -> None:
+        """Puts a round's open questions to the oracle, and writes its answers down."""
+        pending = [e.question for e in self._preferences.round(round_index) if e.answer is None]
+        shares = [[pending[i] for i in chunk] for chunk in self._shares(len(pending))]
         calls = [
-            {"round_index": self._counts.round, "questions": [questions[i] for i in chunk]}
-            for chunk in self._shares(len(questions))
+            {
+                "round_index": round_index,
+                "questions": [
+                    Question(
+                        position=question.position,
+                        prompt_index=self._prompt_indices[question.prompt_id],
+                        first=question.first.text,
+                        second=question.second.text,
+                    )
+                    for question in share
+                ],
+            }
+            for share in shares
         ]
-        parts: list[list[Answer]] = self._call_env_runners("label", calls)
-        answers = iter([answer for part in parts for answer in part])
-        self._counts.num_oracle_queries += len(questions)
-        self._counts.num_synthetic_pairs += len(selected) - len(questions)
-        return [
-            duel.labelled(self._counts.round, None if duel.synthetic else next(answers))
-            for duel in selected
-        ]
+
+        def write_down(number: int, answers: list[Answer]) -> None:
+            self._preferences.answer(
+                [
+                    answer_record(question, answer, self._oracle_name)
+                    for question, answer in zip(shares[number], answers, strict=True)
+                ]
+            )
+
+        self._runners.ask_oracle("label", calls, self.config.oracle_timeout_s, write_down)
+
+    def _rescore(self, questions: Sequence[QuestionRecord]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Features and rewards of logged responses, which the resumed run did not sample again."""
+        call = {
+            "prompt_indices": [self._prompt_indices[q.prompt_id] for q in questions],
+            "prompt_token_ids": [q.prompt_token_ids for q in questions],
+            "responses": [(q.first, q.second) for q in questions],
+            "weights": self._weights(self._sampling_policy),
+        }
+        (scored,) = self._runners.call("rescore", [call])
+        return scored
 
     def _reward_model_health(
         self, proposals: Sequence[Proposal], duels: Sequence[Duel]
@@ -298,7 +373,7 @@ class SEA(Algorithm):
             metrics.get("member_disagreement", math.nan),
         )
         if warning is not None:
-            logger.warning("%s", warning)
+            self._warn(warning)
         return metrics
 
     def _update_reward_model(self, duels: Sequence[Duel]) -> dict[str, float]:
@@ -380,7 +455,11 @@ class SEA(Algorithm):
                 self._shares(len(responses)), self._shares(len(pools)), fillvalue=()
             )
         ]
-        parts: list[Measurement] = self._call_env_runners("measure", calls)
+        try:
+            parts: list[Measurement] = self._runners.ask_oracle("measure", calls)
+        except OracleAwayError as error:
+            self._warn(f"round {self._counts.round} is not measured: {str(error).splitlines()[0]}")
+            return Measurement()
         self._counts.num_evaluation_questions += sum(part.num_questions for part in parts)
         return Measurement(
             online_wins=[win for part in parts for win in part.online_wins],
@@ -411,12 +490,11 @@ class SEA(Algorithm):
         """Counts and warns of prompts without a duel; ends a run that gets nowhere."""
         self._counts.num_skipped_prompts += sum(map(len, skipped.values()))
         for reason in (INCOMPLETE, NON_FINITE):
-            if skipped[reason] and log_once(f"sea_skipped_{reason}"):
-                logger.warning(
-                    "prompts without a duel (%s), such as %r: see duels/num_skipped_%s",
-                    SKIP_REASONS[reason],
-                    skipped[reason][0],
-                    reason,
+            if skipped[reason] and reason not in self._warned:
+                self._warned.add(reason)
+                self._warn(
+                    f"a prompt without a duel, {skipped[reason][0]!r}: {SKIP_REASONS[reason]}; "
+                    f"from now on see duels/num_skipped_{reason}"
                 )
         if has_duels:
             self._rounds_without_duels = 0
@@ -428,6 +506,11 @@ class SEA(Algorithm):
                 f"{MAX_ROUNDS_WITHOUT_DUELS} rounds in a row without a duel "
                 f"(prompts of the last one: {'; '.join(reasons)})"
             )
+
+    def _warn(self, text: str) -> None:
+        """Tells the user: in the log, and with the round's result."""
+        logger.warning("%s", text)
+        self._warnings.append(text)
 
     def _log(self, group: str, values: Mapping[str, float]) -> None:
         for key, value in values.items():
@@ -449,6 +532,9 @@ class SEA(Algorithm):
         self._collapse_watch = CollapseWatch()
         self._counts = Counts()
         self._rounds_without_duels = 0
+        self._ended_by: OracleAwayError | None = None
+        self._warned: set[str] = set()
+        self._warnings: list[str] = []
         self._cumulative_pool_regret = 0.0
         self._baseline: list[str] | None = None
         self._evaluation: dict[str, float] | None = None
@@ -468,20 +554,35 @@ class SEA(Algorithm):
                 )
             )
         self._published_policy = self._sampling_policy = INITIAL_POLICY
+        self._label_rule = label_rule(self.config.env_config)
+        self._preferences = PreferenceLog(
+            self.folder / LOG_FILE,
+            RunRecord(
+                run_id=self.folder.name,
+                seed=self.config.seed,
+                policy_model=self.config.policy_model,
+                chat=self._chat,
+            ),
+        )
         try:
             self.policy_trainer.start()  # starts up while the env runners do
             super().setup(config)
+            self._runners = EnvRunnerCalls(self.env_runner_group, self.config, self._warn)
             self._publish_reward_model()
-            self._call_env_runners("start", [{}] * self.config.num_env_runners)
+            names = self._runners.call("start", [{}] * self.config.num_env_runners)
+            self._oracle_name: str = names[0]
         except BaseException:
             self.policy_trainer.stop()
+            self._preferences.close()
             raise
         self._dashboard = DashboardMetrics(self.folder.name)
 
     def _find_trainable_prompts(self, model_path: Path) -> None:
         """Leaves out prompts that do not fit the model, and counts them."""
         tokenizer = PromptTokenizer(model_path, chat=self.config.chat_template)
+        self._chat = tokenizer.chat
         prompts = text_duel.load_prompts(**text_duel.prompt_options(self.config.env_config))
+        self._prompt_indices = {prompt.id: i for i, prompt in enumerate(prompts)}
         held_out = text_duel.load_prompts(
             **text_duel.prompt_options(self.config.evaluation_env_config())
         )
@@ -513,7 +614,17 @@ class SEA(Algorithm):
         # none; duels have none.
         log_once("no_eval_results")
         self._evaluation = None
-        result = super().step()
+        if self._ended_by is not None:
+            raise self._ended_by
+        try:
+            result = super().step()
+        except OracleAwayError as error:
+            if self._storage is None:
+                raise
+            # Tune writes a checkpoint with this result, and asks for another: that one raises.
+            self._ended_by = error
+            self._warn(f"{str(error).splitlines()[0]}; the run stops, `--resume` goes on with it")
+            result = {SHOULD_CHECKPOINT: True}
         if self._is_done() and self._evaluation is None:
             evaluate(self)
         # RLlib repeats an evaluation in the rounds after it, and gives NaN for metrics that a
@@ -525,6 +636,9 @@ class SEA(Algorithm):
         if self._evaluation is not None:
             result[EVALUATION_RESULTS] = self._evaluation
         result["done"] = self._is_done()
+        if self._warnings:
+            result["warnings"] = "\n".join(self._warnings)
+            self._warnings = []
         # RLlib's metrics are floats; counts are not.
         result |= self._counters_now()
         result["query_budget"] = self.config.query_budget
@@ -539,6 +653,8 @@ class SEA(Algorithm):
     @override(Algorithm)
     def cleanup(self) -> None:
         super().cleanup()
+        if hasattr(self, "_preferences"):
+            self._preferences.close()
         if hasattr(self, "policy_trainer"):
             self.policy_trainer.stop()
             shutil.rmtree(self._train_folder, ignore_errors=True)
@@ -576,7 +692,7 @@ class SEA(Algorithm):
             }
             for chunk in self._shares(len(self._held_out_prompts))
         ]
-        parts: list[list[EvaluatedPrompt]] = self._call_env_runners("evaluate", calls)
+        parts: list[list[EvaluatedPrompt]] = self._runners.ask_oracle("evaluate", calls)
         evaluated = [prompt for part in parts for prompt in part]
         # An engine may give a response without a token: there is nothing to compare.
         sampled = [i for i, prompt in enumerate(evaluated) if prompt.sampled_token_ids]
@@ -612,7 +728,7 @@ class SEA(Algorithm):
             }
             for chunk in self._shares(len(self._held_out_prompts))
         ]
-        parts: list[list[str]] = self._call_env_runners("respond", calls)
+        parts: list[list[str]] = self._runners.call("respond", calls)
         return [text for part in parts for text in part]
 
     def _shares(self, count: int) -> list[np.ndarray]:
@@ -647,57 +763,6 @@ class SEA(Algorithm):
         )
         self._erm_ref = ray.put(state[COMPONENT_LEARNER][COMPONENT_RL_MODULE][DEFAULT_MODULE_ID])
         self._erm_version += 1
-
-    def _call_env_runners(self, method: str, calls: Sequence[dict[str, Any]]) -> list[Any]:
-        """Makes each call on some healthy env runner; a dead runner's calls are redone.
-
-        Args:
-            method: A method of :class:`DuelEnvRunner`.
-            calls: Keyword arguments, one dictionary a call.
-
-        Returns:
-            The results, in the order of ``calls``.
-
-        Raises:
-            RuntimeError: For a :class:`Failure`, where a runner does not answer in time, or
-                where none comes back.
-        """
-        group = self.env_runner_group
-        results: dict[int, Any] = {}
-        lost_at: float | None = None
-        while len(results) < len(calls):
-            open_calls = [i for i in range(len(calls)) if i not in results]
-            runners = group.healthy_env_runner_ids()
-            if not runners:
-                lost_at = time.monotonic() if lost_at is None else lost_at
-                if time.monotonic() > lost_at + self.config.sample_timeout_s:
-                    raise RuntimeError(
-                        f"no env runner came back within {self.config.sample_timeout_s} s"
-                    )
-                time.sleep(1.0)
-                self.restore_env_runners(group)
-                continue
-            lost_at = None
-            batch = list(zip(runners, open_calls, strict=False))
-            answers = group.foreach_env_runner(
-                [_numbered_call(method, i) for _, i in batch],
-                kwargs=[calls[i] for _, i in batch],
-                remote_worker_ids=[runner for runner, _ in batch],
-                local_env_runner=False,
-                timeout_seconds=self.config.sample_timeout_s,
-            )
-            for number, answer in answers:
-                if isinstance(answer, Failure):
-                    raise RuntimeError(f"{answer.error}\n{answer.traceback}")
-                results[number] = answer
-            healthy = set(group.healthy_env_runner_ids())
-            silent = [runner for runner, i in batch if i not in results and runner in healthy]
-            if silent:
-                raise RuntimeError(
-                    f"env runner {silent[0]} did not answer `{method}` within "
-                    f"{self.config.sample_timeout_s} s (sample_timeout_s)"
-                )
-        return [results[i] for i in range(len(calls))]
 
     @override(Algorithm)
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
@@ -770,6 +835,16 @@ class SEA(Algorithm):
         if self._sampling_policy.version == self.policy_trainer.version:
             self._sampling_policy = self._current_policy()
         self._publish_reward_model()
+        copy = Path(path) / LOG_FILE
+        if copy.is_file() and self._preferences.num_questions() == 0:
+            self._preferences.inherit(copy)
+        self._preferences.check_count(self._counts.round, self._counts.num_oracle_queries)
+
+    @override(Algorithm)
+    def save_to_path(self, path: str | Path | None = None, **kwargs: Any) -> str:
+        folder = super().save_to_path(path, **kwargs)
+        self._preferences.copy_to(Path(folder) / LOG_FILE)
+        return folder
 
     # -- Timing -----------------------------------------------------------------------
 
@@ -778,12 +853,3 @@ class SEA(Algorithm):
         start = time.perf_counter()
         yield
         self.metrics.log_value(("seconds", name), time.perf_counter() - start, window=1)
-
-
-def _numbered_call(method: str, number: int) -> Any:
-    """A call whose answer says which call it answers: answers come without their runner."""
-
-    def call(runner: DuelEnvRunner, **kwargs: Any) -> tuple[int, Any]:
-        return number, getattr(runner, method)(**kwargs)
-
-    return call

@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 import ray
 import torch
+from sea_runs import BUDGET, curve, run_to_the_end, tiny_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rllib_sea import SEA, SEAConfig
-
-BUDGET = 21
+from rllib_sea import SEA
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,44 +24,6 @@ def cluster() -> Iterator[None]:
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
-
-
-def tiny_config(policy: Path, **changes: Any) -> SEAConfig:
-    """Rounds of 8 prompts, 4 candidates of 12 tokens; a label is about the number of words."""
-    settings: dict[str, Any] = {
-        "env_config": {"prompts": "tldr_mini", "oracle": "length", "oracle_config": {"target": 3}},
-        "policy_model": str(policy),
-        "sampler": "transformers",
-        "sampler_config": {"dtype": "float32"},
-        "max_new_tokens": 12,
-        "temperature": 1.0,
-        "prompts_per_round": 8,
-        "num_candidates": 4,
-        "query_budget": BUDGET,
-        "ensemble_size": 3,
-        "policy_lr": 1e-3,
-        "train_precision": "fp32",
-        "num_threads": 1,
-        "evaluation_num_prompts": 6,
-        "evaluation_interval": 2,
-        "seed": 3,
-    }
-    return SEAConfig.from_user_dict(settings | changes)
-
-
-def run_to_the_end(algorithm: SEA) -> list[dict[str, Any]]:
-    results = []
-    while not results or not results[-1]["done"]:
-        results.append(algorithm.train())
-        assert len(results) < 20
-    return results
-
-
-def curve(results: list[dict[str, Any]]) -> list[tuple[float, ...]]:
-    """What must be the same in two equal runs."""
-    return [
-        (r["num_oracle_queries"], r["policy"]["loss"], r["policy"]["grad_norm"]) for r in results
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +171,7 @@ def test_an_oracle_that_cannot_answer_is_named(tiny_policy: Path) -> None:
             "oracle_config": {"answers": 8},
         },
         measure_online_win_rate=False,
+        oracle_retries=0,
     )
     algorithm = config.build_algo()
     try:

@@ -14,6 +14,7 @@ from rllib_sea.cli.options import RayOptions, TrainOptions, takes_options
 from rllib_sea.cli.ray_session import set_log_levels
 from rllib_sea.cli.recipes import find_recipe, headline, recipes
 from rllib_sea.cli.tune_runs import run_experiments
+from rllib_sea.duels.log_records import PreferenceLogError
 from text_duel.errors import ConfigError
 
 app = typer.Typer(
@@ -135,7 +136,7 @@ def main() -> None:
     """Runs the command; what the user got wrong is one line on stderr and exit status 2."""
     try:
         app()
-    except ConfigError as error:
+    except (ConfigError, PreferenceLogError) as error:
         print(f"rllib: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
 

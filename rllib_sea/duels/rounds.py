@@ -143,10 +143,12 @@ class Failure:
     Attributes:
         error: One line for the user.
         traceback: Where it came from.
+        of_oracle: Whether the oracle could not answer: the same can be asked again.
     """
 
     error: str
     traceback: str
+    of_oracle: bool
 
 
 @dataclass(frozen=True, slots=True)

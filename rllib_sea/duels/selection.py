@@ -57,6 +57,12 @@ class SelectedDuel:
         candidates = self.proposal.candidates
         return candidates[self.first], candidates[self.second]
 
+    @property
+    def from_reference(self) -> tuple[bool, bool]:
+        """Which of the two were sampled from the reference policy."""
+        first_of_them = len(self.proposal.candidates) - self.proposal.num_from_reference
+        return self.first >= first_of_them, self.second >= first_of_them
+
     def labelled(self, round_index: int, answer: Answer | None) -> Duel:
         """The labelled duel.
 
@@ -66,7 +72,6 @@ class SelectedDuel:
         """
         proposal = self.proposal
         pair = [self.first, self.second]
-        reference = len(proposal.candidates) - proposal.num_from_reference
         return Duel(
             round=round_index,
             position=proposal.position,
@@ -75,7 +80,7 @@ class SelectedDuel:
             prompt_token_ids=proposal.prompt_token_ids,
             first=self.responses[0],
             second=self.responses[1],
-            from_reference=(self.first >= reference, self.second >= reference),
+            from_reference=self.from_reference,
             member=self.member,
             synthetic=self.synthetic,
             first_wins=self.member_label if answer is None else answer.first_wins,

@@ -94,6 +94,19 @@ def test_a_round_without_an_evaluation_shows_none() -> None:
     assert progress.values["evaluation/mean_score"] == 4.19
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_warnings_are_printed_also_beside_a_live_display(terminal: bool) -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=terminal)
+    display = Progress("exp", {}, console, live=True)
+    trial: Any = FakeTrial("a")
+    display.setup(total_num_samples=1)
+    display.on_step_begin(1, [trial])
+    display.on_trial_result(2, [trial], trial, toy_result(1) | {"warnings": "one\ntwo"})
+    display.on_experiment_end([trial])
+    assert shown(console).count("exp: warning: one") == 1
+    assert shown(console).count("exp: warning: two") == 1
+
+
 def test_another_trainable_has_its_line_too() -> None:
     progress = TrialProgress("exp", since=0.0)
     result = {"training_iteration": 3, "time_this_iter_s": 2.0}

@@ -1,0 +1,138 @@
+"""`rllib-sea preferences`, as typed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from preference_log_cases import RUN, fill, question
+
+from rllib_sea.cli.rllib_sea import main
+from rllib_sea.duels.preference_log import LOG_FILE, PreferenceLog
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `rllib-sea preferences` in this process: its status, output and errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["rllib-sea", "preferences", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    fill(tmp_path / LOG_FILE)
+    return tmp_path / LOG_FILE
+
+
+def test_stats(command: Run, log: Path) -> None:
+    status, out, err = command("stats", log)
+    assert (status, err) == (0, "")
+    rows = {line[:16].strip(): line[17:] for line in out.splitlines()}
+    assert rows["run"] == "run-a (seed 3, tiny, chat)"
+    assert rows["questions"] == "7 in rounds 0 to 1"
+    assert rows["answered"] == "6 (the query count)"
+    assert rows["pending"] == "1"
+    assert rows["labels"] == "first 2, second 2, tie 1, skip 1"
+    assert rows["strategies"] == "bai_ts 4, passive 3"
+    assert rows["oracles"] == "length-1 7"
+    assert rows["answered by"] == "length-1 5, ann 1"
+    assert rows["asked"].endswith(" UTC")
+    assert rows["time to answer"].startswith("median 0.0")
+
+
+def test_stats_while_it_is_written_and_empty(command: Run, tmp_path: Path) -> None:
+    with PreferenceLog(tmp_path / LOG_FILE, RUN) as writer:
+        status, out, _ = command("stats", tmp_path / LOG_FILE)
+        assert (status, "questions        0\n" in out) == (0, True)
+        assert "strategies       none" in out
+        writer.ask(0, [question(0, 0)])
+        assert "questions        1 in rounds 0\n" in command("stats", tmp_path / LOG_FILE)[1]
+
+
+def test_head(command: Run, log: Path) -> None:
+    status, out, _ = command("head", log, "-n", 2)
+    assert status == 0
+    assert out.splitlines() == [
+        "round 0, position 0: first (p(first) 0.667)",
+        "  bai_ts, member 0, policy version 0, asked length-1",
+        "  prompt post-0: Summarise post 0 \N{SNOWMAN} of 0/0: TL;DR:",
+        "  first: first of 0/0.",
+        "  second: second of 0/0",
+        "round 0, position 1: second (p(first) 0.667)",
+        "  bai_ts, member 1, policy version 0, asked length-1",
+        "  prompt post-1: Summarise post 1 \N{SNOWMAN} of 0/1: TL;DR:",
+        "  first: first of 0/1.",
+        "  second: second of 0/1",
+    ]
+    out = command("head", log, "-n", 100)[1]
+    assert out.count("round ") == 7
+    assert "round 1, position 2: pending\n  passive, policy version 1" in out
+
+
+@pytest.mark.parametrize("file_format", ["jsonl", "parquet"])
+def test_export(command: Run, log: Path, tmp_path: Path, file_format: str) -> None:
+    output = tmp_path / "out"
+    status, out, err = command("export", log, "--format", file_format, "-o", output)
+    assert (status, err) == (0, "")
+    assert out == f"4 preferences written to {output}; left out: ties 1, skips 1, pending 1\n"
+    start = output.read_bytes()[:4]
+    assert start == (b"PAR1" if file_format == "parquet" else b'{"pr')
+
+
+def test_export_of_all_columns(command: Run, log: Path, tmp_path: Path) -> None:
+    assert command("export", log, "-o", tmp_path / "out", "--all")[0] == 0
+    rows: list[dict[str, Any]] = list(map(json.loads, (tmp_path / "out").open()))
+    assert [row["prompt_id"] for row in rows] == ["post-0", "post-1", "post-0", "post-1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["stats", "none.sqlite"], "there is no preference log none.sqlite"),
+        (["head", "."], "did you mean preferences.sqlite?"),
+        (["stats", "text.txt"], "no SQLite file"),
+        (["export", "text.txt", "-o", "out"], "no SQLite file"),
+        (["export", LOG_FILE, "-o", LOG_FILE], "exists: name a new file"),
+        (["export", LOG_FILE, "-o", "no/out"], "cannot write no/out: No such file"),
+    ],
+)
+def test_a_bad_file_is_one_line(
+    command: Run,
+    log: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    expected: str,
+) -> None:
+    monkeypatch.chdir(log.parent)
+    Path("text.txt").write_text("some text, " * 200)
+    before = log.read_bytes()
+    status, out, err = command(*arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("rllib-sea: ")
+    assert expected in err
+    assert log.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["export", LOG_FILE, "-o", "x", "--format", "csv"],
+        ["export", LOG_FILE],
+        ["head", "a", "-n0"],
+    ],
+)
+def test_a_bad_option_is_an_error(command: Run, arguments: list[str]) -> None:
+    assert command(*arguments)[0] == 2
