@@ -1,0 +1,74 @@
+"""One name and one colour for each method, in every picture."""
+
+from __future__ import annotations
+
+_LABELS = {
+    "passive": "passive (online DPO)",
+    "random": "random",
+    "bai_ts": "BAI-TS",
+    "ee_ts": "E&E-TS",
+    "uncertainty": "uncertainty",
+    "infomax": "infomax",
+    "drts": "DRTS",
+    "delta_ucb": "DeltaUCB",
+    "maxmin_lcb": "MaxMinLCB",
+    "offline": "offline DPO",
+    "iterative": "iterative DPO",
+    "apl": "APL",
+    "xpo": "XPO",
+    "selm": "SELM",
+    "reward_model_only": "reward model only",
+}
+_COLORS = {
+    "passive": "#444444",
+    "random": "#a0722a",
+    "bai_ts": "#c0392b",
+    "ee_ts": "#1f6fb4",
+    "uncertainty": "#8e44ad",
+    "infomax": "#17a2a2",
+    "drts": "#2e8b3d",
+    "delta_ucb": "#e67e22",
+    "maxmin_lcb": "#d6559b",
+    "offline": "#9a9a9a",
+    "iterative": "#777777",
+    "apl": "#5c6bc0",
+    "xpo": "#7a8f00",
+    "selm": "#b8860b",
+    "reward_model_only": "#000000",
+}
+MIXED = "+mix"
+
+
+def label(method: str) -> str:
+    """A method's name in pictures and tables."""
+    if method == "bai_ts+mix":
+        return "SEA (BAI-TS + mixing)"
+    strategy, plus, rest = method.partition(MIXED)
+    base, comma, more = strategy.partition(",")
+    return _LABELS.get(base, base) + (" + mixing" if plus else "") + comma + more + rest
+
+
+def color(method: str) -> str:
+    """A strategy's colour, with or without mixing."""
+    return _COLORS[method.partition(MIXED)[0].partition(",")[0]]
+
+
+def line_style(method: str) -> str:
+    """Dashed where a strategy that chooses by the ERM, or at random, does not mix."""
+    without_mixing = method in {
+        "random",
+        "bai_ts",
+        "ee_ts",
+        "uncertainty",
+        "infomax",
+        "drts",
+        "delta_ucb",
+        "maxmin_lcb",
+    }
+    return "--" if without_mixing or method == "offline" else "-"
+
+
+def pale(shade: str) -> str:
+    """A colour half-way to white."""
+    parts = (int(shade[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{(part + 255) // 2:02x}" for part in parts)

@@ -1,0 +1,149 @@
+"""Curves of runs, kept in CSV files, and what is read off them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.sample_efficiency.simulation import COLUMNS
+
+BASELINE = "passive"
+# Chosen before any of the reported runs: the win rate that is 95% of the way from 0.5 to
+# passive sampling's mean win rate at the last query.
+TARGET_SHARE = 0.95
+NUM_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Curves:
+    """All seeds of one method.
+
+    Attributes:
+        queries: (G,) at which the columns were measured.
+        seeds: (S,) sorted.
+        columns: Of :data:`benchmarks.sample_efficiency.simulation.COLUMNS`, (S, G) each.
+    """
+
+    queries: np.ndarray
+    seeds: np.ndarray
+    columns: Mapping[str, np.ndarray]
+
+    def only(self, seeds: Iterable[int]) -> Curves:
+        """The same of some of the seeds."""
+        rows = np.isin(self.seeds, list(seeds))
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return Curves(self.queries, self.seeds[rows], columns)
+
+
+def append_run(file: Path, method: str, seed: int, rows: Iterable[Mapping[str, float]]) -> None:
+    """Writes a run's rows at the end of a file, which is made where it is missing."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = not file.exists()
+    with file.open("a", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        if new:
+            writer.writerow(["method", "seed", "queries", *COLUMNS])
+        for row in rows:
+            cells = [_cell(row[name]) for name in COLUMNS]
+            writer.writerow([method, seed, int(row["queries"]), *cells])
+
+
+def _cell(value: float) -> str:
+    if np.isnan(value):
+        return ""
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def read_runs(file: Path) -> dict[str, Curves]:
+    """The curves of a file, by method in the order of their first run; none where it is missing."""
+    if not file.exists():
+        return {}
+    runs: dict[str, dict[int, list[list[float]]]] = {}
+    with file.open(newline="") as stream:
+        for method, seed, *cells in list(csv.reader(stream))[1:]:
+            numbers = [float(cell) if cell else np.nan for cell in cells]
+            runs.setdefault(method, {}).setdefault(int(seed), []).append(numbers)
+    curves = {}
+    for method, by_seed in runs.items():
+        seeds = sorted(by_seed)
+        table = np.array([by_seed[seed] for seed in seeds])  # (S, G, 1 + columns)
+        columns = {name: table[:, :, i + 1] for i, name in enumerate(COLUMNS)}
+        curves[method] = Curves(table[0, :, 0], np.array(seeds), columns)
+    return curves
+
+
+def queries_to(target: float, queries: np.ndarray, curve: np.ndarray) -> float:
+    """Where a curve first reaches a value, linear between its points; infinite where it never does.
+
+    Args:
+        target: The value.
+        queries: (G,) increasing.
+        curve: (G,).
+    """
+    reached = np.nonzero(curve >= target)[0]
+    if len(reached) == 0:
+        return float("inf")
+    i = int(reached[0])
+    if i == 0:
+        return float(queries[0])
+    share = (target - curve[i - 1]) / (curve[i] - curve[i - 1])
+    return float(queries[i - 1] + share * (queries[i] - queries[i - 1]))
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """Queries that a method needs, and how many of passive's that is.
+
+    Attributes:
+        queries: To the target.
+        queries_interval: 95%, by bootstrap over seeds.
+        ratio: To passive's.
+        ratio_interval: 95%.
+        seeds: How many.
+    """
+
+    queries: float
+    queries_interval: tuple[float, float]
+    ratio: float
+    ratio_interval: tuple[float, float]
+    seeds: int
+
+
+def efficiency(method: Curves, baseline: Curves) -> Efficiency:
+    """Queries to the target, on mean win rates over the seeds that both have.
+
+    Seeds are drawn anew with replacement, the same for both since they share their worlds;
+    the target moves with the baseline's mean.
+    """
+    shared = np.intersect1d(method.seeds, baseline.seeds)
+    ours, theirs = (c.only(shared).columns["win_rate"] for c in (method, baseline))
+
+    def read(rows: np.ndarray) -> tuple[float, float]:
+        base = theirs[rows].mean(axis=0)
+        target = 0.5 + TARGET_SHARE * (base[-1] - 0.5)
+        needed = queries_to(target, method.queries, ours[rows].mean(axis=0))
+        return needed, needed / queries_to(target, baseline.queries, base)
+
+    queries, ratio = read(np.arange(len(shared)))
+    rng = np.random.default_rng(0)
+    resampled = np.array(
+        [read(rng.integers(len(shared), size=len(shared))) for _ in range(NUM_RESAMPLES)]
+    )
+    # Some resamples may never reach the target: no interpolation between quantiles.
+    low, high = np.quantile(resampled, [0.025, 0.975], axis=0, method="inverted_cdf")
+    return Efficiency(queries, (low[0], high[0]), ratio, (low[1], high[1]), len(shared))
+
+
+def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over seeds and the ends of its 95% interval (normal), each (G,).
+
+    Args:
+        values: (S, G).
+    """
+    mean = values.mean(axis=0)
+    half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+    return mean, mean - half, mean + half
