@@ -37,6 +37,7 @@ from rllib_sea.duels.selection import SelectedDuel
 from rllib_sea.policy.models import cache_folder
 from rllib_sea.policy.tokenization import PromptTokenizer
 from rllib_sea.randomness import prompt_order
+from rllib_sea.sea import RoundPlan
 from text_duel import ConfigError, Prompt
 
 HERE = Path(__file__).resolve().parent
@@ -73,9 +74,11 @@ class RecordedSEA(SEA):
         self.tokens_of_rounds: list[int] = []
         super().setup(config)
 
-    def _label(self, selected: Sequence[SelectedDuel]) -> list[Duel]:
-        duels = super()._label(selected)
-        proposals = [duel.proposal for duel in selected]
+    def _label(
+        self, plan: RoundPlan, selected: Sequence[SelectedDuel]
+    ) -> tuple[list[SelectedDuel], list[Duel]]:
+        asked, duels = super()._label(plan, selected)
+        proposals = [duel.proposal for duel in asked]
         self.prompts_of_rounds.append([proposal.prompt_index for proposal in proposals])
         pairs = [duel.preference_pair() for duel in duels]
         self.pairs_of_rounds.append(
@@ -84,7 +87,7 @@ class RecordedSEA(SEA):
         self.tokens_of_rounds.append(
             sum(len(c.token_ids) for proposal in proposals for c in proposal.candidates)
         )
-        return duels
+        return asked, duels
 
 
 def read_recipe(path: Path, rounds: int) -> SEAConfig:
