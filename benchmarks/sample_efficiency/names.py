@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from benchmarks.sample_efficiency.methods import STRATEGY_NAMES
+
 _LABELS = {
     "passive": "passive (online DPO)",
     "random": "random",
@@ -55,16 +57,7 @@ def color(method: str) -> str:
 
 def line_style(method: str) -> str:
     """Dashed where a strategy that chooses by the ERM, or at random, does not mix."""
-    without_mixing = method in {
-        "random",
-        "bai_ts",
-        "ee_ts",
-        "uncertainty",
-        "infomax",
-        "drts",
-        "delta_ucb",
-        "maxmin_lcb",
-    }
+    without_mixing = method in STRATEGY_NAMES and method != "passive"
     return "--" if without_mixing or method == "offline" else "-"
 
 

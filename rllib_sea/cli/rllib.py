@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from rllib_sea.cli.entry import run_command
 from rllib_sea.cli.evaluate import evaluate_checkpoint
 from rllib_sea.cli.experiments import experiment_from_options, experiments_from_file
 from rllib_sea.cli.options import RayOptions, TrainOptions, takes_options
 from rllib_sea.cli.ray_session import set_log_levels
 from rllib_sea.cli.recipes import find_recipe, headline, recipes
 from rllib_sea.cli.tune_runs import run_experiments
-from rllib_sea.duels.log_records import PreferenceLogError
 from text_duel.errors import ConfigError
 
 app = typer.Typer(
@@ -133,12 +132,8 @@ def _train_file(file: Path, options: TrainOptions) -> None:
 
 
 def main() -> None:
-    """Runs the command; what the user got wrong is one line on stderr and exit status 2."""
-    try:
-        app()
-    except (ConfigError, PreferenceLogError) as error:
-        print(f"rllib: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+    """The `rllib` command."""
+    run_command(app, "rllib")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
+from rllib_sea.cli.entry import run_command
 from rllib_sea.cli.preferences import preferences_app
-from rllib_sea.duels.log_records import PreferenceLogError
-from text_duel.errors import ConfigError
 
 app = typer.Typer(
     help="Tools around runs of rllib-sea.",
@@ -25,12 +22,8 @@ def tools() -> None:
 
 
 def main() -> None:
-    """Runs the command; what the user got wrong is one line on stderr and exit status 2."""
-    try:
-        app()
-    except (ConfigError, PreferenceLogError) as error:
-        print(f"rllib-sea: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+    """The `rllib-sea` command."""
+    run_command(app, "rllib-sea")
 
 
 if __name__ == "__main__":

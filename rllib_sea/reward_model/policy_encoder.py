@@ -43,15 +43,9 @@ class PolicyEncoder:
         prompt_token_ids: Sequence[Sequence[int]],
         candidates: Sequence[Sequence[Candidate]],
     ) -> np.ndarray:
-        """Encodes each response in the light of its prompt; only tokens are read.
+        """See :meth:`rllib_sea.reward_model.encoder.CandidateEncoder.encode`.
 
-        Args:
-            prompts: B prompts.
-            prompt_token_ids: The same as the policy's tokens.
-            candidates: B lists of M responses, each of at least one token.
-
-        Returns:
-            (B, M, dim) float32.
+        Only tokens are read; each response has at least one.
         """
         responses = [[candidate.token_ids for candidate in row] for row in candidates]
         num_candidates = len(responses[0]) if responses else 0
