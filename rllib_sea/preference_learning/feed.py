@@ -87,6 +87,7 @@ class Feed:
         self._end = 0
         self._start = Start(0, None)
         self._grown = asyncio.Condition()
+        self._controller: list[Any] = []
 
     async def submit(self, command: Command) -> Any:
         """Appends a command and waits for its answer (:class:`Stop` is not waited for)."""
@@ -117,3 +118,11 @@ class Feed:
         self._start = start
         for position in [p for p in self._commands if p < start.position]:
             del self._commands[position]
+
+    async def announce_controller(self, controller: list[Any]) -> None:
+        """Keeps a list with the handle of Ray Train's controller."""
+        self._controller = controller
+
+    async def controller(self) -> list[Any]:
+        """That list; empty before the controller is there."""
+        return self._controller

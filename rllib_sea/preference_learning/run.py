@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
+import threading
 import uuid
 from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError
 
 from rllib_sea.duels.records import PreferencePair
 from rllib_sea.preference_learning.config import PolicyTrainConfig
@@ -29,6 +32,14 @@ from rllib_sea.preference_learning.scores import PromptResponses, ResponseScores
 from rllib_sea.preference_learning.worker import train_loop
 
 STOP_TIMEOUT_S = 30.0
+# Read by Ray Train where `fit()` is called. Polling its workers takes the controller 3 ms; with
+# Ray's 2 s between polls, the end of a run and a worker's death are noticed late. The watcher of
+# preempted nodes is one process more; what it is for, saving in time, is not needed: updates that a
+# dead worker takes along are repeated.
+RAY_TRAIN_SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
 
 
 class PolicyTrainRun:
@@ -42,13 +53,18 @@ class PolicyTrainRun:
         self.config = config
         self.version = 0
         self._feed: Any = None
-        self._fit: Any = None
+        self._fit: Future[None] = Future()
 
     def start(self) -> None:
         """Starts the run; returns at once. Commands wait until the workers are there."""
-        # It takes no CPU: it waits and passes messages on.
-        self._feed = ray.remote(num_cpus=0)(_FittingFeed).remote()
-        self._fit = self._feed.fit.remote(self.config)
+        # It takes no CPU: it passes messages on.
+        self._feed = ray.remote(num_cpus=0)(Feed).remote()
+        self._fit = Future()
+        # In this process, which has imported what `fit()` needs: a process of its own would first
+        # do so for seconds. The thread must not keep a program alive that forgets to stop the run.
+        threading.Thread(
+            target=_fit, args=(self.config, self._feed, self._fit), name="policy-fit", daemon=True
+        ).start()
 
     def update(self, pairs: Sequence[PreferencePair]) -> dict[str, float]:
         """One optimizer step on a round's pairs; see :meth:`PolicyLearner.update`.
@@ -91,24 +107,28 @@ class PolicyTrainRun:
             return
         try:
             ray.get(self._feed.submit.remote(Stop()), timeout=STOP_TIMEOUT_S)
-            ray.get(self._fit, timeout=STOP_TIMEOUT_S)
-        except RayError:
-            pass  # it has failed before, which was reported then, or hangs
+            self._fit.exception(timeout=STOP_TIMEOUT_S)  # one was reported when it happened
+        except (RayError, TimeoutError):
+            self._kill()
         ray.kill(self._feed)
-        self._feed = self._fit = None
+        self._feed = None
+
+    def _kill(self) -> None:
+        """Ends a run that hangs: workers end with their controller."""
+        try:
+            (controller,) = ray.get(self._feed.controller.remote(), timeout=STOP_TIMEOUT_S)
+        except (RayError, ValueError):
+            return  # without a feed, workers fail
+        ray.kill(controller)
 
     def _submit(self, command: Command) -> Any:
         """Gives a command and waits for its answer, or for the end of the run."""
-        answer = self._feed.submit.remote(command)
-        ray.wait([answer, self._fit], num_returns=1)
-        ready, _ = ray.wait([answer], timeout=0)
-        if ready:
-            return ray.get(answer)
-        try:
-            ray.get(self._fit)
-        except RayActorError:
-            raise
-        except RayError as error:
+        answer = self._feed.submit.remote(command).future()
+        wait([answer, self._fit], return_when=FIRST_COMPLETED)
+        if answer.done():
+            return answer.result()
+        error = self._fit.exception()
+        if error is not None:
             raise RuntimeError(
                 f"the policy's Ray Train run failed (max_train_failures "
                 f"{self.config.max_failures}): {_cause(error)}"
@@ -116,19 +136,24 @@ class PolicyTrainRun:
         raise RuntimeError("the policy's Ray Train run ended before it was told to")
 
 
-class _FittingFeed(Feed):
-    """The feed, in whose process ``fit()`` blocks a thread: one process less to start."""
+def _fit(config: PolicyTrainConfig, feed: Any, end: Future[None]) -> None:
+    """Runs the workers until they are told to stop; then sets ``end``."""
+    try:
+        _trainer(config, feed).fit()
+    except BaseException as error:
+        end.set_exception(error)
+    else:
+        end.set_result(None)
 
-    async def fit(self, config: PolicyTrainConfig) -> None:
-        """Runs the workers until they are told to stop."""
-        feed = ray.get_runtime_context().current_actor
-        await asyncio.to_thread(_fit, config, feed)
 
-
-def _fit(config: PolicyTrainConfig, feed: Any) -> None:
+def _trainer(config: PolicyTrainConfig, feed: Any) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    from rllib_sea.preference_learning.controller import Announcement
+
+    for key, value in RAY_TRAIN_SETTINGS.items():
+        os.environ.setdefault(key, value)
     on_gpu = config.gpus_per_worker > 0
     resources = {"CPU": config.cpus_per_worker}
     if on_gpu:
@@ -137,9 +162,10 @@ def _fit(config: PolicyTrainConfig, feed: Any) -> None:
     environment = {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
     if not on_gpu:
         environment["DS_ACCELERATOR"] = "cpu"
-    TorchTrainer(
-        train_loop,
-        train_loop_config={"config": config, "feed": feed},
+    return TorchTrainer(
+        # As a part of the function the configuration is read by the workers alone; the
+        # controller would import what it is made of.
+        partial(train_loop, config, feed),
         scaling_config=ScalingConfig(
             num_workers=config.num_workers,
             use_gpu=on_gpu,
@@ -152,8 +178,9 @@ def _fit(config: PolicyTrainConfig, feed: Any) -> None:
             storage_path=config.storage_path,
             failure_config=FailureConfig(max_failures=config.max_failures),
             worker_runtime_env={"env_vars": environment},
+            callbacks=[Announcement(feed)],
         ),
-    ).fit()
+    )
 
 
 def _cause(error: BaseException) -> str:

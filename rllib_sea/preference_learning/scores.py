@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from rllib_sea.duels.records import PreferencePair
+
+if TYPE_CHECKING:  # the feed's process, which passes these on, needs no torch
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,8 @@ def token_scores(
     Returns:
         (T, 3) float32: ``log pi(target)``, ``log pi_ref(target)`` and ``KL(pi || pi_ref)``.
     """
+    import torch
+
     log_p = torch.log_softmax(logits.float(), dim=-1)
     log_q = torch.log_softmax(reference_logits.float(), dim=-1)
     came = [log.gather(-1, target[:, None])[:, 0] for log in (log_p, log_q)]

@@ -152,6 +152,9 @@ class DeepSpeedStrategy:
     def __init__(self, scorer: ResponseLogits, config: PolicyTrainConfig) -> None:
         import deepspeed
 
+        # On a CPU DeepSpeed would compile a kernel of its own for sums over workers, which takes
+        # 20 s and a compiler, and each user's first run of a version. Without it gloo adds up.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self._model = scorer.model
         self._stage = config.zero_stage
         optimizer = {

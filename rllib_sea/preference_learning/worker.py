@@ -24,16 +24,15 @@ from rllib_sea.preference_learning.feed import (
 from rllib_sea.preference_learning.learner import NonFiniteUpdateError, PolicyLearner
 
 
-def train_loop(options: dict[str, Any]) -> None:
-    """The ``train_loop_per_worker`` of the policy's run.
+def train_loop(config: PolicyTrainConfig, feed: Any) -> None:
+    """The ``train_loop_per_worker`` of the policy's run, once it has its arguments.
 
     Every worker reads all commands; the first one answers them.
 
     Args:
-        options: ``config``, a :class:`PolicyTrainConfig`, and ``feed``, the actor's handle.
+        config: The run's configuration.
+        feed: The handle of the actor that gives the commands.
     """
-    config: PolicyTrainConfig = options["config"]
-    feed = options["feed"]
     first = ray.train.get_context().get_world_rank() == 0
     if torch.cuda.is_available():
         torch.cuda.set_device(ray.train.torch.get_device())

@@ -58,7 +58,6 @@ class AfterUpdate:
 def cluster() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # recovery is noticed sooner
         ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
         yield
         ray.shutdown()
@@ -133,7 +132,7 @@ def start() -> Iterator[Callable[[PolicyTrainConfig], PolicyTrainRun]]:
 
 
 def _run_processes(
-    names: tuple[str, ...] = ("TrainWorker", "TrainController", "Feed", "TrainHost"),
+    names: tuple[str, ...] = ("TrainWorker", "TrainController", "Feed"),
 ):
     """This process's descendants that serve a run."""
     found = []
@@ -241,6 +240,7 @@ def test_two_workers_are_killed_and_the_weights_are_as_if_they_were_not(
     expected: list[AfterUpdate],
     start: Callable[[PolicyTrainConfig], PolicyTrainRun],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = start(dataclasses.replace(config, num_workers=2, snapshot_every=2, max_failures=2))
     _assert_same(run.update(ROUNDS[0]), expected[0])
@@ -272,6 +272,26 @@ def test_two_workers_are_killed_and_the_weights_are_as_if_they_were_not(
     _assert_same_scores(run.score(PROMPTS), expected[3].scores)
     _assert_same_weights(_saved(run, tmp_path / "four"), expected[3].weights)
     assert [path.name for path in storage.glob("snapshot-*")] == ["snapshot-6"]
+
+    # A run that hangs, as one of its workers stands still, is ended all the same.
+    monkeypatch.setattr("rllib_sea.preference_learning.run.STOP_TIMEOUT_S", 2.0)
+    standing, waiting = _workers()
+    standing.suspend()
+    errors: list[Exception] = []
+
+    def try_to_update() -> None:
+        try:
+            run.update(ROUNDS[0])
+        except Exception as error:
+            errors.append(error)
+
+    update = threading.Thread(target=try_to_update)
+    update.start()
+    run.stop()
+    update.join(timeout=60)
+    assert len(errors) == 1
+    standing.resume()
+    _wait_for(lambda: not _run_processes())
 
 
 @pytest.mark.parametrize("stage", [2, 3])

@@ -1,0 +1,24 @@
+"""What an import of the package brings, and what it leaves out: processes start with it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def test_engines_are_imported_when_they_are_used() -> None:
+    """In a process of its own, as those of the feed and of Ray Train's controller are."""
+    code = (
+        "import sys\n"
+        "import rllib_sea.preference_learning.controller\n"
+        "import rllib_sea.preference_learning.feed\n"
+        "print(*[name for name in ('torch', 'transformers', 'ray.rllib') if name in sys.modules])\n"
+        "import ray.tune.registry\n"
+        "from rllib_sea import SEA, SEAConfig, text_duel\n"
+        "print(ray.tune.registry.get_trainable_cls('SEA') is SEA)\n"
+        "print(SEAConfig().algo_class is SEA)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.splitlines() == ["", "True", "True"]
