@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
+from sea_runs import restore_beside
 
-from rllib_sea import SEAConfig
+from rllib_sea import SEA, SEAConfig
 from rllib_sea.cli.recipes import headline, recipes
 from rllib_sea.cli.yaml_files import read_yaml
 from text_duel import Prompt
 
 RECIPES = recipes()
-MINI = sorted(name for name in RECIPES if "pythia" not in name)
+SEARCH = "sea_tldr_search"
+MINI = sorted(name for name in RECIPES if "pythia" not in name and name != SEARCH)
 PYTHIA = sorted(name for name in RECIPES if "pythia" in name)
 # What a method is.
 METHOD = {
@@ -62,7 +65,7 @@ def experiment(name: str) -> dict[str, Any]:
 def test_a_recipe_is_headed_by_its_purpose_and_its_command(name: str) -> None:
     assert len(headline(RECIPES[name])) > 20
     assert f"#   rllib train file tuned_examples/{name}.yaml\n" in RECIPES[name].read_text()
-    assert experiment(name)["run"] == "SEA"
+    assert all(content["run"] == "SEA" for content in read_yaml(RECIPES[name]).values())
 
 
 @pytest.mark.parametrize("name", MINI)
@@ -76,6 +79,20 @@ def test_a_recipe_is_valid_and_differs_in_its_method_alone(name: str) -> None:
         return {**recipe, "config": config}
 
     assert common(written) == common(base)
+
+
+def test_the_search_is_of_the_same_run() -> None:
+    """What is not searched is as in the recipe."""
+    base = experiment("sea_tldr")["config"]
+    grid, random = read_yaml(RECIPES[SEARCH]).values()
+    searched = [
+        {key for key, value in search["config"].items() if value != base.get(key)}
+        for search in (grid, random)
+    ]
+    assert searched == [{"gamma", "ensemble_size"}, {"num_candidates", "erm_lambda", "beta"}]
+    assert all(
+        search["scheduler_config"]["max_t"] == base["query_budget"] for search in (grid, random)
+    )
 
 
 def test_no_two_recipes_are_the_same_method() -> None:
@@ -126,25 +143,70 @@ def test_the_papers_recipes_are_valid(name: str, monkeypatch: pytest.MonkeyPatch
         assert config.exploration_strategy == "bai_ts"
 
 
+class Processes:
+    """Env runners, workers and the rest, shared by recipes that configure them alike.
+
+    Such recipes differ in what the Algorithm's own process does with what they return; each begins
+    at the same start, with a log of its own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._start = folder / "start"
+        self._key: Any = None
+        self._algorithm: SEA | None = None
+
+    def run(self, config: SEAConfig, folder: Path) -> SEA:
+        """A started Algorithm of a configuration."""
+        key = (
+            config.update_policy and config.policy_train_config(),
+            config.num_reference_candidates,
+            config.evaluation_best_of_n,
+        )
+        if self._algorithm is None or key != self._key:
+            self.stop()
+            self._algorithm, self._key = config.build_algo(), key
+            shutil.rmtree(self._start, ignore_errors=True)
+            self._algorithm.save_to_path(self._start)
+        else:
+            config.validate()
+            self._algorithm.config = config
+            restore_beside(self._algorithm, self._start, folder)
+        return self._algorithm
+
+    def stop(self) -> None:
+        if self._algorithm is not None:
+            self._algorithm.stop()
+            self._algorithm = None
+
+
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
-    yield
+    shared = Processes(tmp_path_factory.mktemp("processes"))
+    yield shared
+    shared.stop()
     ray.shutdown()
 
 
-@pytest.mark.parametrize("name", MINI)
-def test_a_recipe_runs_two_rounds(name: str, tiny_policy: Path, cluster: None) -> None:
+def by_processes(name: str) -> tuple[str, ...]:
+    """Sorts those together that share processes: these are started for each change."""
+    config = experiment(name)["config"]
+    keys = ("update_policy", "loss", "beta", "loss_config", "optimism", "optimism_alpha")
+    runner_keys = ("evaluation_best_of_n", "exploration_strategy")
+    return tuple(repr(config.get(key)) for key in (*keys, *runner_keys))
+
+
+@pytest.mark.parametrize("name", sorted(MINI, key=by_processes))
+def test_a_recipe_runs_two_rounds(
+    name: str, tiny_policy: Path, processes: Processes, tmp_path: Path
+) -> None:
     written = experiment(name)
     config = written["config"] | TINY | {"policy_model": str(tiny_policy)}
     if isinstance(config["gamma"], list):
         config["gamma"] = [[0, 1.0], [1, 0.5]]
-    algorithm = SEAConfig.from_user_dict(config, written["env"]).build_algo()
-    try:
-        first, second = algorithm.train(), algorithm.train()
-        sampled = algorithm._sampling_policy.version
-    finally:
-        algorithm.stop()
+    algorithm = processes.run(SEAConfig.from_user_dict(config, written["env"]), tmp_path)
+    first, second = algorithm.train(), algorithm.train()
+    sampled = algorithm._sampling_policy.version
     duels = [r["num_oracle_queries"] + r["num_synthetic_pairs"] for r in (first, second)]
     assert 0 < duels[0] < duels[1] <= 12
     assert (second["num_synthetic_pairs"] > 0) == (config["gamma"] != 1.0)
