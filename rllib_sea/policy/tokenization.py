@@ -7,6 +7,8 @@ from pathlib import Path
 
 import transformers
 
+from text_duel.model_files import NO_CODE, load_tokenizer
+
 
 class PromptTokenizer:
     """The policy's own tokenizer.
@@ -17,10 +19,10 @@ class PromptTokenizer:
     """
 
     def __init__(self, path: Path, chat: bool | None = None) -> None:
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+        self.tokenizer = load_tokenizer(path, "policy_model")
         self.chat = self.tokenizer.chat_template is not None if chat is None else chat
         self.context_length = int(
-            transformers.AutoConfig.from_pretrained(path).max_position_embeddings
+            transformers.AutoConfig.from_pretrained(path, **NO_CODE).max_position_embeddings
         )
         self.eos_token_ids = frozenset(_eos_token_ids(path, self.tokenizer.eos_token_id))
 

@@ -10,6 +10,7 @@ import transformers
 
 from rllib_sea.duels.records import Candidate, SamplingConfig
 from rllib_sea.policy.tokenization import PromptTokenizer
+from text_duel.model_files import SAFE_WEIGHTS
 
 
 class TransformersSampler:
@@ -37,7 +38,9 @@ class TransformersSampler:
             torch.set_num_threads(num_threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = (
-            transformers.AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
+            transformers.AutoModelForCausalLM.from_pretrained(
+                path, dtype=getattr(torch, dtype), **SAFE_WEIGHTS
+            )
             .to(self._device)
             .eval()
         )

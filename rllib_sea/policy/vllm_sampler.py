@@ -60,6 +60,8 @@ class VLLMSampler:
         )
         self._llm = LLM(
             model=str(path),
+            load_format="safetensors",
+            trust_remote_code=False,
             dtype="bfloat16",
             max_model_len=max_model_len,
             max_num_batched_tokens=max(8192, max_model_len),

@@ -37,6 +37,7 @@ from rllib_sea.preference_learning.scores import (
     token_scores,
 )
 from rllib_sea.preference_learning.strategies import STRATEGIES, rank, world_size
+from text_duel.model_files import SAFE_WEIGHTS, load_tokenizer
 
 STATE_FILE = "training_state.json"
 # Positions whose next-token distributions are scored at once: those of a whole minibatch,
@@ -155,9 +156,7 @@ class PolicyLearner:
         weights = self._strategy.weights()
         if rank() == 0:
             self._policy.save_pretrained(unfinished, state_dict=weights)
-            transformers.AutoTokenizer.from_pretrained(self.config.model_path).save_pretrained(
-                unfinished
-            )
+            load_tokenizer(self.config.model_path).save_pretrained(unfinished)
             (unfinished / STATE_FILE).write_text(json.dumps({"version": self.version}))
         self._strategy.save(unfinished)
         _barrier()
@@ -240,7 +239,9 @@ class PolicyLearner:
 
 
 def _load(path: str) -> transformers.PreTrainedModel:
-    model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        path, dtype=torch.float32, **SAFE_WEIGHTS
+    )
     return model.eval()  # no dropout: log-probabilities are those of the sampled policy
 
 

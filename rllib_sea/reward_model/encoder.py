@@ -15,6 +15,7 @@ from rllib_sea.policy.models import check_model, resolve_model
 from rllib_sea.reward_model.policy_encoder import PolicyEncoder
 from text_duel.encoders import MiniLMEncoder, minilm_path
 from text_duel.errors import ConfigError
+from text_duel.model_files import SAFE_WEIGHTS, load_tokenizer
 
 POLICY_ENCODER = "policy"
 TOKENS_PER_BATCH = 8192
@@ -65,9 +66,11 @@ class MeanPoolingEncoder:
 
     def __init__(self, path: Path) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+        self._tokenizer = load_tokenizer(path, "erm_encoder")
         self._model = (
-            transformers.AutoModel.from_pretrained(path, dtype=torch.float32).to(device).eval()
+            transformers.AutoModel.from_pretrained(path, dtype=torch.float32, **SAFE_WEIGHTS)
+            .to(device)
+            .eval()
         )
         self._max_tokens = getattr(self._model.config, "max_position_embeddings", None)
         self.dim = int(self._model.config.hidden_size)

@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from rllib_sea.duels.records import Candidate
+from text_duel.model_files import SAFE_WEIGHTS
 
 # Tokens of prompts and responses whose keys and values are held at a time. On a CPU prompts are
 # computed one by one: that is as fast, and no prompt's features depend on the others' rounding.
@@ -32,7 +33,9 @@ class PolicyEncoder:
 
     def __init__(self, path: Path) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.bfloat16, **SAFE_WEIGHTS
+        )
         self._model = model.base_model.to(device).eval().requires_grad_(False)
         self._tokens_per_batch = TOKENS_PER_BATCH[device]
         self.dim = int(model.get_output_embeddings().weight.shape[1])

@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from text_duel.errors import ConfigError, OracleError, nearest
+from text_duel.model_files import NO_CODE, SAFE_WEIGHTS, check_model_folder, load_tokenizer
 from text_duel.oracles.base import ScoringOracle
 from text_duel.prompts import Prompt
 
@@ -146,9 +147,11 @@ def _load_small_parts(model: str) -> tuple[Any, Any]:
             f"{key}: {model!r} was not found; looked for the folder {folder.absolute()}; a name on "
             "the hub is 'owner/name'"
         )
+    if (folder / "config.json").is_file():
+        check_model_folder(folder, key)
     try:
-        config = transformers.AutoConfig.from_pretrained(_location(model))
-        tokenizer = transformers.AutoTokenizer.from_pretrained(_location(model))
+        config = transformers.AutoConfig.from_pretrained(_location(model), **NO_CODE)
+        tokenizer = load_tokenizer(_location(model), key)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{key}: {model!r} cannot be loaded; looked for the folder {folder.absolute()}, in the "
@@ -172,7 +175,11 @@ def _load_model(model: str, config: Any, dtype: str) -> Any:
     """
     try:
         loaded, report = transformers.AutoModelForSequenceClassification.from_pretrained(
-            _location(model), config=config, dtype=getattr(torch, dtype), output_loading_info=True
+            _location(model),
+            config=config,
+            dtype=getattr(torch, dtype),
+            output_loading_info=True,
+            **SAFE_WEIGHTS,
         )
     except (OSError, ValueError) as error:
         raise ConfigError(
