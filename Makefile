@@ -2,19 +2,25 @@
 #
 #   make train    set up, then align the bundled model on the bundled prompts
 #   make test     set up, then lint, type-check and test
+#   make results  set up, then measure how many queries each method needs
 #
 # PYTHON   the interpreter that makes .venv, 3.11 or later
 # RECIPE   what `make train` runs
+# TIER     what `make results` runs: bandit (minutes), tiny_lm (two hours on 2 cores)
 
 PYTHON ?= python3
 RECIPE ?= tuned_examples/sea_tldr.yaml
+TIER ?= bandit
 
 VENV := .venv
 BIN := $(VENV)/bin
 BACKEND := $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo cuda || echo cpu)
 STAMP := $(VENV)/.installed-$(BACKEND)
 
-.PHONY: train test format
+# Of each tier.
+BENCHMARK := $(patsubst bandit,sample_efficiency,$(TIER))
+
+.PHONY: train test results format
 .DELETE_ON_ERROR:
 
 train: $(STAMP)
@@ -24,6 +30,9 @@ test: $(STAMP)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest
+
+results: $(STAMP)
+	@$(BIN)/python -m benchmarks.$(BENCHMARK)
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

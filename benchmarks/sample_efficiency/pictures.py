@@ -38,7 +38,7 @@ Runs = Mapping[str, Curves]
 # -- Parts ----------------------------------------------------------------------------
 
 
-def _lines(axes: Axes, runs: Runs, column: str, *, text: Callable[[str], str] = label) -> None:
+def draw_lines(axes: Axes, runs: Runs, column: str, *, text: Callable[[str], str] = label) -> None:
     """Means over seeds with 95% bands, each line with its name at its end."""
     ends = []
     for name, curves in runs.items():
@@ -87,13 +87,13 @@ def _end_labels(axes: Axes, x: float, ends: list[tuple[float, str, str]]) -> Non
         )
 
 
-def _save(out: Path, name: str) -> None:
+def save(out: Path, name: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     plt.savefig(out / f"{name}.png")
     plt.close()
 
 
-def _some(runs: Runs, names: tuple[str, ...] | list[str]) -> dict[str, Curves]:
+def some(runs: Runs, names: tuple[str, ...] | list[str]) -> dict[str, Curves]:
     return {name: runs[name] for name in names if name in runs}
 
 
@@ -102,11 +102,11 @@ def _some(runs: Runs, names: tuple[str, ...] | list[str]) -> dict[str, Curves]:
 
 def win_rates(runs: Runs, out: Path) -> None:
     _, axes = plt.subplots(figsize=(8, 5))
-    _lines(axes, _some(runs, HEADLINE), "win_rate")
+    draw_lines(axes, some(runs, HEADLINE), "win_rate")
     seeds = len(runs[BASELINE].seeds)
     axes.set_title("Win rate of the policy over its start")
     axes.set_ylabel(f"win rate (mean of {seeds} seeds, 95% band)")
-    _save(out, "win_rate")
+    save(out, "win_rate")
 
 
 def queries_needed(runs: Runs, out: Path) -> None:
@@ -155,7 +155,7 @@ def queries_needed(runs: Runs, out: Path) -> None:
         "queries to passive's final level (95% interval; number: ratio to passive; > never)"
     )
     axes.set_title("Queries needed", pad=16)
-    _save(out, "queries_needed")
+    save(out, "queries_needed")
 
 
 def same_win_rate(runs: Runs, out: Path) -> None:
@@ -211,7 +211,7 @@ def same_win_rate(runs: Runs, out: Path) -> None:
     axes.set_xlabel("queries that passive needs for a win rate")
     axes.set_ylabel("queries that the method needs for it")
     axes.set_title("Queries for the same win rate", pad=18)
-    _save(out, "same_win_rate")
+    save(out, "same_win_rate")
 
 
 def regrets(runs: Runs, out: Path) -> None:
@@ -219,12 +219,12 @@ def regrets(runs: Runs, out: Path) -> None:
     names = ("passive", "ee_ts+mix", "bai_ts+mix", "uncertainty+mix", "drts+mix")
     figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.8))
     figure.subplots_adjust(wspace=0.62)
-    _lines(left, _some(runs, names), "regret")
+    draw_lines(left, some(runs, names), "regret")
     left.set_title("Online: cumulative regret (low is good)")
     left.set_ylabel("sum over queries")
-    _lines(right, _some(runs, names), "win_rate")
+    draw_lines(right, some(runs, names), "win_rate")
     right.set_title("Offline: win rate of the policy")
-    _save(out, "regret")
+    save(out, "regret")
 
 
 # The paper's numbers: a policy alone, and the same with the best of N by the ERM at test time.
@@ -235,7 +235,7 @@ def variants(runs: Runs, out: Path) -> None:
     """The paper's Figure 6."""
     _, axes = plt.subplots(figsize=(8, 5))
     ends = []
-    for name, curves in _some(runs, list(VARIANTS)).items():
+    for name, curves in some(runs, list(VARIANTS)).items():
         alone, with_best = VARIANTS[name]
         shade = pale(color(name)) if name == "bai_ts" else color(name)  # beside SEA
         lines = [(with_best, "best_of_n", "--", f"{with_best}: {label(name)}, best of 8")]
@@ -254,7 +254,7 @@ def variants(runs: Runs, out: Path) -> None:
     axes.set_xlabel("queries to the oracle")
     axes.set_ylabel("win rate over the start")
     axes.set_title("The seven variants of SEA's ablation")
-    _save(out, "variants")
+    save(out, "variants")
 
 
 # -- Sweeps ---------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def _row_of_panels(
             ]
             _end_labels(axes, float(next(iter(drawn.values())).queries[-1]), ends)
     all_axes[0][0].set_ylabel("win rate over the start")
-    _save(out, name)
+    save(out, name)
 
 
 COMPARED = ("passive", "bai_ts+mix", "drts+mix")
@@ -335,12 +335,12 @@ def sweeps(runs: Runs, out: Path) -> None:
     drifted = {m: runs[f"{m}, drift"] for m in (*COMPARED, "ee_ts+mix") if f"{m}, drift" in runs}
     if drifted:
         _, axes = plt.subplots(figsize=(8, 5))
-        _lines(axes, drifted, "win_rate")
+        draw_lines(axes, drifted, "win_rate")
         axes.axvline(1600, color="#777777", linestyle=":")
         axes.annotate(" preferences drift", (1600, axes.get_ylim()[1]), color="#777777", va="top")
         axes.set_title("Win rate over the start by the preferences of the day")
         axes.set_ylabel("win rate")
-        _save(out, "drift")
+        save(out, "drift")
 
 
 def reward_models(runs: Runs, out: Path) -> None:
@@ -376,7 +376,7 @@ def reward_models(runs: Runs, out: Path) -> None:
     all_axes[3].set_title("queries / passive's")
     all_axes[0].set_yticks(range(len(rows)), list(rows))
     all_axes[0].invert_yaxis()
-    _save(out, "reward_model")
+    save(out, "reward_model")
 
 
 def draw(out: Path, runs_by_suite: Mapping[str, Runs]) -> None:

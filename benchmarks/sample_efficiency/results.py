@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from benchmarks.sample_efficiency.simulation import COLUMNS
 
 BASELINE = "passive"
 # Chosen before any of the reported runs: the win rate that is 95% of the way from 0.5 to
@@ -25,7 +23,7 @@ class Curves:
     Attributes:
         queries: (G,) at which the columns were measured.
         seeds: (S,) sorted.
-        columns: Of :data:`benchmarks.sample_efficiency.simulation.COLUMNS`, (S, G) each.
+        columns: What was measured, by name, (S, G) each; ``win_rate`` is one of them.
     """
 
     queries: np.ndarray
@@ -39,16 +37,24 @@ class Curves:
         return Curves(self.queries, self.seeds[rows], columns)
 
 
-def append_run(file: Path, method: str, seed: int, rows: Iterable[Mapping[str, float]]) -> None:
-    """Writes a run's rows at the end of a file, which is made where it is missing."""
+def append_run(file: Path, method: str, seed: int, rows: Sequence[Mapping[str, float]]) -> None:
+    """Writes a run's rows at the end of a file, which is made where it is missing.
+
+    Args:
+        file: The file.
+        method: What was run.
+        seed: Its seed.
+        rows: At least one: ``queries`` and the columns, the same ones in every run of a file.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     new = not file.exists()
+    names = [name for name in rows[0] if name != "queries"]
     with file.open("a", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         if new:
-            writer.writerow(["method", "seed", "queries", *COLUMNS])
+            writer.writerow(["method", "seed", "queries", *names])
         for row in rows:
-            cells = [_cell(row[name]) for name in COLUMNS]
+            cells = [_cell(row[name]) for name in names]
             writer.writerow([method, seed, int(row["queries"]), *cells])
 
 
@@ -64,16 +70,31 @@ def read_runs(file: Path) -> dict[str, Curves]:
         return {}
     runs: dict[str, dict[int, list[list[float]]]] = {}
     with file.open(newline="") as stream:
-        for method, seed, *cells in list(csv.reader(stream))[1:]:
+        header, *lines = csv.reader(stream)
+        for method, seed, *cells in lines:
             numbers = [float(cell) if cell else np.nan for cell in cells]
             runs.setdefault(method, {}).setdefault(int(seed), []).append(numbers)
     curves = {}
     for method, by_seed in runs.items():
         seeds = sorted(by_seed)
         table = np.array([by_seed[seed] for seed in seeds])  # (S, G, 1 + columns)
-        columns = {name: table[:, :, i + 1] for i, name in enumerate(COLUMNS)}
+        columns = {name: table[:, :, i + 1] for i, name in enumerate(header[3:])}
         curves[method] = Curves(table[0, :, 0], np.array(seeds), columns)
     return curves
+
+
+def interpolate(grid: np.ndarray, at: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A column (G,) at the queries of a grid, NaN before its first value.
+
+    Args:
+        grid: (G,) queries.
+        at: (N,) queries at which it was measured, increasing.
+        values: (N,); between those that are not NaN it is linear.
+    """
+    known = ~np.isnan(values)
+    if not known.any():
+        return np.full(len(grid), np.nan)
+    return np.interp(grid, at[known], values[known], left=np.nan)
 
 
 def queries_to(target: float, queries: np.ndarray, curve: np.ndarray) -> float:

@@ -18,6 +18,7 @@ from benchmarks.sample_efficiency.environment import (
     regret,
 )
 from benchmarks.sample_efficiency.policy import SoftmaxPolicy
+from benchmarks.sample_efficiency.results import interpolate
 from benchmarks.sample_efficiency.reward_model import RewardModel, RewardModelOptions
 from rllib_sea.exploration import STRATEGIES, Proposals
 from rllib_sea.preference_learning.mixing import draw_synthetic, gamma_at, mix
@@ -178,7 +179,7 @@ class Simulation:
         at = [row["queries"] for row in measured]
         grid = np.arange(0, self.settings.query_budget + 1, MEASURE_EVERY)
         curves = {
-            name: _interpolate(grid, np.array(at), np.array([row[name] for row in measured]))
+            name: interpolate(grid, np.array(at), np.array([row[name] for row in measured]))
             for name in COLUMNS
         }
         return [
@@ -379,14 +380,6 @@ class Simulation:
             row["pool_accuracy"], row["disagreement"] = pair_health(duels.rewards, duels.pool, true)
             row["agreement"] = argmax_agreement(duels.rewards, duels.pool)
         return row
-
-
-def _interpolate(grid: np.ndarray, at: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Linear between the points that have a value; NaN before the first of them."""
-    known = ~np.isnan(values)
-    if not known.any():
-        return np.full(len(grid), math.nan)
-    return np.interp(grid, at[known], values[known], left=math.nan)
 
 
 def sample(log_probs: torch.Tensor, uniforms: np.ndarray) -> np.ndarray:

@@ -43,7 +43,9 @@ def _with_ends(value: str, low: str, high: str) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _needed(result: Efficiency) -> list[str]:
+def needed_cells(result: Efficiency) -> list[str]:
+    """Queries to the target and the ratio to passive's, each with its interval."""
+
     def ratio(value: float) -> str:
         return f"{value:.2f}" if np.isfinite(value) else "never"
 
@@ -53,12 +55,14 @@ def _needed(result: Efficiency) -> list[str]:
     ]
 
 
-def _at(curves: Curves, column: str, queries: float) -> float:
+def mean_at(curves: Curves, column: str, queries: float) -> float:
+    """A column's mean over seeds at the nearest of the measured queries."""
     index = int(np.argmin(np.abs(curves.queries - queries)))
     return float(curves.columns[column][:, index].mean())
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
@@ -78,16 +82,16 @@ def efficiency_table(runs: Runs, every_run: Runs) -> str:
             [
                 label(name),
                 str(len(curves.seeds)),
-                *_needed(efficiency(curves, baseline)),
-                f"{_at(curves, 'win_rate', last / 2):.3f}",
-                f"{_at(curves, 'win_rate', last):.3f}",
-                f"{_at(curves, 'regret', last):.0f}",
-                f"{_at(curves, 'online_win_rate', last):.3f}",
-                f"{_at(curves, 'distinct', last):.1f}",
+                *needed_cells(efficiency(curves, baseline)),
+                f"{mean_at(curves, 'win_rate', last / 2):.3f}",
+                f"{mean_at(curves, 'win_rate', last):.3f}",
+                f"{mean_at(curves, 'regret', last):.0f}",
+                f"{mean_at(curves, 'online_win_rate', last):.3f}",
+                f"{mean_at(curves, 'distinct', last):.1f}",
             ]
         )
     half, last = (f"{share * next(iter(runs.values())).queries[-1]:.0f}" for share in (0.5, 1))
-    return _table(
+    return table(
         [
             "method",
             "seeds",
@@ -108,22 +112,25 @@ def health_table(runs: Runs) -> str:
     columns = ("accuracy", "pool_accuracy", "disagreement", "agreement")
     rows = [
         [label(name)]
-        + [" / ".join(f"{_at(curves, c, q):.3f}" for q in (400, 1000, 2000)) for c in columns]
+        + [" / ".join(f"{mean_at(curves, c, q):.3f}" for q in (400, 1000, 2000)) for c in columns]
         for name, curves in runs.items()
         if not np.isnan(curves.columns["accuracy"]).all()
     ]
-    return _table(["ERM at 400 / 1000 / 2000 queries", *columns], rows)
+    return table(["ERM at 400 / 1000 / 2000 queries", *columns], rows)
 
 
 def variants_table(runs: Runs) -> str:
     """The methods that were also measured with the best of N at test time."""
     rows = [
         [label(name)]
-        + [f"{_at(curves, 'win_rate', q):.3f}, {_at(curves, 'best_of_n', q):.3f}" for q in AT]
+        + [
+            f"{mean_at(curves, 'win_rate', q):.3f}, {mean_at(curves, 'best_of_n', q):.3f}"
+            for q in AT
+        ]
         for name, curves in runs.items()
         if not np.isnan(curves.columns["best_of_n"]).all()
     ]
-    return _table(["policy alone, best of N", *(f"{q} queries" for q in AT)], rows)
+    return table(["policy alone, best of N", *(f"{q} queries" for q in AT)], rows)
 
 
 AT = (400, 800, 1600, 2400, 3200)
@@ -133,10 +140,10 @@ def win_rate_table(runs: Runs) -> str:
     """Win rates against queries."""
     at = (1600, 1700, 2000, 2400, 2800, 3200)
     rows = [
-        [label(name), *(f"{_at(curves, 'win_rate', q):.3f}" for q in at)]
+        [label(name), *(f"{mean_at(curves, 'win_rate', q):.3f}" for q in at)]
         for name, curves in runs.items()
     ]
-    return _table(["win rate at", *map(str, at)], rows)
+    return table(["win rate at", *map(str, at)], rows)
 
 
 def write_tables(out: Path, runs_by_suite: Mapping[str, Runs]) -> None:

@@ -1,0 +1,264 @@
+"""The tiny-language-model tier: its reward, its decoder, its curves, and that sweeps go on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from benchmarks.sample_efficiency.results import append_run, read_runs
+from benchmarks.tiny_lm import decoder as decoder_module
+from benchmarks.tiny_lm.__main__ import in_order, missing
+from benchmarks.tiny_lm.curves import COLUMNS, CurveRecorder
+from benchmarks.tiny_lm.decoder import ENCODER, PROMPTS, DecoderSettings, fit, fitted_decoder
+from benchmarks.tiny_lm.methods import METHODS, run_config
+from benchmarks.tiny_lm.report import write_report
+from benchmarks.tiny_lm.reward import SCALE, WordNetworkOracle, frequent_words
+from benchmarks.tiny_lm.sweep import CurveWriter, Run
+from benchmarks.tiny_lm.text import posts, write_prompts
+from rllib_sea import SEAConfig
+from rllib_sea.reward_model.encoder import MeanPoolingEncoder
+from text_duel import ConfigError, check_oracle
+from text_duel.prompts import load_prompts
+
+SMALL = DecoderSettings(
+    vocabulary=400, width=32, inner_width=64, layers=1, heads=1, window=16, steps=12, batch=8
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Small products are faster on one core than on several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def small_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RLLIB_SEA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return fitted_decoder(SMALL)
+
+
+def prompts_of(folder: Path, split: str = "train") -> Any:
+    return load_prompts(
+        str(folder), split=split, template="{post}", columns={"reference": None}, limit=50
+    )
+
+
+# -- The reward -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    """2000 random bags of the corpus' words, of 1 to 14 words."""
+    words = np.array(" ".join(t for sentences in posts("train") for t in sentences).split())
+    rng = np.random.default_rng(0)
+    return [" ".join(rng.choice(words, size=rng.integers(1, 15))) for _ in range(2000)]
+
+
+def test_the_reward_keeps_an_oracles_promises(small_decoder: Path):
+    check_oracle(WordNetworkOracle(3), prompts_of(small_decoder / PROMPTS))
+
+
+def test_the_reward_by_hand(small_decoder: Path):
+    oracle, prompts = WordNetworkOracle(3), prompts_of(small_decoder / PROMPTS)[:1]
+    first, second = (oracle._vectors[word] for word in frequent_words()[:2])
+    prompt_words = sorted(
+        {w for w in prompts[0].text.lower().replace(",", " ").split() if w in oracle._vectors}
+    )
+    asked = sum(oracle._vectors[w] for w in prompt_words) / math.sqrt(len(prompt_words))
+    units = np.tanh(
+        (first + second) / math.sqrt(2) @ oracle._response + asked @ oracle._prompt + oracle._bias
+    )
+    expected = (units @ oracle._out - oracle._mean) * oracle._factor
+    text = " ".join(frequent_words()[:2]).upper()
+    assert oracle.score(prompts, [text])[0] == pytest.approx(expected)
+    # Words without a vector, and words again, change nothing.
+    assert oracle.score(prompts, [f"xyzzy {text}, {text} {text}!"])[0] == pytest.approx(expected)
+
+
+def test_the_reward_is_not_length_and_depends_on_the_prompt(small_decoder: Path, texts: list[str]):
+    lengths = [len(text.split()) for text in texts]
+    prompts = prompts_of(small_decoder / PROMPTS)
+    correlations = []
+    for seed in range(6):
+        oracle = WordNetworkOracle(seed)
+        one, other = (oracle.score([p] * len(texts), texts) for p in (prompts[0], prompts[-1]))
+        correlations.append(np.corrcoef(lengths, one)[0, 1])
+        assert 0.4 * SCALE < one.std() < 1.6 * SCALE
+        assert np.corrcoef(one, other)[0, 1] < 0.999
+    # A world may happen to like many words; worlds as such do not.
+    assert abs(np.mean(correlations)) < 0.2
+
+
+def test_a_reward_is_its_seed(small_decoder: Path, texts: list[str]):
+    prompts = prompts_of(small_decoder / PROMPTS)[:1] * len(texts)
+    score = WordNetworkOracle(1).score(prompts, texts)
+    assert (score == WordNetworkOracle(1).score(prompts, texts)).all()
+    assert abs(np.corrcoef(score, WordNetworkOracle(2).score(prompts, texts))[0, 1]) < 0.9
+
+
+@pytest.mark.parametrize("config", [{"seed": -1}, {"scale": 0.0}])
+def test_a_reward_refuses_what_makes_no_sense(config: dict[str, Any]):
+    with pytest.raises(ConfigError, match=f"oracle_config.{next(iter(config))}"):
+        WordNetworkOracle(**config)
+
+
+# -- The decoder and its prompts ------------------------------------------------------
+
+
+def test_the_decoder_loads_and_learns(small_decoder: Path, tmp_path: Path):
+    model = AutoModelForCausalLM.from_pretrained(small_decoder)
+    tokenizer = AutoTokenizer.from_pretrained(small_decoder)
+    assert len(tokenizer) == 400 == model.config.vocab_size
+    ids = tokenizer("I have just")["input_ids"]
+    assert ids[0] == tokenizer.bos_token_id
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "I have just"
+    loss = fit(DecoderSettings(**(vars(SMALL) | {"steps": 60, "lr": 1e-2})), tmp_path)
+    assert loss < 0.9 * math.log(400)
+
+
+def test_the_same_settings_give_the_same_weights(small_decoder: Path, tmp_path: Path):
+    torch.manual_seed(5)
+    fit(SMALL, tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path).state_dict()
+    for name, value in AutoModelForCausalLM.from_pretrained(small_decoder).state_dict().items():
+        assert torch.equal(value, again[name]), name
+
+
+def test_a_decoder_is_fitted_once(monkeypatch: pytest.MonkeyPatch, small_decoder: Path):
+    monkeypatch.setenv("RLLIB_SEA_CACHE", str(small_decoder.parent))
+    calls = []
+    monkeypatch.setattr(decoder_module, "fit", lambda settings, folder: calls.append(settings))
+    assert fitted_decoder(SMALL) == small_decoder
+    assert calls == []
+    other = DecoderSettings(**(vars(SMALL) | {"seed": 1}))
+    assert fitted_decoder(other) != small_decoder
+    assert calls == [other]
+
+
+def test_prompts_are_openings_and_test_ones_were_never_fitted(tmp_path: Path):
+    write_prompts(tmp_path)
+    train = [
+        p.text
+        for p in load_prompts(
+            str(tmp_path), split="train", template="{post}", columns={"reference": None}
+        )
+    ]
+    test = [
+        p.text
+        for p in load_prompts(
+            str(tmp_path), split="test", template="{post}", columns={"reference": None}
+        )
+    ]
+    assert len(set(train)) == len(train) > 3000
+    assert 256 <= len(set(test)) == len(test)
+    sentences = [s for sentences in posts("train") for s in sentences]
+    assert all(any(s.startswith(opening) for s in sentences) for opening in train[:50])
+    assert len(set(train) & set(test)) < 0.05 * len(test)  # common phrases
+
+
+def test_the_encoder_is_a_bag_of_tokens(small_decoder: Path):
+    encoder = MeanPoolingEncoder(small_decoder / ENCODER)
+    one, turned, other, empty = encoder.encode(["the a I", "the I a", "zz qq jj", ""])
+    # " I" and "I" are two tokens: the words in the middle are the same ones.
+    assert one @ turned > 0.8 > one @ other
+    assert np.isfinite(empty).all()
+
+
+# -- Methods, curves, sweeps ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_a_valid_configuration(small_decoder: Path, method: str):
+    config = SEAConfig.from_user_dict(run_config(small_decoder, method, 1, 5000))
+    assert config.query_budget == 5000
+    assert ("+mix" in method) == (config.gamma != 1.0)
+
+
+def result(queries: int, win_rate: float | None, regret: float, accuracy: float) -> dict[str, Any]:
+    evaluated = {
+        "win_rate_vs_initial_soft": win_rate,
+        "win_rate_vs_initial": win_rate,
+        "mean_score": 1.0,
+        "initial_mean_score": 0.5,
+        "kl": 2.0,
+        "response_length": 9.0,
+    }
+    return {
+        "num_oracle_queries": queries,
+        "time_total_s": float(queries),
+        "duels": {"cumulative_pool_regret": regret},
+        "reward_model": {"accuracy_on_new_labels": accuracy},
+        "evaluation": evaluated if win_rate is not None else {},
+    }
+
+
+RESULTS = (
+    result(100, None, 10.0, 0.5),
+    result(200, 0.6, 20.0, 0.7),
+    result(400, None, 30.0, 0.8),
+    result(500, 0.9, 40.0, 1.0),
+)
+
+
+def test_a_curve_by_hand():
+    recorder = CurveRecorder()
+    for row in RESULTS:
+        recorder.add(row)
+    start, middle, end = recorder.curve(500)
+    assert [row["queries"] for row in (start, middle, end)] == [0, 250, 500]
+    assert (start["win_rate"], start["mean_score"], start["regret"]) == (0.5, 0.5, 0.0)
+    assert middle["win_rate"] == pytest.approx(0.65)  # a sixth of the way from 0.6 to 0.9
+    assert end["win_rate"] == pytest.approx(0.9)
+    # Averaged over the rounds since the evaluation before: 0.6, then 0.9.
+    assert math.isnan(start["accuracy"])
+    assert middle["accuracy"] == pytest.approx(0.65)
+    assert end["accuracy"] == pytest.approx(0.9)
+    assert math.isnan(end["label_accuracy"])
+    assert set(end) == {"queries", *COLUMNS}
+
+
+def test_a_curve_is_written_once_when_the_budget_is_used(tmp_path: Path):
+    file = tmp_path / "runs" / "500.csv"
+    runs = {f"passive-{s}": Run("passive", s, {"query_budget": 500}) for s in (0, 1)}
+    writer = CurveWriter(file, runs)
+    trials: Any = list(runs)  # a trial's text is its name
+    for row in RESULTS[:-1]:
+        for trial in trials:
+            writer.on_trial_result(0, [], trial, row)
+    assert not file.exists()
+    for _ in range(2):  # Tune may give the last result once more
+        writer.on_trial_result(0, [], trials[1], RESULTS[-1])
+    assert read_runs(file)["passive"].seeds.tolist() == [1]
+    assert writer.written == ["passive-1"]
+
+
+def test_a_sweep_goes_on_where_it_was_stopped_and_is_drawn(tmp_path: Path):
+    file = tmp_path / "runs" / "500.csv"
+    methods = ["bai_ts+mix", "passive"]
+    everything = [("passive", 0), ("bai_ts+mix", 0), ("passive", 1), ("bai_ts+mix", 1)]
+    assert missing(methods, 2, file) == everything
+    recorder = CurveRecorder()
+    for row in RESULTS:
+        recorder.add(row)
+    append_run(file, "bai_ts+mix", 1, recorder.curve(500))
+    append_run(file, "passive", 0, recorder.curve(500))
+    assert missing(methods, 2, file) == [("bai_ts+mix", 0), ("passive", 1)]
+    append_run(file, "bai_ts+mix", 0, recorder.curve(500))
+    append_run(file, "passive", 1, recorder.curve(500))
+    assert missing(methods, 2, file) == []
+
+    runs = in_order(read_runs(file))
+    assert list(runs) == ["passive", "bai_ts+mix"]
+    write_report(tmp_path, runs)
+    tables = (tmp_path / "tables.md").read_text()
+    assert "| SEA (BAI-TS + mixing) | 2 | 480 [480, 480] | 1.00 [1.00, 1.00] |" in tables
