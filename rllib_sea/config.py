@@ -14,6 +14,7 @@ from ray.rllib.utils.annotations import override
 
 import text_duel
 from rllib_sea import config_checks as check
+from rllib_sea.duels.initial_preferences import check_initial_preferences
 from rllib_sea.duels.records import SamplingConfig
 from rllib_sea.evaluation import evaluate
 from rllib_sea.exploration import STRATEGIES
@@ -138,6 +139,8 @@ class SEAConfig(AlgorithmConfig):
         self.erm_prior_hidden = [64, 64]
         # Probability that a member learns from a label; 1: all do, as in the paper.
         self.erm_bootstrap = 1.0
+        # A preference log whose labels the ERM learns from before the first round.
+        self.initial_preferences: str | None = None
 
         # `preference_learning()`
         # False: reward-model-only learning, the policy stays as it is.
@@ -291,6 +294,7 @@ class SEAConfig(AlgorithmConfig):
         erm_prior_scale: float = NotProvided,
         erm_prior_hidden: Sequence[int] = NotProvided,
         erm_bootstrap: float = NotProvided,
+        initial_preferences: str | None = NotProvided,
     ) -> SEAConfig:
         """Sets the epistemic reward model.
 
@@ -308,6 +312,8 @@ class SEAConfig(AlgorithmConfig):
             erm_prior_scale: Weight of each member's fixed random prior function; 0: none.
             erm_prior_hidden: Widths of its hidden layers.
             erm_bootstrap: Probability that a member learns from a label.
+            initial_preferences: A preference log, of an earlier run or made by ``rllib-sea
+                preferences import``, whose labels the ERM learns from before the first round.
         """
         return self._set(locals())
 
@@ -486,6 +492,7 @@ class SEAConfig(AlgorithmConfig):
         check.check_number("erm_prior_scale", self.erm_prior_scale)
         check.check_int_list("erm_prior_hidden", self.erm_prior_hidden, 1)
         check.check_number("erm_bootstrap", self.erm_bootstrap, 0.0, 1.0, open_low=True)
+        check_initial_preferences(self.initial_preferences)
 
         check.check_int("seed", self.seed, 0)
         check.check_int("num_threads", self.num_threads, 1, optional=True)

@@ -198,8 +198,9 @@ class Progress(Callback):
         progress = self._progress(trial)
         flat = flatten_dict(result, delimiter="/")
         progress.add(flat, _now())
-        for warning in result.get("warnings", "").splitlines():
-            self._print(f"{progress.label}: warning: {warning}")
+        for kind, prefix in (("notes", ""), ("warnings", "warning: ")):
+            for line in result.get(kind, "").splitlines():
+                self._print(f"{progress.label}: {prefix}{line}")
         if not self._live:
             left = None if result.get("done") else self._seconds_left(progress)
             self._print(round_line(progress, flat, left))

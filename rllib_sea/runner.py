@@ -264,6 +264,28 @@ class DuelEnvRunner(EnvRunner):
         except Exception as error:
             return _failure(error)
 
+    def encode(
+        self,
+        *,
+        prompts: Sequence[str],
+        prompt_token_ids: Sequence[Sequence[int]],
+        responses: Sequence[Sequence[Candidate]],
+    ) -> np.ndarray | Failure:
+        """Features of given responses to any prompts, the environment's or not.
+
+        Args:
+            prompts: B prompts.
+            prompt_token_ids: The same as tokens.
+            responses: B lists of M responses.
+
+        Returns:
+            (B, M, d) float32, or what went wrong. No weights are needed: the encoder is frozen.
+        """
+        try:
+            return self.encoder.encode(prompts, prompt_token_ids, responses)
+        except Exception as error:
+            return _failure(error)
+
     def label(self, *, round_index: int, questions: Sequence[Question]) -> list[Answer] | Failure:
         """Puts duels to the oracle, through the environment (Algorithm 2, line 6).
 

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import ray
@@ -41,11 +41,15 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils import force_list
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import EVALUATION_RESULTS
-from ray.tune.result import SHOULD_CHECKPOINT
+from ray.train._internal.session import _TrainingResult
+from ray.tune import Checkpoint
+from ray.tune.result import SHOULD_CHECKPOINT, TIME_TOTAL_S, TRAINING_ITERATION
 from ray.util.debug import log_once
 
 import text_duel
+from rllib_sea import checkpoints
 from rllib_sea.config import SEAConfig
+from rllib_sea.duels.initial_preferences import read_initial_preferences
 from rllib_sea.duels.log_duels import answer_record, as_asked, logged_answer, question_record
 from rllib_sea.duels.log_records import QuestionRecord, RunRecord
 from rllib_sea.duels.preference_log import LOG_FILE, PreferenceLog
@@ -60,7 +64,13 @@ from rllib_sea.duels.rounds import (
     ProposalTask,
     Question,
 )
-from rllib_sea.duels.samples import append_duels, append_responses
+from rllib_sea.duels.samples import (
+    NO_SAMPLES,
+    append_duels,
+    append_responses,
+    sizes,
+    truncate,
+)
 from rllib_sea.duels.selection import (
     INCOMPLETE,
     NON_FINITE,
@@ -100,8 +110,12 @@ from text_duel.labels import LabelRule
 
 logger = logging.getLogger(__name__)
 
+# Of a checkpoint that is being written, in the run's folder.
+PART_FOLDER = ".checkpoint.part"
 # A run whose candidates are always one text would never use its budget.
 MAX_ROUNDS_WITHOUT_DUELS = 10
+# Labels in one call to an env runner, where a run starts from labels that exist.
+INITIAL_LABELS_PER_CALL = 256
 
 
 @dataclasses.dataclass
@@ -114,6 +128,7 @@ class Counts:
     num_synthetic_pairs: int = 0
     num_skipped_prompts: int = 0
     num_evaluation_questions: int = 0
+    num_initial_preferences: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +175,7 @@ class SEA(Algorithm):
     _counts: Counts
     _label_rule: LabelRule
     _preferences: PreferenceLog
+    _runners: EnvRunnerCalls
 
     @classmethod
     @override(Algorithm)
@@ -383,21 +399,34 @@ class SEA(Algorithm):
             if duel.synthetic:
                 continue
             winner = 0 if duel.first_wins else 1
-            mask = None
-            if config.erm_bootstrap < 1.0:
-                rng = generator(config.seed, duel.round, duel.position, Stream.BOOTSTRAP)
-                mask = draw_mask(config.ensemble_size, config.erm_bootstrap, rng)
+            mask = self._member_mask(config.seed, duel.round, duel.position)
             self._replay.add(duel.features[winner], duel.features[1 - winner], mask)
         if len(self._replay) == 0:
             return {}
+        metrics = self._fit_reward_model(config.seed, self._counts.round)
+        self._publish_reward_model()
+        return metrics
+
+    def _member_mask(self, seed: int, round_index: int, position: int) -> np.ndarray | None:
+        """(K,) bool, which members learn from a label; None where all do."""
+        config = self.config
+        if config.erm_bootstrap == 1.0:
+            return None
+        rng = generator(seed, round_index, position, Stream.BOOTSTRAP)
+        return draw_mask(config.ensemble_size, config.erm_bootstrap, rng)
+
+    def _fit_reward_model(self, seed: int, round_index: int) -> dict[str, float]:
+        """A round's minibatch updates on what is in the replay."""
+        config = self.config
         size = min(config.erm_minibatch_size, len(self._replay))
         chosen, rejected, masks = self._replay.minibatches(
-            config.erm_minibatches,
-            size,
-            generator(config.seed, self._counts.round, 0, Stream.REPLAY),
+            config.erm_minibatches, size, generator(seed, round_index, 0, Stream.REPLAY)
         )
+        # The prior fades with all labels that the ERM learns from, those that the run started
+        # from included: with its own alone, its first rounds would pull a warm ERM back.
+        num_labels = self._counts.num_oracle_queries + self._counts.num_initial_preferences
         strength = regularisation_strength(
-            config.erm_lambda, size, self._counts.num_oracle_queries, config.erm_lambda_fades
+            config.erm_lambda, size, num_labels, config.erm_lambda_fades
         )
         columns = {
             CHOSEN_FEATURES: chosen,
@@ -413,11 +442,62 @@ class SEA(Algorithm):
         )
         self.metrics.aggregate(results, key="learners")
         learned = self.metrics.peek(("learners", DEFAULT_MODULE_ID))
-        self._publish_reward_model()
         return {
             key: float(learned[key])
             for key in ("total_loss", "nll", "accuracy", "distance_from_start")
         }
+
+    def _learn_initial_preferences(self, log: str) -> None:
+        """Has the ERM learn from labels that exist, before the first round.
+
+        They go into the replay, and the ERM gets as many updates as in a run that collected them.
+        They are no queries of this run, and not in its preference log.
+
+        Args:
+            log: The preference log that they are in.
+        """
+        config = self.config
+        start = time.perf_counter()
+        tokenizer = PromptTokenizer(config.policy_model_path(), chat=config.chat_template)
+        preferences, too_long = read_initial_preferences(log, tokenizer)
+        if too_long:
+            self._warn(
+                f"{len(too_long)} labels of {log} are left out, longer than "
+                f"{tokenizer.context_length} tokens, the context of {config.policy_model}: "
+                f"{too_long[0]}{' and others' if too_long[1:] else ''}"
+            )
+        if not preferences:
+            raise ConfigError(f"initial_preferences: no label of {log} fits the model's context")
+        # No round draws from this place: what is drawn here is apart from what rounds draw.
+        seed = int(generator(config.seed, 0, 1, Stream.REPLAY).integers(2**63))
+        replay = PreferenceReplay()
+        # Not all in one go: features of many labels are large. What a call encodes together does
+        # not depend on the number of env runners.
+        at_once = INITIAL_LABELS_PER_CALL * config.num_env_runners
+        for first in range(0, len(preferences), at_once):
+            some = preferences[first : first + at_once]
+            calls = [
+                {
+                    "prompts": [p.prompt for p in part],
+                    "prompt_token_ids": [p.prompt_token_ids for p in part],
+                    "responses": [(p.chosen, p.rejected) for p in part],
+                }
+                for i in range(0, len(some), INITIAL_LABELS_PER_CALL)
+                for part in [some[i : i + INITIAL_LABELS_PER_CALL]]
+            ]
+            parts: list[np.ndarray] = self._runners.call("encode", calls)
+            for chosen, rejected in np.concatenate(parts):
+                replay.add(chosen, rejected, self._member_mask(seed, 0, len(replay)))
+        self._replay = replay
+        self._counts.num_initial_preferences = len(replay)
+        # All labels are there from the first update on, so the strength of the regulariser is that
+        # of all: what a run that collected them would have ended with.
+        for round_index in range(math.ceil(len(replay) / config.prompts_per_round)):
+            self._fit_reward_model(seed, round_index)
+        self._publish_reward_model()
+        seconds = time.perf_counter() - start
+        self.metrics.log_value(("seconds", "initial_preferences"), seconds, window=1)
+        self._notes.append(f"the ERM starts from {len(replay)} labels of {log} ({seconds:.1f} s)")
 
     def _update_policy(self, pairs: list[PreferencePair]) -> dict[str, float]:
         """One step of the direct loss on the mixed batch, in the Ray Train run."""
@@ -535,13 +615,15 @@ class SEA(Algorithm):
         self._ended_by: OracleAwayError | None = None
         self._warned: set[str] = set()
         self._warnings: list[str] = []
+        self._notes: list[str] = []
         self._cumulative_pool_regret = 0.0
         self._baseline: list[str] | None = None
         self._evaluation: dict[str, float] | None = None
         self._erm_version = 0
 
         self._train_folder = self.folder / "train"
-        shutil.rmtree(self._train_folder, ignore_errors=True)
+        for left_over in (self._train_folder, self.folder / PART_FOLDER):  # of a killed run
+            shutil.rmtree(left_over, ignore_errors=True)
         model_path = self.config.policy_model_path()
         self._find_trainable_prompts(model_path)
         self.policy_trainer: PolicyTrainer | FixedPolicy = FixedPolicy()
@@ -609,6 +691,8 @@ class SEA(Algorithm):
     def step(self) -> dict[str, Any]:
         start = time.perf_counter()
         if self._baseline is None:
+            # A run that was stopped before its first checkpoint begins anew in its old folder.
+            truncate(self.folder, NO_SAMPLES)
             self._baseline = self._initial_responses()
         # RLlib looks for episodes in evaluation results and warns, once, that there are
         # none; duels have none.
@@ -616,6 +700,10 @@ class SEA(Algorithm):
         self._evaluation = None
         if self._ended_by is not None:
             raise self._ended_by
+        # A checkpoint has them in its replay.
+        initial = self.config.initial_preferences
+        if initial and self._counts.round == 0 and not self._counts.num_initial_preferences:
+            self._learn_initial_preferences(initial)
         try:
             result = super().step()
         except OracleAwayError as error:
@@ -636,9 +724,10 @@ class SEA(Algorithm):
         if self._evaluation is not None:
             result[EVALUATION_RESULTS] = self._evaluation
         result["done"] = self._is_done()
-        if self._warnings:
-            result["warnings"] = "\n".join(self._warnings)
-            self._warnings = []
+        for kind, lines in (("notes", self._notes), ("warnings", self._warnings)):
+            if lines:
+                result[kind] = "\n".join(lines)
+                lines.clear()
         # RLlib's metrics are floats; counts are not.
         result |= self._counters_now()
         result["query_budget"] = self.config.query_budget
@@ -662,11 +751,15 @@ class SEA(Algorithm):
     @cached_property
     def folder(self) -> Path:
         """Where the run's own files go: its results folder, where that is on a local disk."""
+        folder = self._storage.trial_fs_path if self._stores_locally else self.logdir
+        path = Path(folder).resolve()
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @property
+    def _stores_locally(self) -> bool:
         storage = self._storage
-        local = storage is not None and storage.storage_filesystem.type_name == "local"
-        folder = Path(storage.trial_fs_path if local else self.logdir).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return storage is not None and storage.storage_filesystem.type_name == "local"
 
     # -- Evaluation -------------------------------------------------------------------
 
@@ -776,6 +869,14 @@ class SEA(Algorithm):
         return [*super().get_checkpointable_components(), ("policy", self.policy_trainer)]
 
     @override(Algorithm)
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        (state,), kwargs = super().get_ctor_args_and_kwargs()
+        if self._counts.num_initial_preferences:
+            # The checkpoint has them: it is of use without the log that they came from.
+            state = state | {"initial_preferences": None}
+        return (state,), kwargs
+
+    @override(Algorithm)
     def get_state(
         self,
         components: str | Iterable[str] | None = None,
@@ -801,6 +902,7 @@ class SEA(Algorithm):
                 "baseline": self._baseline,
                 "cumulative_pool_regret": self._cumulative_pool_regret,
                 "sampling_policy": self._sampling_policy_state(),
+                "samples": sizes(self.folder),
             }
         return state
 
@@ -819,6 +921,8 @@ class SEA(Algorithm):
             # Without weights it is the current one: see `restore_from_path`.
             ref = None if weights is None else ray.put(weights)
             self._sampling_policy = PublishedPolicy(version, ref)
+            # Rounds after the checkpoint are done again, and write theirs again.
+            truncate(self.folder, ours["samples"])
 
     def _sampling_policy_state(self) -> tuple[int, Any]:
         """Its version, and its weights where the Ray Train run's folder has others."""
@@ -827,8 +931,66 @@ class SEA(Algorithm):
             return policy.version, None
         return policy.version, ray.get(policy.ref)
 
+    @classmethod
+    @override(Algorithm)
+    def from_checkpoint(cls, path: str | Path | Checkpoint, *args: Any, **kwargs: Any) -> Self:
+        """As in RLlib, but raises DamagedCheckpointError before anything is started."""
+        checkpoints.check_whole(Path(path.path if isinstance(path, Checkpoint) else path))
+        return super().from_checkpoint(path, *args, **kwargs)
+
+    @override(Algorithm)
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Writes a checkpoint where Tune keeps them, whole or not at all.
+
+        Tune would have it in a temporary folder first, and copy it file by file: that takes 3 s
+        longer for a model of 135M, and leaves a part of it where the process dies.
+        """
+        if checkpoint_dir is not None or not self._stores_locally:
+            return super().save(checkpoint_dir)
+        storage, metrics = self._storage, dict(self._last_result or {})
+        storage._update_checkpoint_index(metrics)
+        place = Path(storage.checkpoint_fs_path)
+        part = self.folder / PART_FOLDER
+        for folder in (part, place):  # of a run that was killed
+            shutil.rmtree(folder, ignore_errors=True)
+        part.mkdir()
+        try:
+            self.save_checkpoint(str(part))
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)  # on a full disk the log needs the room
+            raise
+        part.rename(place)
+        storage.persist_artifacts(force=storage.sync_config.sync_artifacts_on_checkpoint)
+        return _TrainingResult(Checkpoint.from_directory(str(place)), metrics)
+
+    @override(Algorithm)
+    def restore(self, checkpoint_path: Any) -> None:
+        """Goes on from what Tune takes for the last checkpoint of this run.
+
+        Where that one is damaged, the furthest whole one beside it is taken. Where there is none,
+        the run begins anew: what was asked before is not asked again.
+        """
+        checkpoint = getattr(checkpoint_path, "checkpoint", None)
+        if checkpoint is not None and Path(checkpoint.path).resolve().parent == self.folder:
+            named = Path(checkpoint.path).resolve()
+            wrong = checkpoints.damage(named)
+            if wrong is not None:
+                other = checkpoints.newest_whole_beside(named)
+                logger.warning("checkpoint %s is damaged: %s; taken: %s", named, wrong, other)
+                if other is None:
+                    return
+                progress = checkpoints.progress_of(other)
+                metrics = {
+                    TRAINING_ITERATION: progress.training_iteration,
+                    TIME_TOTAL_S: progress.time_total_s,
+                }
+                checkpoint_path = _TrainingResult(Checkpoint.from_directory(str(other)), metrics)
+        super().restore(checkpoint_path)
+
     @override(Algorithm)
     def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("component") is None:
+            checkpoints.check_whole(Path(path))
         super().restore_from_path(path, *args, **kwargs)
         # What was published before is another run's, or another time's, of the same version.
         self._published_policy = INITIAL_POLICY
@@ -844,6 +1006,7 @@ class SEA(Algorithm):
     def save_to_path(self, path: str | Path | None = None, **kwargs: Any) -> str:
         folder = super().save_to_path(path, **kwargs)
         self._preferences.copy_to(Path(folder) / LOG_FILE)
+        checkpoints.seal(Path(folder), checkpoints.Progress(self.iteration, self._time_total))
         return folder
 
     # -- Timing -----------------------------------------------------------------------

@@ -66,6 +66,11 @@ def fill(path: Path, run: RunRecord = RUN) -> None:
         log.answer([answer(1, 0), answer(1, 1, "second", answered_by="ann", strength=2.0)])
 
 
+def _tell(*words: object) -> None:
+    """Prints a line in one write: a killed process has printed it, or has not."""
+    os.write(sys.stdout.fileno(), (" ".join(map(str, words)) + "\n").encode())
+
+
 def _write_until_killed(path: Path) -> None:
     """Prints what is committed: ``asked r`` and ``answered r p``."""
     with PreferenceLog(path, RUN) as log:
@@ -73,10 +78,10 @@ def _write_until_killed(path: Path) -> None:
         round_index = next(done)[0]
         while True:
             log.ask(round_index, [question(round_index, i) for i in range(3)])
-            print("asked", round_index, flush=True)
+            _tell("asked", round_index)
             for position in range(3):
                 log.answer([answer(round_index, position)])
-                print("answered", round_index, position, flush=True)
+                _tell("answered", round_index, position)
             round_index += 1
 
 
@@ -88,10 +93,10 @@ def _start_writers() -> None:
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            print(os.getpid(), flush=True)
+            _tell(os.getpid())
             _write_until_killed(Path(line.strip()))
         _, status = os.waitpid(child, 0)
-        print("ended", os.WTERMSIG(status), flush=True)
+        _tell("ended", os.WTERMSIG(status))
 
 
 if __name__ == "__main__":

@@ -67,6 +67,8 @@ def test_groups_set_values_and_chain(tiny_policy: Path) -> None:
         ("policy_model", "no/such/folder", "looked for the folder"),
         ("evaluation_split", "train", "held-out prompts are training prompts"),
         ("policy_lr", "5e-6", "policy_lr: '5e-6' is not a number but text"),
+        ("initial_preferences", "no.sqlite", "initial_preferences: there is no preference log no"),
+        ("initial_preferences", "a.jsonl", "make one with `rllib-sea preferences import`"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(

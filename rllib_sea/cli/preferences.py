@@ -1,4 +1,4 @@
-"""`rllib-sea preferences`: what a run asked, what was answered, and files for others."""
+"""`rllib-sea preferences`: what a run asked and was answered, and files for and from others."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from typing import Annotated
 import typer
 
 from rllib_sea.duels.log_export import export_preferences
+from rllib_sea.duels.log_import import NO_POLICY_VERSION, import_preferences
 from rllib_sea.duels.log_records import LogEntry
 from rllib_sea.duels.log_statistics import LogStatistics, log_statistics
 from rllib_sea.duels.preference_log import PreferenceReader
 from rllib_sea.progress import duration_text
 
 preferences_app = typer.Typer(
-    help="Read a run's preference log (preferences.sqlite in its folder), also while it runs.",
+    help="Read a run's preference log (preferences.sqlite in its folder), also while it runs; "
+    "make one of labels that exist.",
     no_args_is_help=True,
 )
 Log = Annotated[Path, typer.Argument(help="A run's preferences.sqlite.")]
 
 _TEXT_WIDTH = 100
+# Places that are named of rows that are left out.
+_NAMED = 5
 
 
 class Format(StrEnum):
@@ -81,6 +85,28 @@ def export(
     typer.echo(f"{number} preferences written to {output}; left out: {names}")
 
 
+@preferences_app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of preferences.")],
+    log: Annotated[Path, typer.Argument(help="Write to this new preference log.")],
+    model: Annotated[str, typer.Option("--model", help="The run's policy_model.")],
+    chat: Annotated[
+        bool | None,
+        typer.Option("--chat/--no-chat", help="The run's chat_template, where it sets one."),
+    ] = None,
+) -> None:
+    """Make a log of labels that exist, for a run to start from (initial_preferences)."""
+    made = import_preferences(file, log, model, chat)
+    text = f"{made.num_preferences} preferences of {made.num_prompts} prompts written to {log}"
+    if made.too_long:
+        more = ", ..." if made.too_long[_NAMED:] else ""
+        text += (
+            f"; left out, longer than {made.context_length} tokens: {len(made.too_long)} "
+            f"({', '.join(made.too_long[:_NAMED])}{more})"
+        )
+    typer.echo(text)
+
+
 def statistics_rows(found: LogStatistics) -> list[tuple[str, str]]:
     """Statistics as names and texts.
 
@@ -117,10 +143,12 @@ def entry_text(entry: LogEntry) -> str:
         if answer.win_probability is not None:
             outcome += f" (p(first) {answer.win_probability:.3f})"
     member = "" if question.member is None else f", member {question.member}"
+    version = f", policy version {question.policy_version}"
+    if question.policy_version == NO_POLICY_VERSION:
+        version = ""
     lines = [
         f"round {question.round}, position {question.position}: {outcome}",
-        f"  {question.strategy}{member}, policy version {question.policy_version}, "
-        f"asked {question.oracle}",
+        f"  {question.strategy}{member}{version}, asked {question.oracle}",
     ]
     for name, text in (
         (f"prompt {question.prompt_id}", question.prompt_text),

@@ -14,6 +14,7 @@ _COUNTERS = (
     "num_skipped_prompts",
     "num_prompts_too_long",
     "num_evaluation_questions",
+    "num_initial_preferences",
     "policy_version",
 )
 _OUTCOMES = (
@@ -80,6 +81,7 @@ _GROUPS = {
     ),
     "seconds": (
         "round",
+        "initial_preferences",
         "propose",
         "propose_sync",
         "propose_generate",

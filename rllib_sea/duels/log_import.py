@@ -1,31 +1,52 @@
-"""Reading preferences that exist already: JSON lines or Parquet with prompt, chosen, rejected."""
+"""Preferences that exist already, from JSON lines or Parquet, and as a preference log."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rllib_sea.duels.log_records import (
+    AnswerRecord,
+    PreferenceLogError,
+    QuestionRecord,
+    RunRecord,
+)
+from rllib_sea.duels.preference_log import PreferenceLog
+from rllib_sea.duels.written_preferences import (
+    Preference,
+    TokenizedPreference,
+    tokenize_preferences,
+)
+from rllib_sea.policy.models import resolve_model
+from rllib_sea.policy.tokenization import PromptTokenizer
 from text_duel.errors import ConfigError, nearest
 
 COLUMNS = ("prompt", "chosen", "rejected")
+# In the place of an exploration strategy, and of a rule by which labels are drawn.
+IMPORTED = "imported"
+# In the place of a version of the policy: no run sampled the responses.
+NO_POLICY_VERSION = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Preference:
-    """A prompt with two responses, one of them preferred.
+class Imported:
+    """What an import made.
 
     Attributes:
-        prompt: The prompt, without a chat template.
-        chosen: The preferred response, surrounding white space stripped.
-        rejected: The other response, likewise; never the same text.
+        num_preferences: Preferences in the log.
+        num_prompts: Their different prompts.
+        context_length: Tokens that fit the model.
+        too_long: Places of those that do not fit, and are not in the log.
     """
 
-    prompt: str
-    chosen: str
-    rejected: str
+    num_preferences: int
+    num_prompts: int
+    context_length: int
+    too_long: list[str]
 
 
 def read_preferences(path: str | Path) -> list[Preference]:
@@ -55,6 +76,78 @@ def read_preferences(path: str | Path) -> list[Preference]:
     if not found:
         raise ConfigError(f"preferences: {path} has no rows")
     return found
+
+
+def import_preferences(
+    file: Path, output: Path, policy_model: str, chat: bool | None = None
+) -> Imported:
+    """Writes preferences that exist already as a preference log, which appears whole or not at all.
+
+    Each is an answered question of round 0, in the file's order, its preferred response the first.
+
+    Args:
+        file: See :func:`read_preferences`.
+        output: The log, a file that does not exist yet.
+        policy_model: The model whose tokens are written: a name or a folder, as in a run.
+        chat: Whether its prompts are wrapped in its chat template; None: where it has one.
+
+    Raises:
+        ConfigError: The file cannot be read, the model cannot be found, or not one preference
+            fits it.
+        PreferenceLogError: The log exists already or cannot be written.
+    """
+    if output.exists():
+        raise PreferenceLogError(f"{output} exists: name a new file, or remove it")
+    found = read_preferences(file)
+    tokenizer = PromptTokenizer(resolve_model(policy_model), chat)
+    source = f"{IMPORTED}({file.name})"
+    prompt_ids: dict[str, str] = {}
+    questions, too_long = [], []
+    for position, written in enumerate(tokenize_preferences(found, tokenizer)):
+        if written.num_tokens > tokenizer.context_length:
+            too_long.append(written.place)
+            continue
+        prompt_id = prompt_ids.setdefault(written.prompt, f"{file.stem}-{len(prompt_ids):06d}")
+        questions.append(_question(written, position, prompt_id, source))
+    if not questions:
+        raise ConfigError(
+            f"preferences: every row of {file} is longer than {tokenizer.context_length} tokens, "
+            f"the context of {policy_model}"
+        )
+    answers = [AnswerRecord(q.round, q.position, "first", source) for q in questions]
+    run = RunRecord(source, 0, policy_model, tokenizer.chat)
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder,
+            PreferenceLog(Path(folder) / output.name, run) as log,
+        ):
+            log.ask(0, questions)
+            log.answer(answers)
+            log.copy_to(output)
+    except OSError as error:
+        raise PreferenceLogError(f"cannot write {output}: {error.strerror}") from error
+    return Imported(len(questions), len(prompt_ids), tokenizer.context_length, too_long)
+
+
+def _question(
+    written: TokenizedPreference, position: int, prompt_id: str, source: str
+) -> QuestionRecord:
+    return QuestionRecord(
+        round=0,
+        position=position,
+        prompt_id=prompt_id,
+        prompt_text=written.prompt,
+        prompt_token_ids=written.prompt_token_ids,
+        first=written.chosen,
+        second=written.rejected,
+        from_reference=(False, False),
+        member=None,
+        policy_version=NO_POLICY_VERSION,
+        strategy=IMPORTED,
+        oracle=source,
+        labels=IMPORTED,
+        flip_noise=0.0,
+    )
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
@@ -87,8 +180,8 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
         raise ConfigError(f"preferences: {path}: not valid Parquet: {reason}") from error
 
 
-def _preference(row: Any, place: str) -> Preference:
-    place = f"preferences: {place}"
+def _preference(row: Any, found_at: str) -> Preference:
+    place = f"preferences: {found_at}"
     if not isinstance(row, dict):
         raise ConfigError(f"{place}: expected an object, found {type(row).__name__}")
     for column in COLUMNS:
@@ -103,7 +196,7 @@ def _preference(row: Any, place: str) -> Preference:
     )
     if chosen == rejected:
         raise ConfigError(f"{place}: chosen and rejected are the same text")
-    return Preference(prompt, chosen, rejected)
+    return Preference(prompt, chosen, rejected, found_at)
 
 
 def _answer_alone(value: Any, prompt: str) -> Any:

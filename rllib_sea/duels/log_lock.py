@@ -9,6 +9,26 @@ from pathlib import Path
 from rllib_sea.duels.log_records import PreferenceLogError
 
 
+def lock_file(log: Path) -> Path:
+    """The file whose lock a log's writer holds."""
+    return log.with_name(log.name + ".lock")
+
+
+def writer_of(log: Path) -> str | None:
+    """The process id of a log's writer; None where nobody writes to it."""
+    try:
+        file = os.open(lock_file(log), os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(file)
+    finally:
+        os.close(file)
+    return None
+
+
 class WriterLock:
     """Holds ``<log>.lock`` until it is released or its process ends, however it ends.
 
@@ -23,7 +43,7 @@ class WriterLock:
     """
 
     def __init__(self, log: Path) -> None:
-        path = log.with_name(log.name + ".lock")
+        path = lock_file(log)
         self._file: int | None = None
         try:
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -34,10 +54,10 @@ class WriterLock:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.read(file, 64).decode("ascii", "replace").strip()
+            holder = _holder(file)
             os.close(file)
             if isinstance(error, BlockingIOError):
-                reason = f"process {holder or '?'} writes to it: a log has one writer"
+                reason = f"process {holder} writes to it: a log has one writer"
             else:
                 reason = f"this file system has no locks ({error.strerror}): use a local disk"
             raise PreferenceLogError(f"preference log {log}: {reason}") from error
@@ -53,3 +73,7 @@ class WriterLock:
         fcntl.flock(self._file, fcntl.LOCK_UN)
         os.close(self._file)
         self._file = None
+
+
+def _holder(file: int) -> str:
+    return os.read(file, 64).decode("ascii", "replace").strip() or "?"

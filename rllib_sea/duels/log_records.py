@@ -50,7 +50,7 @@ class QuestionRecord:
         second: The second response.
         from_reference: Which of the two were sampled from the reference policy.
         member: The ensemble member drawn for the first response; None where none was.
-        policy_version: The version of the weights that sampled the responses.
+        policy_version: The version of the weights that sampled the responses; -1: no run did.
         strategy: The exploration strategy.
         oracle: The identity of the oracle that is asked, :attr:`text_duel.Oracle.name`.
         labels: How a label is drawn, see :class:`text_duel.labels.LabelRule`.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rllib_sea.duels.records import Candidate, Duel
@@ -11,6 +12,8 @@ from rllib_sea.duels.rounds import EvaluatedPrompt
 SAMPLES_PER_ROUND = 2
 DUELS_FILE = "sample_duels.md"
 RESPONSES_FILE = "sample_responses.md"
+# What :func:`sizes` returns where a run begins.
+NO_SAMPLES = {DUELS_FILE: 0, RESPONSES_FILE: 0}
 
 
 def append_duels(folder: Path, duels: Sequence[Duel]) -> None:
@@ -40,6 +43,20 @@ def append_responses(
                         f"p(win over initial) {outcome.win_vs_initial:.2f}):\n"
                         f"{_quote(outcome.response)}"
                     )
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Bytes of the two files, by name; 0 where there is none yet."""
+    files = {name: folder / name for name in NO_SAMPLES}
+    return {name: path.stat().st_size if path.is_file() else 0 for name, path in files.items()}
+
+
+def truncate(folder: Path, to: Mapping[str, int]) -> None:
+    """Takes off what was appended after :func:`sizes` was called, where the files are there."""
+    for name, size in to.items():
+        path = folder / name
+        if path.is_file() and path.stat().st_size > size:
+            os.truncate(path, size)
 
 
 def _duel_text(duel: Duel) -> str:

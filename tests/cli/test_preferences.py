@@ -98,9 +98,33 @@ def test_export_of_all_columns(command: Run, log: Path, tmp_path: Path) -> None:
     assert [row["prompt_id"] for row in rows] == ["post-0", "post-1", "post-0", "post-1"]
 
 
+def test_import(command: Run, tmp_path: Path, tiny_policy: Path) -> None:
+    file, log = tmp_path / "team.jsonl", tmp_path / "log.sqlite"
+    rows = [{"prompt": "Q", "chosen": text, "rejected": "no"} for text in ("a", "b", "c" * 1024)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    status, out, err = command("import", file, log, "--model", tiny_policy)
+    assert (status, err) == (0, "")
+    left_out = f"left out, longer than 1024 tokens: 1 ({file}:3)"
+    assert out == f"2 preferences of 1 prompts written to {log}; {left_out}\n"
+    assert f"(seed 0, {tiny_policy}, chat)" in command("stats", log)[1]
+    assert command("head", log, "-n", 1)[1].splitlines()[:2] == [
+        "round 0, position 0: first",
+        "  imported, asked imported(team.jsonl)",
+    ]
+    status, out, err = command("import", file, log, "--model", tiny_policy)
+    assert (status, out) == (2, "")
+    assert err == f"rllib-sea: {log} exists: name a new file, or remove it\n"
+    plain = tmp_path / "plain.sqlite"
+    assert command("import", file, plain, "--model", tiny_policy, "--no-chat")[0] == 0
+    assert "plain text)" in command("stats", plain)[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (["import", "none.jsonl", "x", "--model", "no/model"], "cannot read none.jsonl"),
+        (["import", "text.txt", "x", "--model", "no/model"], "neither in .jsonl nor"),
+        (["import", "rows.jsonl", "x", "--model", "./none"], "model: './none' was not found"),
         (["stats", "none.sqlite"], "there is no preference log none.sqlite"),
         (["head", "."], "did you mean preferences.sqlite?"),
         (["stats", "text.txt"], "no SQLite file"),
@@ -118,17 +142,20 @@ def test_a_bad_file_is_one_line(
 ) -> None:
     monkeypatch.chdir(log.parent)
     Path("text.txt").write_text("some text, " * 200)
+    Path("rows.jsonl").write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}')
     before = log.read_bytes()
     status, out, err = command(*arguments)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("rllib-sea: ")
     assert expected in err
     assert log.read_bytes() == before
+    assert not Path("x").exists()
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["import", "a.jsonl", "x"],
         ["export", LOG_FILE, "-o", "x", "--format", "csv"],
         ["export", LOG_FILE],
         ["head", "a", "-n0"],

@@ -101,10 +101,12 @@ def test_warnings_are_printed_also_beside_a_live_display(terminal: bool) -> None
     trial: Any = FakeTrial("a")
     display.setup(total_num_samples=1)
     display.on_step_begin(1, [trial])
-    display.on_trial_result(2, [trial], trial, toy_result(1) | {"warnings": "one\ntwo"})
+    told = {"warnings": "one\ntwo", "notes": "three"}
+    display.on_trial_result(2, [trial], trial, toy_result(1) | told)
     display.on_experiment_end([trial])
     assert shown(console).count("exp: warning: one") == 1
     assert shown(console).count("exp: warning: two") == 1
+    assert shown(console).count("exp: three") == 1
 
 
 def test_another_trainable_has_its_line_too() -> None:

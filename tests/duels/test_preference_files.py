@@ -15,9 +15,10 @@ from preference_log_cases import RUN, answer, fill, question, response
 
 from rllib_sea.cli.preferences import Format
 from rllib_sea.duels.log_export import FORMATS, export_preferences
-from rllib_sea.duels.log_import import Preference, read_preferences
+from rllib_sea.duels.log_import import read_preferences
 from rllib_sea.duels.log_records import PreferenceLogError, RunRecord
 from rllib_sea.duels.preference_log import PreferenceLog, PreferenceReader
+from rllib_sea.duels.written_preferences import Preference
 from rllib_sea.policy.tokenization import PromptTokenizer
 from text_duel.errors import ConfigError
 

@@ -298,7 +298,10 @@ def test_kill_9_loses_nothing_that_was_committed(
         lines = [writers.stdout.readline() for _ in range(rng.randrange(20))]
         time.sleep(rng.uniform(0.0, 0.005))
         os.kill(pid, signal.SIGKILL)
-        lines += iter(writers.stdout.readline, f"ended {signal.SIGKILL:d}\n")
+        for line in iter(writers.stdout.readline, f"ended {signal.SIGKILL:d}\n"):
+            assert line, "the writers' parent has ended"
+            assert not line.startswith("ended"), line
+            lines.append(line)
         for line in lines:
             kind, *numbers = line.split()
             if kind == "asked":

@@ -1,0 +1,112 @@
+"""Preferences between texts that no run sampled, and their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rllib_sea.duels.records import Candidate
+from rllib_sea.policy.tokenization import PromptTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """A prompt with two responses, one of them preferred.
+
+    Attributes:
+        prompt: The prompt, without a chat template.
+        chosen: The preferred response, surrounding white space stripped.
+        rejected: The other response, likewise; never the same text.
+        place: Where it was found, for messages.
+    """
+
+    prompt: str
+    chosen: str
+    rejected: str
+    place: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedPreference:
+    """A preference with its tokens.
+
+    Attributes:
+        prompt: The prompt, without a chat template.
+        prompt_token_ids: The prompt as the policy sees it.
+        chosen: The preferred response.
+        rejected: The other response.
+        place: Where it was found, for messages.
+    """
+
+    prompt: str
+    prompt_token_ids: tuple[int, ...]
+    chosen: Candidate
+    rejected: Candidate
+    place: str
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the prompt and the longer response."""
+        longer = max(len(self.chosen.token_ids), len(self.rejected.token_ids))
+        return len(self.prompt_token_ids) + longer
+
+
+def tokenize_preferences(
+    preferences: Sequence[Preference], tokenizer: PromptTokenizer
+) -> list[TokenizedPreference]:
+    """Tokenizes texts that somebody else wrote; nothing is cut.
+
+    A response is taken for a whole one: it gets the token by which the policy ends a response. Its
+    log-probabilities are not known: there are none.
+
+    Args:
+        preferences: N of them.
+        tokenizer: The policy's.
+
+    Returns:
+        N, in the same order.
+    """
+    prompts = [preference.prompt for preference in preferences]
+    prompt_token_ids = tokenizer.encode_all(prompts)
+    end = end_token_id(tokenizer)
+    chosen = _responses(prompts, [p.chosen for p in preferences], tokenizer, end)
+    rejected = _responses(prompts, [p.rejected for p in preferences], tokenizer, end)
+    return [
+        TokenizedPreference(p.prompt, prompt_token_ids[i], chosen[i], rejected[i], p.place)
+        for i, p in enumerate(preferences)
+    ]
+
+
+def end_token_id(tokenizer: PromptTokenizer) -> int | None:
+    """The token by which the policy ends a response; None where the model has none.
+
+    With a chat template it is the one that ends the assistant's turn, which in some models is not
+    the tokenizer's end token.
+    """
+    if tokenizer.chat:
+        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        text = tokenizer.tokenizer.apply_chat_template(turns, tokenize=False)
+        token_ids = tokenizer.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ends = [token for token in token_ids if token in tokenizer.eos_token_ids]
+        if ends:
+            return ends[-1]
+    eos = tokenizer.tokenizer.eos_token_id
+    return min(tokenizer.eos_token_ids, default=None) if eos is None else eos
+
+
+def _responses(
+    prompts: Sequence[str], texts: Sequence[str], tokenizer: PromptTokenizer, end: int | None
+) -> list[Candidate]:
+    if not texts:
+        return []
+    # A response's text has lost the space that parts it from a plain prompt.
+    apart = [
+        text if tokenizer.chat or prompt[-1:].isspace() else f" {text}"
+        for prompt, text in zip(prompts, texts, strict=True)
+    ]
+    encoded = tokenizer.tokenizer(apart, add_special_tokens=False, return_attention_mask=False)
+    ending = () if end is None else (end,)
+    return [
+        Candidate(text, (*token_ids, *ending), (), "length" if end is None else "stop")
+        for text, token_ids in zip(texts, encoded["input_ids"], strict=True)
+    ]
