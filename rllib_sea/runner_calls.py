@@ -20,6 +20,10 @@ class OracleAwayError(RuntimeError):
     """The oracle cannot answer; its questions stay in the preference log."""
 
 
+class SilentRunnerError(RuntimeError):
+    """An env runner did not answer in time; it was ended, and is started again."""
+
+
 class EnvRunnerCalls:
     """Makes calls on whichever env runners are there.
 
@@ -45,7 +49,8 @@ class EnvRunnerCalls:
     ) -> list[Any]:
         """Calls that ask the oracle: where it cannot answer, waits and asks again.
 
-        Args and result as for :meth:`call`.
+        A runner that is silent in such a call waits for the oracle. Args and result as for
+        :meth:`call`.
 
         Raises:
             OracleAwayError: It did not answer in ``oracle_retries`` further attempts.
@@ -64,9 +69,9 @@ class EnvRunnerCalls:
             try:
                 self.call(method, [calls[i] for i in missing], timeout_s, keep)
                 break
-            except OracleAwayError as error:
+            except (OracleAwayError, SilentRunnerError) as error:
                 if attempt == config.oracle_retries:
-                    raise
+                    raise OracleAwayError(str(error)) from error
                 wait = config.oracle_retry_wait_s * 2**attempt
                 self._warn(
                     f"{str(error).splitlines()[0]}; asking again in {wait:g} s "
@@ -87,7 +92,7 @@ class EnvRunnerCalls:
         Args:
             method: A method of :class:`DuelEnvRunner`.
             calls: Keyword arguments, one dictionary a call.
-            timeout_s: How long a call may take; None: ``sample_timeout_s``.
+            timeout_s: How long a call may take: ``oracle_timeout_s``; None: ``sample_timeout_s``.
             on_result: Called with a call's number and its result, as soon as it is there.
 
         Returns:
@@ -95,11 +100,13 @@ class EnvRunnerCalls:
 
         Raises:
             OracleAwayError: The oracle could not answer.
-            RuntimeError: For another :class:`Failure`, where a runner does not answer in time,
-                or where none comes back.
+            SilentRunnerError: A runner did not answer in time.
+            RuntimeError: For another :class:`Failure`, or where no runner comes back.
         """
         group = self._group
-        timeout_s = self._config.sample_timeout_s if timeout_s is None else timeout_s
+        key = "oracle_timeout_s"
+        if timeout_s is None:
+            key, timeout_s = "sample_timeout_s", self._config.sample_timeout_s
         results: dict[int, Any] = {}
         lost_at: float | None = None
         while len(results) < len(calls):
@@ -139,18 +146,18 @@ class EnvRunnerCalls:
             healthy = set(group.healthy_env_runner_ids())
             silent = [runner for runner, i in batch if i not in answered and runner in healthy]
             if silent:
-                self._end_silent(silent, method, timeout_s)
+                self._end(silent)
+                raise SilentRunnerError(
+                    f"env runner {silent[0]} did not answer `{method}` within {timeout_s:g} s "
+                    f"({key})"
+                )
         return [results[i] for i in range(len(calls))]
 
-    def _end_silent(self, runners: Sequence[int], method: str, timeout_s: float) -> None:
+    def _end(self, runners: Sequence[int]) -> None:
         """Ends env runners that hang; RLlib starts them again."""
         actors = self._group._worker_manager.actors()
         for runner in runners:
             ray.kill(actors[runner], no_restart=False)
-        line = f"env runner {runners[0]} did not answer `{method}` within {timeout_s:g} s"
-        if method == "label":
-            raise OracleAwayError(f"{line} (oracle_timeout_s)")
-        raise RuntimeError(f"{line} (sample_timeout_s)")
 
 
 def _numbered_call(method: str, number: int) -> Any:

@@ -1,7 +1,8 @@
-"""An oracle that is away for a while, and writes down whom it answered."""
+"""An oracle that is away or silent for a while, and writes down whom it answered."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,8 @@ class AwayOracle(Oracle):
 
     Args:
         folder: ``answered`` there gets a line a question. While there is a file ``away``, no
-            question is answered; it holds how many more calls are refused.
+            question is answered; it holds how many more calls are refused. A file ``silent``,
+            which it removes, has it say nothing for as many seconds as it holds.
     """
 
     name = "away"
@@ -34,6 +36,11 @@ class AwayOracle(Oracle):
             else:
                 away.unlink()
             raise ConnectionError("nobody is there")
+        silent = self._folder / "silent"
+        if silent.exists():
+            seconds = float(silent.read_text())
+            silent.unlink()
+            time.sleep(seconds)
         with (self._folder / "answered").open("a") as lines:
             for prompt, a, b in zip(prompts, first, second, strict=True):
                 lines.write(f"{prompt.id} {a!r} {b!r}\n")

@@ -27,17 +27,25 @@ class TrainCommand:
     """One `rllib train file` with its own Ray, in a folder; a context manager that ends it.
 
     Args:
-        folder: Has the recipe, and gets the results and `output.txt`.
+        folder: Has the recipe, and gets the results and what is printed.
         options: Further options, such as ``--resume``.
         import_path: Folders that Ray's workers import an oracle from.
+        num_cpus: What Ray is told to have.
+        prefix: A command that runs this one.
     """
 
     def __init__(
-        self, folder: Path, options: Sequence[str] = (), import_path: Sequence[Path] = ()
+        self,
+        folder: Path,
+        options: Sequence[str] = (),
+        import_path: Sequence[Path] = (),
+        *,
+        num_cpus: int = 2,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.started = time.monotonic()
-        self._output = folder / "output.txt"
+        self._output = folder / f"output-{len(list(folder.glob('output-*')))}.txt"
         # Short: Ray's sockets are in it.
         self._ray_folder = Path(tempfile.mkdtemp(prefix="kill"))
         environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
@@ -46,10 +54,10 @@ class TrainCommand:
             "RAY_TMPDIR": str(self._ray_folder),
             "PYTHONPATH": os.pathsep.join(map(str, import_path)),
         }
-        arguments = ["train", "file", f"{NAME}.yaml", "--storage-path", str(folder)]
+        arguments = ["train", "file", str(folder / f"{NAME}.yaml"), "--storage-path", str(folder)]
         with self._output.open("w") as output:
             self._process = subprocess.Popen(
-                [str(RLLIB), *arguments, "--ray-num-cpus", "2", *options],
+                [*prefix, str(RLLIB), *arguments, "--ray-num-cpus", str(num_cpus), *options],
                 cwd=folder,
                 env=environment,
                 stdout=output,

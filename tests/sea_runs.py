@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rllib_sea import SEA, SEAConfig
+from rllib_sea.duels.log_records import LogEntry
+from rllib_sea.duels.preference_log import LOG_FILE, PreferenceLog
 
 BUDGET = 21
 
@@ -47,3 +51,35 @@ def curve(results: list[dict[str, Any]]) -> list[tuple[float, ...]]:
     return [
         (r["num_oracle_queries"], r["policy"]["loss"], r["policy"]["grad_norm"]) for r in results
     ]
+
+
+def measured(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """All that rounds counted and computed, but for the seconds: for runs equal to the bit."""
+    counts = ("round", "num_oracle_queries", "num_synthetic_pairs", "num_prompts_drawn")
+    groups = ("duels", "reward_model", "policy")
+    return [
+        {key: result[key] for key in (*counts, "policy_version", *groups)} for result in results
+    ]
+
+
+def asked(log: Iterable[LogEntry]) -> list[tuple[Any, ...]]:
+    """A log's questions, to the last log-probability, and their answers; without the times."""
+    return [
+        (dataclasses.astuple(entry.question), entry.answer and dataclasses.astuple(entry.answer))
+        for entry in log
+    ]
+
+
+def restore_beside(algorithm: SEA, checkpoint: Path, folder: Path) -> None:
+    """Takes a running Algorithm back to a checkpoint, with the checkpoint's copy of the log.
+
+    What a checkpoint lacks keeps the value of a later round, so that the rounds after it differ.
+
+    Args:
+        algorithm: Any Algorithm of the checkpoint's configuration.
+        checkpoint: Its.
+        folder: Gets the new log. The questions after the checkpoint are not in it.
+    """
+    algorithm._preferences.close()
+    algorithm._preferences = PreferenceLog(folder / LOG_FILE, algorithm._preferences.run)
+    algorithm.restore_from_path(checkpoint)

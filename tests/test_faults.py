@@ -1,9 +1,7 @@
-"""What a run survives: each fault is really caused."""
+"""What a run survives, in one process: each fault is really caused."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import threading
 import time
@@ -11,13 +9,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
-from sea_runs import curve, tiny_config
+from sea_runs import asked, measured, restore_beside, tiny_config
 
 from rllib_sea import SEA
-from rllib_sea.duels.preference_log import LOG_FILE, PreferenceReader
 from rllib_sea.runner_calls import OracleAwayError
+
+# Where a baseline differs from SEA, and after how many rounds its checkpoint is written. All of it
+# is read in the Algorithm's own process, so that one running Algorithm can be any of them.
+BASELINES: dict[str, tuple[int, dict[str, Any]]] = {
+    # In the middle of an interval: the weights that sample are neither the first nor the last.
+    "iterative": (3, {"exploration_strategy": "passive", "policy_sync_interval": 2}),
+    "offline": (1, {"exploration_strategy": "passive", "policy_sync_interval": None}),
+    "apl": (
+        1,
+        {"exploration_strategy": "apl", "prompt_acquisition": "entropy", "prompt_pool_size": 12},
+    ),
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,8 +49,11 @@ def config(policy: Path, oracle_folder: Path, **changes: Any) -> Any:
             },
             "measure_online_win_rate": False,
             "evaluation_interval": 100,
-            "query_budget": 32,
+            "query_budget": 48,
             "gamma": 0.7,
+            "erm_prior_scale": 1.0,
+            "erm_bootstrap": 0.5,
+            "oracle_retries": 3,
             "oracle_retry_wait_s": 0.01,
         }
         | changes,
@@ -52,122 +65,165 @@ def answered(folder: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
+def train(algorithm: SEA, num_rounds: int) -> list[dict[str, Any]]:
+    return [algorithm.train() for _ in range(num_rounds)]
+
+
 @pytest.fixture(scope="module")
-def unbroken(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Three rounds that nothing happens to; a checkpoint after the first, the log at the end."""
+def sea(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A running SEA with a checkpoint of its start, and three rounds that nothing happened to."""
     folder = tmp_path_factory.mktemp("unbroken")
     algorithm = config(tiny_policy, folder).build_algo()
     try:
-        results = [algorithm.train()]
+        start = Path(algorithm.save_to_path(folder / "start"))
+        results = train(algorithm, 1)
         checkpoint = Path(algorithm.save_to_path(folder / "checkpoint"))
-        results += [algorithm.train(), algorithm.train()]
-        log = folder / LOG_FILE
-        algorithm._preferences.copy_to(log)
-        duels = (algorithm.folder / "sample_duels.md").read_text()
+        results += train(algorithm, 2)
+        yield {
+            "algorithm": algorithm,
+            "start": start,
+            "checkpoint": checkpoint,
+            "folder": folder,
+            "results": results,
+            "log": list(algorithm._preferences.read()),
+            "answered": answered(folder),
+        }
     finally:
         algorithm.stop()
-    return {
-        "results": results,
-        "checkpoint": checkpoint,
-        "log": log,
-        "duels": duels,
-        "answered": answered(folder),
-        "folder": folder,
-    }
 
 
-def test_every_answer_is_in_the_log_and_in_the_count(unbroken: dict[str, Any]) -> None:
-    with PreferenceReader(unbroken["log"]) as log:
-        entries = list(log.read())
-    last = unbroken["results"][-1]
-    assert len(entries) == last["num_oracle_queries"] == len(unbroken["answered"])
-    assert all(entry.answer is not None for entry in entries)
-    assert {entry.question.oracle for entry in entries} == {"away"}
-    assert {entry.question.round for entry in entries} == {0, 1, 2}
-    asked = [
-        f"{e.question.prompt_id} {e.question.first.text!r} {e.question.second.text!r}"
-        for e in entries
+def test_every_answer_is_in_the_log_and_in_the_count(sea: dict[str, Any]) -> None:
+    log = sea["log"]
+    assert len(log) == sea["results"][-1]["num_oracle_queries"] == len(sea["answered"])
+    assert all(entry.answer is not None for entry in log)
+    assert {entry.question.oracle for entry in log} == {"away"}
+    assert {entry.question.round for entry in log} == {0, 1, 2}
+    lines = [
+        f"{e.question.prompt_id} {e.question.first.text!r} {e.question.second.text!r}" for e in log
     ]
-    assert sorted(asked) == sorted(unbroken["answered"])
+    assert sorted(lines) == sorted(sea["answered"])
 
 
-def test_a_resumed_run_is_the_unbroken_one_to_the_bit(unbroken: dict[str, Any]) -> None:
-    """From the checkpoint alone: the rounds after it are asked again, and are the same."""
-    before = len(answered(unbroken["folder"]))
-    algorithm = SEA.from_checkpoint(str(unbroken["checkpoint"]))
-    try:
-        results = [algorithm.train(), algorithm.train()]
-    finally:
-        algorithm.stop()
-    assert curve(results) == curve(unbroken["results"][1:])
-    asked = answered(unbroken["folder"])[before:]
-    assert asked == unbroken["answered"][-len(asked) :]
-
-
-def test_answers_after_the_checkpoint_are_taken_from_the_log(
-    unbroken: dict[str, Any], tmp_path: Path
-) -> None:
+def test_answers_after_the_checkpoint_are_taken_from_the_log(sea: dict[str, Any]) -> None:
     """As where the process was killed after its third round: the log is further than the rest."""
-    checkpoint = tmp_path / "checkpoint"
-    shutil.copytree(unbroken["checkpoint"], checkpoint)
-    shutil.copy(unbroken["log"], checkpoint / LOG_FILE)
-    before = answered(unbroken["folder"])
-    algorithm = SEA.from_checkpoint(str(checkpoint))
+    algorithm, before = sea["algorithm"], answered(sea["folder"])
+    algorithm.restore_from_path(sea["checkpoint"])
+    assert measured(train(algorithm, 2)) == measured(sea["results"][1:])
+    assert answered(sea["folder"]) == before, "no question is asked twice"
+    train(algorithm, 1)
+    assert len(answered(sea["folder"])) > len(before)
+
+
+def test_a_resumed_run_is_the_unbroken_one_to_the_bit(sea: dict[str, Any]) -> None:
+    """In new processes, from the checkpoint alone: the rounds after it are asked again."""
+    before = len(answered(sea["folder"]))
+    algorithm = SEA.from_checkpoint(str(sea["checkpoint"]))
     try:
-        results = [algorithm.train(), algorithm.train()]
-        assert answered(unbroken["folder"]) == before, "no question is asked twice"
+        assert measured(train(algorithm, 2)) == measured(sea["results"][1:])
+        assert asked(algorithm._preferences.read()) == asked(sea["log"])
+    finally:
+        algorithm.stop()
+    again = answered(sea["folder"])[before:]
+    assert again == sea["answered"][-len(again) :]
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_resumed_baseline_is_the_unbroken_one_to_the_bit(
+    name: str, sea: dict[str, Any], tiny_policy: Path, tmp_path: Path
+) -> None:
+    num_before, changes = BASELINES[name]
+    algorithm, own = sea["algorithm"], sea["algorithm"].config
+    baseline = config(tiny_policy, sea["folder"], gamma=1.0, **changes)
+    baseline.validate()
+    (tmp_path / "resumed").mkdir()
+    try:
+        algorithm.config = baseline
+        restore_beside(algorithm, sea["start"], tmp_path)
+        train(algorithm, num_before)
+        checkpoint = Path(algorithm.save_to_path(tmp_path / "checkpoint"))
+        results = train(algorithm, 2)
+        log = asked(algorithm._preferences.read())
+        restore_beside(algorithm, checkpoint, tmp_path / "resumed")
+        assert measured(train(algorithm, 2)) == measured(results)
+        assert asked(algorithm._preferences.read()) == log
+    finally:
+        algorithm.config = own
+
+
+def test_a_resumed_run_without_a_policy_is_the_unbroken_one_to_the_bit(
+    tiny_policy: Path, tmp_path: Path
+) -> None:
+    algorithm = config(tiny_policy, tmp_path, update_policy=False, gamma=1.0).build_algo()
+    (tmp_path / "resumed").mkdir()
+    try:
+        train(algorithm, 1)
+        checkpoint = Path(algorithm.save_to_path(tmp_path / "checkpoint"))
+        results = train(algorithm, 2)
+        log = asked(algorithm._preferences.read())
+        restore_beside(algorithm, checkpoint, tmp_path / "resumed")
+        assert measured(train(algorithm, 2)) == measured(results)
+        assert asked(algorithm._preferences.read()) == log
+    finally:
+        algorithm.stop()
+
+
+def test_a_run_waits_for_an_oracle_that_is_away(sea: dict[str, Any], tmp_path: Path) -> None:
+    algorithm, folder = sea["algorithm"], sea["folder"]
+    restore_beside(algorithm, sea["start"], tmp_path)
+    before = len(answered(folder))
+    results = train(algorithm, 1)
+    (folder / "away").write_text("2")
+    results += train(algorithm, 1)
+    assert results[1]["warnings"].count("nobody is there") == 2
+    assert "asking again in 0.02 s (2 of 3)" in results[1]["warnings"]
+
+    (folder / "away").write_text("100")
+    with pytest.raises(OracleAwayError, match="nobody is there"):
         algorithm.train()
-        assert len(answered(unbroken["folder"])) > len(before)
-    finally:
-        algorithm.stop()
-    assert curve(results) == curve(unbroken["results"][1:])
+    pending = algorithm._preferences.pending()
+    assert {entry.question.round for entry in pending} == {2}
+    # The oracle is back: the round is tried again, the same questions are answered.
+    (folder / "away").unlink()
+    results += train(algorithm, 1)
+    assert algorithm._preferences.pending() == []
+    assert measured(results) == measured(sea["results"])
+    assert answered(folder)[before:] == sea["answered"]
 
 
-def test_a_run_waits_for_an_oracle_that_is_away(
-    unbroken: dict[str, Any], tiny_policy: Path, tmp_path: Path
+def test_an_env_runner_killed_between_rounds_and_while_it_generates_changes_nothing(
+    sea: dict[str, Any], tmp_path: Path
 ) -> None:
-    algorithm = config(tiny_policy, tmp_path, oracle_retries=3).build_algo()
-    try:
-        results = [algorithm.train()]
-        (tmp_path / "away").write_text("2")
-        results.append(algorithm.train())
-        assert results[1]["warnings"].count("nobody is there") == 2
-        assert "asking again in 0.02 s (2 of 3)" in results[1]["warnings"]
+    algorithm = sea["algorithm"]
+    restore_beside(algorithm, sea["start"], tmp_path)
+    before = len(answered(sea["folder"]))
+    results = train(algorithm, 1)
+    _runner(algorithm).send_signal(signal.SIGKILL)
+    results += train(algorithm, 1)
 
-        (tmp_path / "away").write_text("100")
-        with pytest.raises(OracleAwayError, match="nobody is there"):
-            algorithm.train()
-        pending = algorithm._preferences.pending()
-        assert {entry.question.round for entry in pending} == {2}
-        # The oracle is back: the round is tried again, the same questions are answered.
-        (tmp_path / "away").unlink()
-        results.append(algorithm.train())
-        assert algorithm._preferences.pending() == []
-    finally:
-        algorithm.stop()
-    assert curve(results) == curve(unbroken["results"])
-    assert answered(tmp_path) == unbroken["answered"]
+    runner = _runner(algorithm)
+    worked_before = _cpu_seconds(runner)
+
+    def kill() -> None:
+        # Nothing else is computed there before the candidates are.
+        while _cpu_seconds(runner) < worked_before + 0.03:
+            time.sleep(0.002)
+        runner.send_signal(signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    results += train(algorithm, 1)
+    killer.join()
+    assert _runner(algorithm) != runner
+    assert measured(results) == measured(sea["results"])
+    assert asked(algorithm._preferences.read()) == asked(sea["log"])
+    assert answered(sea["folder"])[before:] == sea["answered"]
 
 
-def test_an_env_runner_killed_in_the_middle_of_its_work_changes_nothing(
-    unbroken: dict[str, Any], tiny_policy: Path, tmp_path: Path
-) -> None:
-    algorithm = config(tiny_policy, tmp_path).build_algo()
-    try:
-        results = [algorithm.train()]
-        (process,) = algorithm.env_runner_group.foreach_env_runner(
-            "process_id", local_env_runner=False
-        )
+def _runner(algorithm: SEA) -> psutil.Process:
+    (number,) = algorithm.env_runner_group.foreach_env_runner("process_id", local_env_runner=False)
+    return psutil.Process(number)
 
-        def kill() -> None:
-            time.sleep(0.05)
-            os.kill(process, signal.SIGKILL)
 
-        killer = threading.Thread(target=kill)
-        killer.start()
-        results += [algorithm.train(), algorithm.train()]
-        killer.join()
-    finally:
-        algorithm.stop()
-    assert curve(results) == curve(unbroken["results"])
-    assert answered(tmp_path) == unbroken["answered"]
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rllib_sea import SEA
+from rllib_sea.checkpoints import DamagedCheckpointError, check_whole
 from rllib_sea.cli.options import RayOptions
 from rllib_sea.cli.ray_session import check_ray_options, ray_session
 from rllib_sea.evaluation import summarise
@@ -43,8 +44,12 @@ def evaluate_checkpoint(checkpoint: Path, options: RayOptions) -> None:
 
 
 def check_checkpoint(folder: Path) -> None:
-    """Raises ConfigError unless a folder is a checkpoint of an Algorithm."""
+    """Raises ConfigError unless a folder is a whole checkpoint of an Algorithm."""
     if (folder / Algorithm.METADATA_FILE_NAME).is_file():
+        try:
+            check_whole(folder.resolve())
+        except DamagedCheckpointError as error:
+            raise ConfigError(str(error)) from error
         return
     if not folder.is_dir():
         raise ConfigError(f"there is no checkpoint folder {folder.absolute()}")

@@ -21,6 +21,7 @@ from ray.tune.schedulers import SCHEDULER_IMPORT, TrialScheduler, create_schedul
 
 from rllib_sea import SEAConfig
 from rllib_sea import config_checks as check
+from rllib_sea.checkpoints import DamagedCheckpointError, check_whole
 from rllib_sea.cli.options import TrainOptions
 from rllib_sea.cli.python_files import read_python
 from rllib_sea.cli.result_keys import check_result_key
@@ -40,6 +41,7 @@ EXPERIMENT_KEYS = (
     "storage_path",
     "restore",
     "max_failures",
+    "max_concurrent_trials",
     "time_budget_s",
 )
 # Keys of older versions of the schema, and what to write instead.
@@ -75,6 +77,7 @@ class Experiment:
         storage_path: Absolute folder, or URI, of all results.
         restore: A checkpoint that every trial starts from.
         max_failures: How often a failed trial is tried again.
+        max_concurrent_trials: How many trials may run at once; None: as many as fit.
         time_budget_s: Seconds after which all trials are stopped.
         cpus: Logical CPUs of the largest trial; None: Tune counts them by itself.
         gpus: GPUs likewise.
@@ -91,6 +94,7 @@ class Experiment:
     storage_path: str
     restore: str | None
     max_failures: int
+    max_concurrent_trials: int | None
     time_budget_s: float | None
     cpus: float | None
     gpus: float | None
@@ -212,6 +216,8 @@ def _checked(name: str, spec: Mapping[str, Any]) -> Experiment:
     check.check_int("num_samples", num_samples, 1)
     max_failures = spec.get("max_failures", 0)
     check.check_int("max_failures", max_failures, 0)
+    max_concurrent_trials = spec.get("max_concurrent_trials")
+    check.check_int("max_concurrent_trials", max_concurrent_trials, 1, optional=True)
     if spec.get("time_budget_s") is not None:
         check.check_number("time_budget_s", spec["time_budget_s"], open_low=True)
     checkpoint = {"checkpoint_at_end": issubclass(trainable, Algorithm)}
@@ -233,8 +239,9 @@ def _checked(name: str, spec: Mapping[str, Any]) -> Experiment:
         scheduler=scheduler,
         scheduler_config=scheduler_config,
         storage_path=_storage_path(spec.get("storage_path")),
-        restore=_restore(spec.get("restore")),
+        restore=_restore(spec.get("restore"), is_sea),
         max_failures=max_failures,
+        max_concurrent_trials=max_concurrent_trials,
         time_budget_s=spec.get("time_budget_s"),
         cpus=cpus,
         gpus=gpus,
@@ -343,10 +350,15 @@ def _storage_path(written: Any) -> str:
     return str(Path(written).expanduser().absolute())
 
 
-def _restore(written: Any) -> str | None:
+def _restore(written: Any, is_sea: bool) -> str | None:
     if written is None:
         return None
     folder = Path(str(written)).expanduser().absolute()
     if not folder.is_dir():
         raise ConfigError(f"restore: there is no checkpoint folder {folder}")
+    if is_sea:
+        try:
+            check_whole(folder)
+        except DamagedCheckpointError as error:
+            raise ConfigError(f"restore: {error}") from error
     return str(folder)

@@ -58,7 +58,10 @@ def print_summary(console: Console, experiment: str, trials: Sequence[Trial]) ->
 
 def error_lines(trial: Trial) -> list[str]:
     """The first lines of what a failed trial raised, without its traceback."""
-    error = trial.get_pickled_error()
+    try:
+        error = trial.get_pickled_error()
+    except EOFError:  # the file was cut short, as on a full disk
+        error = None
     cause = getattr(error, "cause", None)
     if cause is not None:
         lines = f"{type(cause).__name__}: {cause}".splitlines()
@@ -76,8 +79,10 @@ def _outcome(trial: Trial, values: Mapping[str, Any]) -> str:
     done = []
     if "num_oracle_queries" in values:
         done.append(f"{values['num_oracle_queries']} queries")
-    if "training_iteration" in values:
-        done.append(f"{values['training_iteration']} rounds")
+    # A result in which the oracle was away is no round.
+    rounds = values.get("round", values.get("training_iteration"))
+    if rounds is not None:
+        done.append(f"{rounds} rounds")
     if "time_total_s" in values:
         done.append(duration_text(values["time_total_s"]))
     return f"{state}{' after ' if done else ''}{', '.join(done)}"

@@ -21,8 +21,11 @@ from rich.console import Console
 from rllib_sea.cli.experiments import Experiment
 from rllib_sea.cli.options import TrainOptions
 from rllib_sea.cli.ray_session import check_ray_options, ray_session
+from rllib_sea.cli.resume import rewind
+from rllib_sea.cli.search_results import report_search
 from rllib_sea.cli.search_space import num_grid_variants, to_tune
 from rllib_sea.cli.summary import print_summary
+from rllib_sea.cli.tune_state import Room, check_state
 from rllib_sea.progress import Progress
 from text_duel.errors import ConfigError
 
@@ -52,6 +55,8 @@ def run_experiments(experiments: Sequence[Experiment], options: TrainOptions) ->
     if options.resume and not resumed:
         first = experiments[0]
         raise ConfigError(f"--resume: no earlier run in {first.storage_path}/{first.name}")
+    for experiment in resumed:
+        check_state(experiment)
     if _wants_wandb(options) and importlib.util.find_spec("wandb") is None:
         raise ConfigError('the --wandb options need a package: pip install "rllib-sea[wandb]"')
     # Tune would end a run where the scheduler's metric is missing from a result: win rates
@@ -64,9 +69,12 @@ def run_experiments(experiments: Sequence[Experiment], options: TrainOptions) ->
     status = DONE
     with ray_session(options, console), _interruptible(console) as interrupted:
         limits = [max_concurrent_trials(e, ray.cluster_resources()) for e in experiments]
+        for experiment in resumed:
+            rewind(experiment, console)
         for experiment, limit in zip(experiments, limits, strict=True):
             trials = _run(experiment, limit, experiment in resumed, options, console)
             print_summary(console, experiment.name, trials)
+            report_search(console, experiment, trials)
             if any(trial.status == Trial.ERROR for trial in trials):
                 status = FAILED
             if interrupted:
@@ -93,9 +101,9 @@ def max_concurrent_trials(experiment: Experiment, resources: Mapping[str, float]
         The number; None leaves it to Tune.
 
     Raises:
-        ConfigError: Not even one fits.
+        ConfigError: Not even one fits, or fewer than the experiment asks for.
     """
-    limit = None
+    limit = wanted = experiment.max_concurrent_trials
     for kind, needed in (("CPU", experiment.cpus), ("GPU", experiment.gpus)):
         if not needed:
             continue
@@ -105,6 +113,11 @@ def max_concurrent_trials(experiment: Experiment, resources: Mapping[str, float]
             raise ConfigError(
                 f"{experiment.name}: one trial needs {needed:g} {kind}s (algorithm, env runners, "
                 f"learners and training workers), the cluster has {there:g}"
+            )
+        if wanted is not None and fitting < wanted:
+            raise ConfigError(
+                f"{experiment.name}: max_concurrent_trials {wanted}: one trial needs {needed:g} "
+                f"{kind}s, the cluster has {there:g}: {fitting} fits at once"
             )
         limit = fitting if limit is None else min(limit, fitting)
     return limit
@@ -122,7 +135,8 @@ def _run(
         at_once = "" if limit is None else f", at most {limit} at once"
         console.print(f"{experiment.name}: {num_trials} trials{at_once}", highlight=False)
     callbacks: list[Callback] = [
-        Progress(experiment.name, experiment.stop, console, live=options.verbosity == 0)
+        Progress(experiment.name, experiment.stop, console, live=options.verbosity == 0),
+        Room(experiment),
     ]
     if _wants_wandb(options):
         callbacks.append(_wandb(experiment.name, options))

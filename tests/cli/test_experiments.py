@@ -166,3 +166,15 @@ def test_trials_that_fit_the_cluster(tmp_path: Path) -> None:
         max_concurrent_trials(sea, {"CPU": 1})
     with pytest.raises(ConfigError, match=r"one trial needs 1 GPUs .* the cluster has 0"):
         max_concurrent_trials(replace(sea, gpus=1.0), {"CPU": 64})
+
+
+def test_more_trials_at_once_than_fit_are_refused(tmp_path: Path) -> None:
+    (toy,) = from_file(tmp_path, SPEC | {"max_concurrent_trials": 2})
+    sea = replace(toy, cpus=2.0)
+    assert max_concurrent_trials(toy, {"CPU": 1}) == 2  # Tune lets the second wait
+    assert max_concurrent_trials(sea, {"CPU": 16}) == 2
+    with pytest.raises(ConfigError) as caught:
+        max_concurrent_trials(sea, {"CPU": 3})
+    assert str(caught.value) == (
+        "exp0: max_concurrent_trials 2: one trial needs 2 CPUs, the cluster has 3: 1 fits at once"
+    )
