@@ -21,6 +21,7 @@ from rllib_sea.exploration import STRATEGIES
 from rllib_sea.exploration.prompt_acquisition import ACQUISITIONS
 from rllib_sea.policy.models import check_model, resolve_model
 from rllib_sea.policy.sampler import check_sampler
+from rllib_sea.precision import AUTO
 from rllib_sea.preference_learning.config import PolicyTrainConfig
 from rllib_sea.preference_learning.mixing import SYNTHETIC_PAIRS, Gamma, gamma_at
 from rllib_sea.randomness import Stream, generator
@@ -162,8 +163,8 @@ class SEAConfig(AlgorithmConfig):
         self.max_grad_norm = 1.0
         # Pairs in one forward pass of one worker; never changes the result.
         self.policy_minibatch_size = 8
-        # `bf16` (autocast over fp32 weights) or `fp32`.
-        self.train_precision = "bf16"
+        # `bf16` (autocast over fp32 weights), `fp32`, or `auto`: bf16 where the hardware has it.
+        self.train_precision = AUTO
         # `ddp` or `deepspeed`.
         self.train_strategy = "ddp"
         self.zero_stage = 2
@@ -357,7 +358,8 @@ class SEAConfig(AlgorithmConfig):
             warmup_ratio: Share of the rounds over which the rate rises from 0.
             max_grad_norm: Gradients are clipped to this norm.
             policy_minibatch_size: Pairs in one forward pass of one worker.
-            train_precision: ``"bf16"`` (autocast over fp32 weights) or ``"fp32"``.
+            train_precision: ``"bf16"`` (autocast over fp32 weights), ``"fp32"``, or ``"auto"``:
+                bf16 where the workers' hardware multiplies in it.
             train_strategy: ``"ddp"`` or ``"deepspeed"``.
             zero_stage: DeepSpeed's ZeRO stage, 1 to 3.
             num_train_workers: Ray Train workers.
@@ -528,7 +530,7 @@ class SEAConfig(AlgorithmConfig):
                 f"evaluation_split: {len(shared)} held-out prompts are training prompts "
                 f"(such as {min(shared)!r}); evaluate on another split"
             )
-        check_sampler(self.sampler)
+        check_sampler(self.sampler, self.sampler_config)
         check_model(self.policy_model)
         check_encoder(self.erm_encoder)
 

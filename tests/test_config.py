@@ -102,6 +102,20 @@ def test_what_is_wrong_is_said_in_one_line(
             {"exploration_strategy": "maxmin_lcb", "strategy_config": {"confidence": -1}},
             "strategy_config: confidence: -1 is outside [0, inf)",
         ),
+        (
+            {"sampler_config": {"max_num_seq": 8}},
+            "sampler_config: unknown option 'max_num_seq'; there are num_threads, kv_cache_gib, "
+            "gpu_memory_utilization, dtype, max_num_seqs, enforce_eager "
+            "(did you mean 'max_num_seqs'?)",
+        ),
+        (
+            {"sampler_config": {"dtype": "bf16"}},
+            "sampler_config.dtype: 'bf16' is none of auto, bfloat16, float16, float32",
+        ),
+        (
+            {"sampler": "transformers", "sampler_config": {"batch_size": 0}},
+            "sampler_config.batch_size: 0 is less than 1",
+        ),
         ({"strategy_config": 3}, "strategy_config: 3 is not a mapping of options to values"),
         ({"exploration_strategy": ["bai_ts"]}, "exploration_strategy: ['bai_ts'] is none of apl"),
         (

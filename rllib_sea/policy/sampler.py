@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 import torch
 
+from rllib_sea import config_checks as check
 from rllib_sea.duels.records import Candidate, SamplingConfig
-from text_duel.errors import ConfigError, nearest
+from rllib_sea.precision import AUTO, DTYPES
+from text_duel.errors import ConfigError
 
 SAMPLERS = ("vllm", "transformers")
 
@@ -58,21 +60,43 @@ class Sampler(Protocol):
         ...
 
 
-def check_sampler(kind: str) -> None:
+def check_sampler(kind: str, options: Mapping[str, Any]) -> None:
     """Checks that a sampler can be made; makes none.
 
+    Args:
+        kind: ``"vllm"`` or ``"transformers"``.
+        options: The sampler's own arguments (``sampler_config``).
+
     Raises:
-        ConfigError: For an unknown sampler, or where vLLM is missing.
+        ConfigError: For an unknown sampler or option, a bad value, or where vLLM is missing.
     """
-    if kind not in SAMPLERS:
-        raise ConfigError(
-            f"sampler: {kind!r} is none of {', '.join(SAMPLERS)}{nearest(str(kind), SAMPLERS)}"
-        )
+    check.check_choice("sampler", kind, SAMPLERS)
     if kind == "vllm" and importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             'sampler: vllm is not installed: pip install "rllib-sea[cpu]" (on a machine '
             'without a GPU) or "rllib-sea[cuda]", or set sampler: transformers'
         )
+    check.check_options("sampler_config", options, _sampler_class(kind), _check_values)
+
+
+def _check_values(
+    *,
+    dtype: str = AUTO,
+    enforce_eager: bool = True,
+    gpu_memory_utilization: float = 1.0,
+    num_threads: int | None = None,
+    **counts: int,
+) -> None:
+    """Checks the samplers' options; all others are counts."""
+    check.check_choice("sampler_config.dtype", dtype, DTYPES)
+    check.check_bool("sampler_config.enforce_eager", enforce_eager)
+    check.check_number(
+        "sampler_config.gpu_memory_utilization", gpu_memory_utilization, 0.0, 1.0, open_low=True
+    )
+    if num_threads is not None:
+        counts["num_threads"] = num_threads
+    for name, value in counts.items():
+        check.check_int(f"sampler_config.{name}", value, 1)
 
 
 def make_sampler(kind: str, path: Path, max_model_len: int, options: Mapping[str, Any]) -> Sampler:
@@ -84,11 +108,18 @@ def make_sampler(kind: str, path: Path, max_model_len: int, options: Mapping[str
         max_model_len: Longest prompt and response together, in tokens.
         options: The sampler's own arguments.
     """
-    check_sampler(kind)
+    check_sampler(kind, options)
+    arguments = {"max_model_len": max_model_len} if kind == "vllm" else {}
+    sampler: Sampler = _sampler_class(kind)(path, **arguments, **options)
+    return sampler
+
+
+def _sampler_class(kind: str) -> type[Any]:
+    """Its module is imported where it is needed; the module of vLLM imports no vLLM."""
     if kind == "vllm":
         from rllib_sea.policy.vllm_sampler import VLLMSampler
 
-        return VLLMSampler(path, max_model_len, **options)
+        return VLLMSampler
     from rllib_sea.policy.transformers_sampler import TransformersSampler
 
-    return TransformersSampler(path, **options)
+    return TransformersSampler

@@ -10,6 +10,7 @@ import transformers
 
 from rllib_sea.duels.records import Candidate, SamplingConfig
 from rllib_sea.policy.tokenization import PromptTokenizer
+from rllib_sea.precision import AUTO, resolve_dtype
 from text_duel.model_files import SAFE_WEIGHTS
 
 
@@ -22,7 +23,8 @@ class TransformersSampler:
     Args:
         path: The model's folder.
         num_threads: CPU threads; None leaves torch's choice.
-        dtype: Of the weights, such as ``"bfloat16"``.
+        dtype: Of the weights, such as ``"float32"``; ``"auto"``: see
+            :func:`rllib_sea.precision.auto_dtype`.
         batch_size: Prompts sampled at a time (the generation batch).
     """
 
@@ -31,7 +33,7 @@ class TransformersSampler:
         path: Path,
         *,
         num_threads: int | None = None,
-        dtype: str = "bfloat16",
+        dtype: str = AUTO,
         batch_size: int = 16,
     ) -> None:
         if num_threads is not None:
@@ -39,7 +41,7 @@ class TransformersSampler:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = (
             transformers.AutoModelForCausalLM.from_pretrained(
-                path, dtype=getattr(torch, dtype), **SAFE_WEIGHTS
+                path, dtype=resolve_dtype(dtype), **SAFE_WEIGHTS
             )
             .to(self._device)
             .eval()

@@ -11,6 +11,7 @@ import torch
 
 from rllib_sea.duels.records import Candidate, FinishReason, SamplingConfig
 from rllib_sea.policy.tokenization import PromptTokenizer
+from rllib_sea.precision import AUTO, resolve_dtype
 
 # The smallest KV block of the CPU build, which caches full blocks only: with its default of
 # 128 the M samples of a short prompt would each prefill the prompt again.
@@ -26,6 +27,8 @@ class VLLMSampler:
         num_threads: CPU threads; None leaves vLLM's choice.
         kv_cache_gib: Size of the KV cache on a CPU.
         gpu_memory_utilization: Share of a GPU's memory that the engine takes.
+        dtype: Of the weights, such as ``"float32"``; ``"auto"``: see
+            :func:`rllib_sea.precision.auto_dtype`.
         max_num_seqs: Sequences sampled at a time (the generation batch).
         enforce_eager: No compilation: the engine starts in seconds instead of a minute, and
             is as fast on a CPU.
@@ -39,6 +42,7 @@ class VLLMSampler:
         num_threads: int | None = None,
         kv_cache_gib: int = 2,
         gpu_memory_utilization: float = 0.4,
+        dtype: str = AUTO,
         max_num_seqs: int = 256,
         enforce_eager: bool = True,
     ) -> None:
@@ -62,7 +66,7 @@ class VLLMSampler:
             model=str(path),
             load_format="safetensors",
             trust_remote_code=False,
-            dtype="bfloat16",
+            dtype=resolve_dtype(dtype),
             max_model_len=max_model_len,
             max_num_batched_tokens=max(8192, max_model_len),
             max_num_seqs=max_num_seqs,

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rllib_sea import config_checks as check
+from rllib_sea.precision import AUTO
 from rllib_sea.preference_learning.losses import check_loss
 from rllib_sea.preference_learning.optimism import check_optimism
 from rllib_sea.preference_learning.schedule import SCHEDULES
 
 STRATEGY_NAMES = ("ddp", "deepspeed")
-PRECISIONS = ("bf16", "fp32")
+PRECISIONS = (AUTO, "bf16", "fp32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class PolicyTrainConfig:
         total_rounds: Expected rounds of the run; None where it has no end.
         max_grad_norm: Gradients are clipped to this norm.
         minibatch_size: Pairs in one forward pass of one worker.
-        precision: ``"bf16"`` (autocast over fp32 weights) or ``"fp32"`` (``train_precision``).
+        precision: ``"bf16"`` (autocast over fp32 weights), ``"fp32"``, or ``"auto"``: bf16 where
+            the worker's hardware multiplies in it (``train_precision``).
         strategy: ``"ddp"`` or ``"deepspeed"`` (``train_strategy``).
         zero_stage: DeepSpeed's ZeRO stage.
         num_workers: Ray Train workers (``num_train_workers``).
@@ -62,7 +64,7 @@ class PolicyTrainConfig:
     total_rounds: int | None = None
     max_grad_norm: float = 1.0
     minibatch_size: int = 8
-    precision: str = "bf16"
+    precision: str = AUTO
     strategy: str = "ddp"
     zero_stage: int = 2
     num_workers: int = 1

@@ -14,6 +14,7 @@ import transformers
 from torch import nn
 
 from rllib_sea.duels.records import PreferencePair
+from rllib_sea.precision import AUTO, auto_dtype
 from rllib_sea.preference_learning.batching import (
     ResponseBatch,
     collate,
@@ -52,8 +53,8 @@ class NonFiniteUpdateError(ArithmeticError):
 class PolicyLearner:
     """A policy, its frozen reference and its optimizer.
 
-    The policy's weights are float32, computed with under bf16 autocast; the reference computes
-    exactly as the policy does, so that the margin h is 0 before the first step.
+    The policy's weights are float32, computed with under bf16 autocast where ``precision`` says
+    so. The reference computes exactly as the policy does: the margin h is 0 before the first step.
 
     Args:
         config: The run's configuration.
@@ -66,7 +67,9 @@ class PolicyLearner:
         self._device = torch.device(
             f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
         )
-        bf16 = config.precision == "bf16"
+        bf16 = config.precision == "bf16" or (
+            config.precision == AUTO and auto_dtype() == torch.bfloat16
+        )
         self._policy = _load(config.model_path).to(self._device)
         self._layout = choose_layout(self._policy)
         reference = _load(config.model_path)

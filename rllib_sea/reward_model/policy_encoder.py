@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from rllib_sea.duels.records import Candidate
+from rllib_sea.precision import auto_dtype
 from text_duel.model_files import SAFE_WEIGHTS
 
 # Tokens of prompts and responses whose keys and values are held at a time. On a CPU prompts are
@@ -21,7 +22,7 @@ class PolicyEncoder:
     """The initial policy as a frozen encoder: its last hidden state at a response's last token.
 
     The state is the one that the output embedding reads, after the model's last norm, divided
-    by its own root mean square. It is computed in bfloat16.
+    by its own root mean square. It is computed in :func:`rllib_sea.precision.auto_dtype`.
 
     A prompt is computed once for its M responses, which continue its keys and values. Tokens
     are the sampled ones, the end token included where it was sampled.
@@ -34,7 +35,7 @@ class PolicyEncoder:
     def __init__(self, path: Path) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.bfloat16, **SAFE_WEIGHTS
+            path, dtype=auto_dtype(), **SAFE_WEIGHTS
         )
         self._model = model.base_model.to(device).eval().requires_grad_(False)
         self._tokens_per_batch = TOKENS_PER_BATCH[device]

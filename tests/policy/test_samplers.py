@@ -242,6 +242,6 @@ def test_the_transformers_sampler_refuses_weights_of_another_model(policy: Path)
 
 
 def test_an_unknown_sampler_is_refused() -> None:
-    with pytest.raises(ConfigError, match="sampler: 'vlm' is none of vllm, transformers") as wrong:
-        check_sampler("vlm")
+    with pytest.raises(ConfigError, match="sampler: 'vlm' is none of transformers, vllm") as wrong:
+        check_sampler("vlm", {})
     assert "did you mean 'vllm'" in str(wrong.value)
