@@ -1,13 +1,14 @@
 """Kills runs at random moments, resumes them, and counts what the labeller was asked.
 
     python benchmarks/durability.py --runs 20
-    python benchmarks/durability.py --runs 3 --model bundled
+    python benchmarks/durability.py --runs 0 --model bundled
 
 Each run is `rllib train file` with a tiny random model. At a moment that the seed determines, its
 env runner, its Ray Train worker or all its processes at once get SIGKILL; where the command ends,
 it is started again with `--resume`, to the end of the budget. Then the oracle's own record of what
-it answered is compared with the preference log. Last, rounds without a fault are timed: what the
-log costs, what a checkpoint takes. Timings need a quiet machine, counts do not.
+it answered is compared with the preference log. Last, with a model that may be chosen, one run is
+killed and resumed against the clock, and rounds without a fault are timed: what the log costs, what
+a checkpoint takes. Timings need a quiet machine, counts do not.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import ray
+import yaml
 
 import text_duel
 from rllib_sea import SEAConfig
@@ -273,23 +275,51 @@ def costs(config: SEAConfig, folder: Path) -> dict[str, list[float]]:
     return values
 
 
-def costs_config(model: str, folder: Path) -> SEAConfig:
-    """The recipe of the bundled model, or the tiny one's; both without evaluations."""
+def timed_recipe(model: str, folder: Path) -> dict[str, Any]:
+    """Writes a recipe without evaluations and with a checkpoint a round, and returns it.
+
+    It is that of `sea_tldr.yaml` for the bundled model, that of the killed runs for the tiny one.
+    """
+    file = folder / f"{NAME}.yaml"
+    write_recipe(folder, make_tiny_policy(folder / "policy"), "length", {})
+    recipe = read_yaml(file)[NAME]
     if model == "bundled":
-        recipe = read_yaml(HERE.parent / "tuned_examples" / "sea_tldr.yaml")["sea-tldr"]
-    else:
-        policy = make_tiny_policy(folder / "policy")
-        write_recipe(folder, policy, "length", {})
-        recipe = read_yaml(folder / f"{NAME}.yaml")[NAME]
-    changes = {"query_budget": 10_000, "evaluation_interval": 1000}
-    return SEAConfig.from_user_dict(recipe["config"] | changes, recipe["env"])
+        bundled = read_yaml(HERE.parent / "tuned_examples" / "sea_tldr.yaml")["sea-tldr"]
+        recipe = bundled | {"checkpoint_config": recipe["checkpoint_config"]}
+    recipe["config"] |= {"query_budget": 10_000, "evaluation_interval": 1000}
+    file.write_text(yaml.safe_dump({NAME: recipe}))
+    return recipe
 
 
-def print_costs(model: str, values: dict[str, list[float]]) -> None:
-    """Medians of the timed rounds."""
+def resume_seconds(folder: Path) -> tuple[float, float]:
+    """Kills a run of the folder's recipe in its fourth round and resumes it.
+
+    Returns:
+        Seconds from the command with `--resume` until its engines are up, and until its first
+        round is done, which Ray's start, the checkpoint's reading and one round are part of.
+    """
+    with TrainCommand(folder) as command:
+        command.wait_for(" round 3, ", END_S)
+        time.sleep(1.0)
+        command.kill()
+    with TrainCommand(folder, ["--resume"]) as command:
+        seconds = []
+        for line in ("engines are up", ": round "):
+            command.wait_for(line, START_S)
+            seconds.append(time.monotonic() - command.started)
+        print(command.output, file=sys.stderr)
+    return seconds[0], seconds[1]
+
+
+def print_costs(model: str, resumed: tuple[float, float], values: dict[str, list[float]]) -> None:
+    """How long the resumed run took, and medians of the timed rounds."""
     middle = {name: median(numbers) for name, numbers in values.items()}
     print(
-        f"\n{model} model, median of {TIMED_ROUNDS} rounds after the first: "
+        f"\n{model} model, resumed after a kill: engines up after {resumed[0]:.1f} s, the first "
+        f"round done after {resumed[1]:.1f} s"
+    )
+    print(
+        f"{model} model, median of {TIMED_ROUNDS} rounds after the first: "
         f"round {middle['round']:.2f} s, of it the log {middle['log'] * 1000:.1f} ms "
         f"({middle['log'] / middle['round']:.2%}); "
         f"checkpoint {middle['checkpoint']:.2f} s (longest {max(values['checkpoint']):.2f} s), "
@@ -318,10 +348,12 @@ def main() -> None:
     if outcomes:
         print_outcomes(outcomes)
     with tempfile.TemporaryDirectory() as folder:
-        config = costs_config(options.model, Path(folder))
+        recipe = timed_recipe(options.model, Path(folder))
+        resumed = resume_seconds(Path(folder))
         ray.init(include_dashboard=False, log_to_driver=False)
         try:
-            print_costs(options.model, costs(config, Path(folder)))
+            config = SEAConfig.from_user_dict(recipe["config"], recipe["env"])
+            print_costs(options.model, resumed, costs(config, Path(folder)))
         finally:
             ray.shutdown()
 

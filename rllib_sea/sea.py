@@ -704,17 +704,25 @@ class SEA(Algorithm):
         initial = self.config.initial_preferences
         if initial and self._counts.round == 0 and not self._counts.num_initial_preferences:
             self._learn_initial_preferences(initial)
+        result: dict[str, Any] = {}
         try:
             result = super().step()
+            if self._is_done() and self._evaluation is None:
+                evaluate(self)
         except OracleAwayError as error:
-            if self._storage is None:
+            reason = str(error).splitlines()[0]
+            if self._is_done():
+                self._warn(
+                    f"{reason}; all labels are there and learned from, the last evaluation is "
+                    "not: `rllib evaluate` of the checkpoint makes it"
+                )
+            elif self._storage is None:
                 raise
-            # Tune writes a checkpoint with this result, and asks for another: that one raises.
-            self._ended_by = error
-            self._warn(f"{str(error).splitlines()[0]}; the run stops, `--resume` goes on with it")
-            result = {SHOULD_CHECKPOINT: True}
-        if self._is_done() and self._evaluation is None:
-            evaluate(self)
+            else:
+                # Tune writes a checkpoint with this result, and asks for another: that one raises.
+                self._ended_by = error
+                self._warn(f"{reason}; the run stops, `--resume` goes on with it")
+                result = {SHOULD_CHECKPOINT: True}
         # RLlib repeats an evaluation in the rounds after it, and gives NaN for metrics that a
         # round did not have: a result has what was measured in its round.
         for group in ("duels", "reward_model", "policy", "seconds"):

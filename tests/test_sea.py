@@ -182,6 +182,32 @@ def test_an_oracle_that_cannot_answer_is_named(tiny_policy: Path) -> None:
         algorithm.stop()
 
 
+def test_an_oracle_that_leaves_before_the_last_evaluation_costs_that_alone(
+    tiny_policy: Path,
+) -> None:
+    config = tiny_config(
+        tiny_policy,
+        env_config={
+            "prompts": "tldr_mini",
+            "oracle": "tests.failing_oracle:FailingOracle",
+            "oracle_config": {"answers": BUDGET},
+        },
+        measure_online_win_rate=False,
+        evaluation_interval=100,
+        oracle_retries=0,
+    )
+    algorithm = config.build_algo()
+    try:
+        last = run_to_the_end(algorithm)[-1]
+        assert last["num_oracle_queries"] == BUDGET
+        assert last["policy"]["loss"] > 0.0
+        assert "evaluation" not in last
+        assert "gone home" in last["warnings"]
+        assert "`rllib evaluate` of the checkpoint makes it" in last["warnings"]
+    finally:
+        algorithm.stop()
+
+
 def test_the_oracle_is_asked_as_often_as_questions_are_counted(
     tiny_policy: Path, tmp_path: Path
 ) -> None:
