@@ -12,6 +12,7 @@ from tiny_models import make_tiny_policy
 from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
 
 from rllib_sea.duels.records import Candidate
+from rllib_sea.precision import auto_dtype
 from rllib_sea.reward_model.policy_encoder import PolicyEncoder
 
 LENGTHS = [(5, (3, 1, 7)), (11, (2, 2, 2)), (1, (4, 6, 5)), (40, (1, 12, 3))]
@@ -62,7 +63,7 @@ def check_against_loop(
     assert features.dtype == np.float32
     np.testing.assert_allclose(np.square(features).mean(axis=2), 1.0, rtol=1e-4)
     # Weights and buffers lose the same bits as the encoder's.
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to(dtype).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=auto_dtype()).to(dtype).eval()
     for b, prompt in enumerate(prompts):
         for m, candidate in enumerate(candidates[b]):
             slow = slow_features(model, prompt, candidate.token_ids)
