@@ -157,9 +157,10 @@ def bai(rewards: Tensor, texts: Sequence[str], rng: Rng) -> tuple[int, int, int]
     """
     member = int(rng.integers(len(rewards)))
     first = int(rewards[member].argmax())
-    wins = torch.sigmoid(rewards[:, first, None] - rewards)
-    variance = wins.var(dim=0, correction=0).tolist()
-    return first, max(others(texts, first), key=lambda b: variance[b]), member
+    margins = rewards[:, first, None] - rewards
+    variance = torch.sigmoid(margins).var(dim=0, correction=0)
+    variance[(margins == margins[0]).all(dim=0)] = 0.0  # rounding is no disagreement
+    return first, max(others(texts, first), key=lambda b: float(variance[b])), member
 
 
 def ee(rewards: Tensor, texts: Sequence[str], rng: Rng) -> tuple[int, int, int]:

@@ -15,6 +15,7 @@ from rllib_sea.exploration.base import (
     draw_members,
     make_selection,
     member_argmax,
+    member_variance,
 )
 
 
@@ -32,7 +33,8 @@ def preference_variance(rewards: torch.Tensor, first: torch.Tensor) -> torch.Ten
     """
     num_members, num_prompts, _ = rewards.shape
     index = first.view(1, num_prompts, 1).expand(num_members, -1, -1)
-    return torch.sigmoid(rewards.gather(2, index) - rewards).var(dim=0, unbiased=False)
+    margins = rewards.gather(2, index) - rewards
+    return member_variance(torch.sigmoid(margins), margins)
 
 
 def logit_variance(rewards: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
@@ -42,7 +44,8 @@ def logit_variance(rewards: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
     """
     num_members, num_prompts, _ = rewards.shape
     index = first.view(1, num_prompts, 1).expand(num_members, -1, -1)
-    return (rewards.gather(2, index) - rewards).var(dim=0, unbiased=False)
+    margins = rewards.gather(2, index) - rewards
+    return member_variance(margins, margins)
 
 
 VARIANCES = {"probability": preference_variance, "logit": logit_variance}

@@ -216,3 +216,21 @@ def make_selection(
         valid=has_two_texts(texts).numpy(),
         clash=clash[:, 0].numpy(),
     )
+
+
+def member_variance(values: torch.Tensor, margins: torch.Tensor) -> torch.Tensor:
+    """Population variance over members, exactly 0 where all members have the same margin.
+
+    Rounding is no disagreement: equal margins may have sigmoids, and K equal numbers a mean, that
+    differ in their last bit, by how the CPU vectorises; of variances that should all be 0 the one
+    with the most of it would be chosen.
+
+    Args:
+        values: (K, ...), each a function of the margin.
+        margins: (K, ...) differences of two rewards.
+
+    Returns:
+        (...).
+    """
+    agreed = (margins == margins[:1]).all(dim=0)
+    return values.var(dim=0, unbiased=False).masked_fill(agreed, 0.0)

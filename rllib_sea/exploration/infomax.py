@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rllib_sea.exploration.base import Proposals, Selection
+from rllib_sea.exploration.base import Proposals, Selection, member_variance
 from rllib_sea.exploration.pairs import best_pair, member_differences, unordered_pairs
 
 
@@ -23,5 +23,5 @@ def infomax(proposals: Proposals, rngs: Sequence[np.random.Generator]) -> Select
     """
     del rngs
     pairs = unordered_pairs(proposals.texts.shape[1])
-    probability = member_differences(proposals.rewards, pairs).sigmoid_()
-    return best_pair(proposals, probability.var(dim=0, unbiased=False), pairs)
+    margins = member_differences(proposals.rewards, pairs)
+    return best_pair(proposals, member_variance(margins.sigmoid(), margins), pairs)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rllib_sea.exploration.base import Proposals, Selection
+from rllib_sea.exploration.base import Proposals, Selection, member_variance
 from rllib_sea.exploration.pairs import best_pair, member_differences, unordered_pairs
 
 
@@ -23,5 +23,6 @@ def uncertainty(proposals: Proposals, rngs: Sequence[np.random.Generator]) -> Se
     """
     del rngs
     pairs = unordered_pairs(proposals.texts.shape[1])
-    variance = member_differences(proposals.rewards, pairs).var(dim=0, unbiased=False)
+    margins = member_differences(proposals.rewards, pairs)
+    variance = member_variance(margins, margins)
     return best_pair(proposals, variance, pairs)

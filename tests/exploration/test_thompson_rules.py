@@ -1,5 +1,7 @@
 """Rules that draw members: by hand, by brute force, by their distribution."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,16 @@ def test_preference_variance_by_hand() -> None:
     torch.testing.assert_close(
         logit_variance(rewards, first), torch.tensor([[0.0, log3**2 / 4, 0.0]])
     )
+
+
+@pytest.mark.parametrize("variance", [preference_variance, logit_variance])
+def test_members_that_agree_have_no_variance_whatever_the_rounding(
+    variance: Callable[..., torch.Tensor],
+) -> None:
+    # 30 numbers are no whole number of a CPU's vectors: the last ones are computed otherwise.
+    for seed in range(100):
+        rewards = torch.randn(1, 1, 6, generator=torch.Generator().manual_seed(seed))
+        assert (variance(rewards.repeat(5, 1, 1), torch.tensor([seed % 6])) == 0.0).all()
 
 
 def test_bai_by_probability_and_by_logit_differ() -> None:
