@@ -6,7 +6,7 @@
 #
 # PYTHON   the interpreter that makes .venv, 3.11 or later
 # RECIPE   what `make train` runs
-# TIER     what `make results` runs: bandit (minutes), tiny_lm (two hours on 2 cores)
+# TIER     what `make results` runs: bandit (minutes), tiny_lm (hours), smollm2 (a GPU, or short)
 
 PYTHON ?= python3
 RECIPE ?= tuned_examples/sea_tldr.yaml

@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from benchmarks.tiny_lm import words
 from benchmarks.tiny_lm.text import posts, write_prompts
 from rllib_sea.policy.models import cache_folder
 
 BOS, EOS, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 # Folders inside the decoder's.
 PROMPTS, ENCODER = "prompts", "encoder"
-ENCODER_DIM = 384
 _COMPLETE = ".complete"
 
 
@@ -72,7 +72,8 @@ def fitted_decoder(settings: DecoderSettings | None = None) -> Path:
         under a hash of the settings.
     """
     settings = settings or DecoderSettings()
-    written = json.dumps([dataclasses.asdict(settings), posts("train"), posts("test")])
+    space = {"dim": words.DIM, "seed": words.SEED}
+    written = json.dumps([dataclasses.asdict(settings), space, posts("train"), posts("test")])
     key = hashlib.sha256(written.encode()).hexdigest()[:12]
     folder = cache_folder() / f"tiny-lm-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +84,7 @@ def fitted_decoder(settings: DecoderSettings | None = None) -> Path:
                 (target / PROMPTS).mkdir(parents=True)
                 write_prompts(target / PROMPTS)
                 fit(settings, target)
-                write_encoder(settings, target / ENCODER)
+                words.write_encoder(target / ENCODER, positions=settings.context)
                 (target / _COMPLETE).touch()
                 os.replace(target, folder)
     return folder
@@ -160,34 +161,6 @@ def fit(settings: DecoderSettings, folder: Path) -> float:
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return float(np.mean(losses[-50:]))
-
-
-def write_encoder(settings: DecoderSettings, folder: Path) -> None:
-    """Writes a text encoder that knows tokens and nothing else: a random vector for each.
-
-    It is a Llama without layers, so that its mean-pooled states are a bag of tokens, projected
-    at random.
-
-    Args:
-        settings: The decoder's, whose tokens it has.
-        folder: Where to.
-    """
-    tokenizer = make_tokenizer(settings)
-    torch.manual_seed(settings.seed + 1)
-    model = LlamaModel(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=ENCODER_DIM,
-            intermediate_size=ENCODER_DIM,
-            num_hidden_layers=0,
-            num_attention_heads=1,
-            max_position_embeddings=settings.context,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    torch.nn.init.normal_(model.embed_tokens.weight)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def _rate(step: int, settings: DecoderSettings) -> float:

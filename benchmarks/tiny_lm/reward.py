@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import functools
-import re
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.tiny_lm.text import posts
+from benchmarks.tiny_lm.words import DIM, word_vectors, words_of
 from rllib_sea import config_checks as check
 from text_duel import Prompt
 from text_duel.oracles import ScoringOracle
 
-# The most frequent words of the training posts have a say: 57% of all there.
-NUM_WORDS = 128
-WORD_DIM, WIDTH = 3, 16
+# Of the network: what it sees of the word space, and its units.
+INPUTS, WIDTH = 3, 16
 GAIN = 0.7
 # The prompt moves the hidden units by this much of what the response does.
 PROMPT_GAIN = 0.5
 BIAS = 0.5
 # A pair of the decoder's responses then differs by a standard deviation of about 2.3.
 SCALE = 2.0
-_WORD = re.compile(r"[a-z0-9']+")
 
 
 class WordNetworkOracle(ScoringOracle):
     """Scores responses by a random tanh network that nothing but labels gives away.
 
-    Each of the 128 most frequent words of the training posts has a random vector of 3 numbers. A
-    text is the sum of the vectors of its *different* words of those, over the root of their
-    number, so that neither length nor repetition pays. Response and prompt go through one
-    layer of 16 tanh units::
+    A text is the sum of the :func:`vectors <benchmarks.tiny_lm.words.word_vectors>` of its
+    *different* words, over the root of their number, so that neither length nor repetition
+    pays. The network sees 3 random directions of that; response and prompt go through one layer
+    of 16 tanh units::
 
         score = scale * out . tanh(W_r u(response) + W_p u(prompt) + b)
 
@@ -48,17 +43,16 @@ class WordNetworkOracle(ScoringOracle):
         self.check_config(seed=seed, scale=scale)
         self.name = f"word_network(seed={seed}, scale={scale:g})"
         rng = np.random.default_rng(seed)
-        words = frequent_words()
-        vectors = rng.standard_normal((len(words), WORD_DIM))
-        self._vectors = dict(zip(words, vectors, strict=True))
-        root = np.sqrt(WORD_DIM)
-        self._response = rng.standard_normal((WORD_DIM, WIDTH)) * GAIN / root
-        self._prompt = rng.standard_normal((WORD_DIM, WIDTH)) * GAIN * PROMPT_GAIN / root
+        directions, _ = np.linalg.qr(rng.standard_normal((DIM, INPUTS)))
+        self._vectors = {word: vector @ directions for word, vector in word_vectors().items()}
+        root = np.sqrt(INPUTS)
+        self._response = rng.standard_normal((INPUTS, WIDTH)) * GAIN / root
+        self._prompt = rng.standard_normal((INPUTS, WIDTH)) * GAIN * PROMPT_GAIN / root
         self._bias = rng.standard_normal(WIDTH) * BIAS
         self._out = rng.standard_normal(WIDTH)
         # Over normal inputs, so that every seed has the same spread.
         units = self._units(
-            rng.standard_normal((4096, WORD_DIM)), rng.standard_normal((4096, WORD_DIM))
+            rng.standard_normal((4096, INPUTS)), rng.standard_normal((4096, INPUTS))
         )
         values = units @ self._out
         self._mean, self._factor = values.mean(), scale / values.std()
@@ -82,21 +76,6 @@ class WordNetworkOracle(ScoringOracle):
     def _text_vector(self, text: str) -> np.ndarray:
         known = self._vectors.keys() & set(words_of(text))
         if not known:
-            return np.zeros(WORD_DIM)
+            return np.zeros(INPUTS)
         # In a fixed order, for the same sum to the last bit.
         return np.sum([self._vectors[word] for word in sorted(known)], axis=0) / len(known) ** 0.5
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text, in small letters."""
-    return _WORD.findall(text.lower())
-
-
-@functools.cache
-def frequent_words() -> list[str]:
-    """The words that have a say, most frequent first, equally frequent ones by the alphabet."""
-    counts = Counter(
-        word for sentences in posts("train") for text in sentences for word in words_of(text)
-    )
-    ordered = sorted(counts, key=lambda word: (-counts[word], word))
-    return ordered[:NUM_WORDS]

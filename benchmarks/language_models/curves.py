@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.sample_efficiency.results import interpolate
 
-EVERY = 250  # queries
+POINTS = 20  # of a curve, after its start
 # Columns by where they stand in a result. The win rate of every comparison is the soft one,
 # chosen before any method but passive was run: the hidden preference probability, as in the
 # bandit tier.
@@ -68,12 +68,12 @@ class CurveRecorder:
         return int(self._rows[-1]["queries"]) if self._rows else 0
 
     def curve(self, queries: int) -> Sequence[dict[str, float]]:
-        """The rows at every :data:`EVERY` queries, linear between evaluations.
+        """:data:`POINTS` rows at equal distances and the start, linear between evaluations.
 
         Args:
             queries: The run's budget, which it has used.
         """
-        grid = np.arange(0, queries + 1, EVERY)
+        grid = np.linspace(0, queries, POINTS + 1).round()
         at = np.array([row["queries"] for row in self._rows])
         columns = {
             name: interpolate(grid, at, np.array([row[name] for row in self._rows]))

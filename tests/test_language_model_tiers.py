@@ -11,16 +11,19 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.language_models.command import in_order, missing
+from benchmarks.language_models.curves import COLUMNS, POINTS, CurveRecorder
+from benchmarks.language_models.methods import METHODS, method_keys
+from benchmarks.language_models.report import write_report
+from benchmarks.language_models.sweep import CurveWriter, Run
 from benchmarks.sample_efficiency.results import append_run, read_runs
+from benchmarks.smollm2 import config as smollm2
+from benchmarks.tiny_lm import config as tiny_lm
 from benchmarks.tiny_lm import decoder as decoder_module
-from benchmarks.tiny_lm.__main__ import in_order, missing
-from benchmarks.tiny_lm.curves import COLUMNS, CurveRecorder
-from benchmarks.tiny_lm.decoder import ENCODER, PROMPTS, DecoderSettings, fit, fitted_decoder
-from benchmarks.tiny_lm.methods import METHODS, run_config
-from benchmarks.tiny_lm.report import write_report
-from benchmarks.tiny_lm.reward import SCALE, WordNetworkOracle, frequent_words
-from benchmarks.tiny_lm.sweep import CurveWriter, Run
+from benchmarks.tiny_lm.decoder import PROMPTS, DecoderSettings, fit, fitted_decoder
+from benchmarks.tiny_lm.reward import SCALE, WordNetworkOracle
 from benchmarks.tiny_lm.text import posts, write_prompts
+from benchmarks.tiny_lm.words import DIM, vocabulary, word_vectors, words_of, write_encoder
 from rllib_sea import SEAConfig
 from rllib_sea.reward_model.encoder import MeanPoolingEncoder
 from text_duel import ConfigError, check_oracle
@@ -70,7 +73,7 @@ def test_the_reward_keeps_an_oracles_promises(small_decoder: Path):
 
 def test_the_reward_by_hand(small_decoder: Path):
     oracle, prompts = WordNetworkOracle(3), prompts_of(small_decoder / PROMPTS)[:1]
-    first, second = (oracle._vectors[word] for word in frequent_words()[:2])
+    first, second = (oracle._vectors[word] for word in vocabulary()[:2])
     prompt_words = sorted(
         {w for w in prompts[0].text.lower().replace(",", " ").split() if w in oracle._vectors}
     )
@@ -79,7 +82,7 @@ def test_the_reward_by_hand(small_decoder: Path):
         (first + second) / math.sqrt(2) @ oracle._response + asked @ oracle._prompt + oracle._bias
     )
     expected = (units @ oracle._out - oracle._mean) * oracle._factor
-    text = " ".join(frequent_words()[:2]).upper()
+    text = " ".join(vocabulary()[:2]).upper()
     assert oracle.score(prompts, [text])[0] == pytest.approx(expected)
     # Words without a vector, and words again, change nothing.
     assert oracle.score(prompts, [f"xyzzy {text}, {text} {text}!"])[0] == pytest.approx(expected)
@@ -166,12 +169,30 @@ def test_prompts_are_openings_and_test_ones_were_never_fitted(tmp_path: Path):
     assert len(set(train) & set(test)) < 0.05 * len(test)  # common phrases
 
 
-def test_the_encoder_is_a_bag_of_tokens(small_decoder: Path):
-    encoder = MeanPoolingEncoder(small_decoder / ENCODER)
-    one, turned, other, empty = encoder.encode(["the a I", "the I a", "zz qq jj", ""])
-    # " I" and "I" are two tokens: the words in the middle are the same ones.
-    assert one @ turned > 0.8 > one @ other
-    assert np.isfinite(empty).all()
+def test_the_encoder_knows_the_words_of_the_reward_and_nothing_else(tmp_path: Path):
+    write_encoder(tmp_path, positions=64)
+    encoder = MeanPoolingEncoder(tmp_path)
+    assert encoder.dim == DIM
+    vectors = word_vectors()
+    np.testing.assert_allclose([np.mean(v**2) for v in vectors.values()], 1.0)
+    texts = ["The a I", "i THE... a!", "the the xyzzyx a", "mother's", "xyzzyx", ""]
+    bags = [
+        sum(vectors[w] for w in words)
+        for words in (["the", "a", "i"], ["the", "the", "a"], ["mother's"])
+    ]
+    mixed, repeated, single = (bag / np.linalg.norm(bag) for bag in bags)
+    expected = [mixed, mixed, repeated, single, np.zeros(DIM), np.zeros(DIM)]
+    np.testing.assert_allclose(encoder.encode(texts), expected, atol=1e-6)
+
+
+def test_encoder_and_reward_split_texts_alike(tmp_path: Path):
+    write_encoder(tmp_path, positions=64)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    words = tokenizer.get_vocab()
+    assert set(words) - set(vocabulary()) == {tokenizer.unk_token}
+    for text in (text for sentences in posts("test") for text in sentences):
+        known = [words.get(word, tokenizer.unk_token_id) for word in words_of(text)]
+        assert tokenizer(text)["input_ids"] == known
 
 
 # -- Methods, curves, sweeps ----------------------------------------------------------
@@ -179,9 +200,11 @@ def test_the_encoder_is_a_bag_of_tokens(small_decoder: Path):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_a_valid_configuration(small_decoder: Path, method: str):
-    config = SEAConfig.from_user_dict(run_config(small_decoder, method, 1, 5000))
-    assert config.query_budget == 5000
-    assert ("+mix" in method) == (config.gamma != 1.0)
+    for run_config in (tiny_lm.run_config(small_decoder, 1), smollm2.run_config(1)):
+        keys = run_config | {"query_budget": 5000} | method_keys(method, 5000)
+        config = SEAConfig.from_user_dict(keys)
+        mixed = [[0, 1.0], [1000, 1.0], [1001, 0.7]]
+        assert config.gamma == (mixed if "+mix" in method else 1.0)
 
 
 def result(queries: int, win_rate: float | None, regret: float, accuracy: float) -> dict[str, Any]:
@@ -214,7 +237,9 @@ def test_a_curve_by_hand():
     recorder = CurveRecorder()
     for row in RESULTS:
         recorder.add(row)
-    start, middle, end = recorder.curve(500)
+    curve = recorder.curve(500)
+    assert len(curve) == POINTS + 1
+    start, middle, end = curve[0], curve[POINTS // 2], curve[-1]
     assert [row["queries"] for row in (start, middle, end)] == [0, 250, 500]
     assert (start["win_rate"], start["mean_score"], start["regret"]) == (0.5, 0.5, 0.0)
     assert middle["win_rate"] == pytest.approx(0.65)  # a sixth of the way from 0.6 to 0.9
@@ -259,6 +284,6 @@ def test_a_sweep_goes_on_where_it_was_stopped_and_is_drawn(tmp_path: Path):
 
     runs = in_order(read_runs(file))
     assert list(runs) == ["passive", "bai_ts+mix"]
-    write_report(tmp_path, runs)
+    write_report(tmp_path, tiny_lm.TIER, runs)
     tables = (tmp_path / "tables.md").read_text()
     assert "| SEA (BAI-TS + mixing) | 2 | 480 [480, 480] | 1.00 [1.00, 1.00] |" in tables

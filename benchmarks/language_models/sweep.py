@@ -1,4 +1,4 @@
-"""Runs as trials of Tune, two at a time; each leaves its curve when it is done."""
+"""Runs as trials of Tune; each leaves its curve when it is done."""
 
 from __future__ import annotations
 
@@ -14,16 +14,13 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from rich.console import Console
 
+from benchmarks.language_models.curves import CurveRecorder
+from benchmarks.language_models.tier import Tier
 from benchmarks.sample_efficiency.results import append_run
-from benchmarks.tiny_lm.curves import CurveRecorder
 from rllib_sea.cli.options import TrainOptions
 from rllib_sea.cli.ray_session import ray_session
 
-NAME = "tiny-lm"  # of the folder of results in STORAGE
 STORAGE = Path("~/ray_results").expanduser()
-# A run with one thread on a core: more runs an hour than one with two threads, since much of a
-# round is the plain Python of engines and actors.
-AT_ONCE = 2
 LOGICAL_CPUS_PER_RUN = 2
 
 
@@ -84,10 +81,11 @@ class CurveWriter(Callback):
         )
 
 
-def run_all(runs: Sequence[Run], file: Path, storage: Path = STORAGE) -> list[str]:
+def run_all(tier: Tier, runs: Sequence[Run], file: Path, storage: Path = STORAGE) -> list[str]:
     """Runs all; a run that fails does not stop the others.
 
     Args:
+        tier: Whose runs they are.
         runs: What to run, in this order.
         file: Gets the curves.
         storage: Folder of Tune's results.
@@ -99,7 +97,7 @@ def run_all(runs: Sequence[Run], file: Path, storage: Path = STORAGE) -> list[st
     # A name of their own for each would leave all but the first without Tune's log files.
     experiments = [
         tune.Experiment(
-            NAME,
+            tier.name,
             "SEA",
             config=dict(run.config),
             storage_path=str(storage),
@@ -111,11 +109,11 @@ def run_all(runs: Sequence[Run], file: Path, storage: Path = STORAGE) -> list[st
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     writer = CurveWriter(file, by_name)
-    options = TrainOptions(ray_num_cpus=AT_ONCE * LOGICAL_CPUS_PER_RUN)
+    options = TrainOptions(ray_num_cpus=tier.at_once * LOGICAL_CPUS_PER_RUN)
     with ray_session(options, Console()):
         analysis = tune.run(
             experiments,
-            max_concurrent_trials=AT_ONCE,
+            max_concurrent_trials=tier.at_once,
             callbacks=[writer],
             verbose=0,
             raise_on_failed_trial=False,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.language_models.tier import Tier
 from benchmarks.sample_efficiency.names import label
 from benchmarks.sample_efficiency.results import BASELINE, TARGET_SHARE, Curves, efficiency
 from benchmarks.sample_efficiency.tables import mean_at, needed_cells, table
@@ -64,16 +65,17 @@ def reward_model_table(runs: Runs) -> str:
     return table([f"ERM at {at} queries", *columns], rows)
 
 
-def write_report(out: Path, runs: Runs) -> None:
+def write_report(out: Path, tier: Tier, runs: Runs) -> None:
     """Writes ``tables.md`` and, where matplotlib is there, the pictures.
 
     Args:
         out: Folder.
+        tier: What was run.
         runs: Curves by method, passive among them.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "tables.md").write_text(
-        "# Tiny-language-model tier: tables\n\nMade by `python -m benchmarks.tiny_lm`. The target "
+        f"# {tier.title}: tables\n\nMade by `{tier.command}`. The target "
         f"is {TARGET_SHARE:.0%} of the way from 0.5 to passive's last mean win rate; in brackets "
         "95% bootstrap intervals over seeds. Win rates are soft: the mean hidden preference "
         "probability of greedy responses to held-out prompts over the initial policy's; "

@@ -1,0 +1,1 @@
+"""What the language-model tiers share: methods, runs, curves, tables and the command."""

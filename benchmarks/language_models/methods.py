@@ -1,0 +1,51 @@
+"""What is compared: the keys in which each method differs from the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# As in the bandit tier: real labels alone for a fifth of the queries, 0.7 of the pairs afterwards.
+GAMMA, WARM_UP_SHARE = 0.7, 0.2
+_ACTIVE = (
+    "bai_ts",
+    "drts",
+    "random",
+    "ee_ts",
+    "infomax",
+    "delta_ucb",
+    "uncertainty",
+    "maxmin_lcb",
+)
+_XPO = {"exploration_strategy": "xpo"}
+_OTHERS: dict[str, dict[str, Any]] = {
+    "offline": {"exploration_strategy": "passive", "policy_sync_interval": None},
+    "iterative": {"exploration_strategy": "passive", "policy_sync_interval": 4},
+    "apl": {
+        "exploration_strategy": "apl",
+        "prompt_acquisition": "entropy",
+        "prompt_pool_size": 256,
+    },
+    "xpo": _XPO | {"optimism": "xpo", "optimism_alpha": 1e-5},
+    "selm": _XPO | {"optimism": "selm", "optimism_alpha": 1e-3},
+}
+# What a headline needs, in the order in which it is run.
+HEADLINE = ("passive", "bai_ts+mix", "drts+mix", "random+mix", "passive+mix", "bai_ts")
+_ORDER = (*HEADLINE, "offline", "apl", "xpo", "ee_ts+mix", "drts", "random", "iterative", "selm")
+METHODS = tuple(dict.fromkeys((*_ORDER, *(f"{name}+mix" for name in _ACTIVE), *_ACTIVE)))
+
+
+def method_keys(method: str, queries: int) -> dict[str, Any]:
+    """The configuration keys of a method.
+
+    Args:
+        method: A name of :data:`METHODS`.
+        queries: The budget, of which the warm-up is a share.
+    """
+    if method in _OTHERS:
+        return dict(_OTHERS[method])
+    strategy, mixed, _ = method.partition("+mix")
+    keys: dict[str, Any] = {"exploration_strategy": strategy}
+    if mixed:
+        warm_up = int(WARM_UP_SHARE * queries)
+        keys["gamma"] = [[0, 1.0], [warm_up, 1.0], [warm_up + 1, GAMMA]]
+    return keys
