@@ -15,7 +15,7 @@ from benchmarks.language_models.command import in_order, missing
 from benchmarks.language_models.curves import COLUMNS, POINTS, CurveRecorder
 from benchmarks.language_models.methods import METHODS, method_keys
 from benchmarks.language_models.report import write_report
-from benchmarks.language_models.sweep import CurveWriter, Run
+from benchmarks.language_models.sweep import CurveWriter, Run, run_all
 from benchmarks.sample_efficiency.results import append_run, read_runs
 from benchmarks.smollm2 import config as smollm2
 from benchmarks.tiny_lm import config as tiny_lm
@@ -287,3 +287,34 @@ def test_a_sweep_goes_on_where_it_was_stopped_and_is_drawn(tmp_path: Path):
     write_report(tmp_path, tiny_lm.TIER, runs)
     tables = (tmp_path / "tables.md").read_text()
     assert "| SEA (BAI-TS + mixing) | 2 | 480 [480, 480] | 1.00 [1.00, 1.00] |" in tables
+
+
+def test_a_run_that_fails_is_named_and_does_not_stop_the_others(
+    small_decoder: Path, tmp_path: Path
+):
+    short = {
+        "query_budget": 24,
+        "prompts_per_round": 12,
+        "sampler": "transformers",
+        "sampler_config": {},
+        "max_new_tokens": 4,
+        "ensemble_size": 2,
+        "evaluation_num_prompts": 6,
+        "evaluation_interval": 1,
+    }
+    good = tiny_lm.run_config(small_decoder, 1) | short
+    bad = good | {"env_config": good["env_config"] | {"prompts": str(tmp_path / "nowhere")}}
+    file = tmp_path / "runs" / "24.csv"
+    (failed,) = run_all(
+        tiny_lm.TIER,
+        [Run("bad", 0, bad), Run("passive", 1, good)],
+        file,
+        storage=tmp_path / "results",
+    )
+    name, error_file = failed.split(": ")
+    assert name == "bad-0"
+    assert "nowhere" in Path(error_file).read_text()
+    runs = read_runs(file)
+    assert list(runs) == ["passive"]
+    assert runs["passive"].queries[-1] == 24
+    assert np.isfinite(runs["passive"].columns["win_rate"]).all()

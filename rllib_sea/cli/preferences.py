@@ -115,7 +115,9 @@ def statistics_rows(found: LogStatistics) -> list[tuple[str, str]]:
     """
     rows = [("questions", str(found.num_questions))]
     if found.rounds is not None:
-        rows[0] = ("questions", f"{found.num_questions} in rounds {_range(*found.rounds)}")
+        low, high = found.rounds
+        rounds = f"round {low}" if low == high else f"rounds {low} to {high}"
+        rows[0] = ("questions", f"{found.num_questions} in {rounds}")
     rows.append(("  answered", f"{found.num_queries} (the query count)"))
     rows.append(("  pending", str(found.num_questions - found.num_queries)))
     for name, counts in (
@@ -129,8 +131,8 @@ def statistics_rows(found: LogStatistics) -> list[tuple[str, str]]:
         first, last = (time.strftime("%Y-%m-%d %H:%M:%S") for time in found.asked)
         rows.append(("asked", f"{first} to {last} UTC"))
     if found.waited is not None:
-        median, high, longest = map(_seconds, found.waited)
-        rows.append(("time to answer", f"median {median}, 90% {high}, longest {longest}"))
+        median, most, longest = map(_seconds, found.waited)
+        rows.append(("time to answer", f"median {median}, 90% {most}, longest {longest}"))
     return rows
 
 
@@ -158,10 +160,6 @@ def entry_text(entry: LogEntry) -> str:
         short = textwrap.shorten(text, _TEXT_WIDTH, placeholder=" ...")
         lines.append(f"  {name}: {short or '(empty)'}")
     return "\n".join(lines)
-
-
-def _range(low: int, high: int) -> str:
-    return str(low) if low == high else f"{low} to {high}"
 
 
 def _seconds(value: float) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_sea.duels.log_records import (
+    IMPORTED,
     AnswerRecord,
     PreferenceLogError,
     QuestionRecord,
@@ -26,8 +27,6 @@ from rllib_sea.policy.tokenization import PromptTokenizer
 from text_duel.errors import ConfigError, nearest
 
 COLUMNS = ("prompt", "chosen", "rejected")
-# In the place of an exploration strategy, and of a rule by which labels are drawn.
-IMPORTED = "imported"
 # In the place of a version of the policy: no run sampled the responses.
 NO_POLICY_VERSION = -1
 

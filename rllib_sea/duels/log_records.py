@@ -13,6 +13,9 @@ Side = Literal["first", "second"]
 Label = Literal["first", "second", "tie", "skip"]
 SIDES: tuple[str, ...] = get_args(Side)
 LABELS: tuple[str, ...] = get_args(Label)
+# In the place of an exploration strategy, and of a rule by which labels are drawn, where a
+# preference was there before any run asked for it.
+IMPORTED = "imported"
 
 
 class PreferenceLogError(RuntimeError):

@@ -6,7 +6,7 @@ import statistics
 from dataclasses import dataclass
 from datetime import datetime
 
-from rllib_sea.duels.log_records import LABELS
+from rllib_sea.duels.log_records import IMPORTED, LABELS
 from rllib_sea.duels.preference_log import PreferenceReader
 
 
@@ -23,8 +23,8 @@ class LogStatistics:
         oracles: Questions by the oracle that was asked.
         answered_by: Answers by who gave them.
         asked: When the first and the last question were asked; None without any.
-        waited: Seconds from question to answer: median, 90th percentile, longest; None without
-            any answer.
+        waited: Seconds from question to answer: median, 90th percentile, longest; None where
+            nobody answered. Imported preferences were not asked for.
     """
 
     rounds: tuple[int, int] | None
@@ -70,7 +70,8 @@ def _counts(log: PreferenceReader, column: str, table: str) -> dict[str, int]:
 
 def _waited(log: PreferenceReader) -> tuple[float, float, float] | None:
     times = log.query(
-        "SELECT asked_at, answered_at FROM answers JOIN questions ON question_id = questions.id"
+        "SELECT asked_at, answered_at FROM answers JOIN questions ON question_id = questions.id "
+        f"WHERE strategy != '{IMPORTED}'"
     )
     seconds = sorted((_time(after) - _time(before)).total_seconds() for before, after in times)
     if not seconds:

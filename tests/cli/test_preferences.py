@@ -59,7 +59,7 @@ def test_stats_while_it_is_written_and_empty(command: Run, tmp_path: Path) -> No
         assert (status, "questions        0\n" in out) == (0, True)
         assert "strategies       none" in out
         writer.ask(0, [question(0, 0)])
-        assert "questions        1 in rounds 0\n" in command("stats", tmp_path / LOG_FILE)[1]
+        assert "questions        1 in round 0\n" in command("stats", tmp_path / LOG_FILE)[1]
 
 
 def test_head(command: Run, log: Path) -> None:
@@ -106,7 +106,10 @@ def test_import(command: Run, tmp_path: Path, tiny_policy: Path) -> None:
     assert (status, err) == (0, "")
     left_out = f"left out, longer than 1024 tokens: 1 ({file}:3)"
     assert out == f"2 preferences of 1 prompts written to {log}; {left_out}\n"
-    assert f"(seed 0, {tiny_policy}, chat)" in command("stats", log)[1]
+    stats = command("stats", log)[1]
+    assert f"(seed 0, {tiny_policy}, chat)" in stats
+    assert "2 in round 0" in stats
+    assert "time to answer" not in stats
     assert command("head", log, "-n", 1)[1].splitlines()[:2] == [
         "round 0, position 0: first",
         "  imported, asked imported(team.jsonl)",
