@@ -18,7 +18,7 @@ GAIN = 0.7
 # The prompt moves the hidden units by this much of what the response does.
 PROMPT_GAIN = 0.5
 BIAS = 0.5
-# A pair of the decoder's responses then differs by a standard deviation of about 2.3.
+# A pair of the decoder's responses then differs by a standard deviation of about 2.
 SCALE = 2.0
 
 
