@@ -86,6 +86,7 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
         + reward_model_table(runs)
     )
     try:
+        from benchmarks.language_models.pictures import win_rate_by_kl
         from benchmarks.sample_efficiency import pictures
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
@@ -95,3 +96,4 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
     pictures.win_rates(runs, out)
     pictures.queries_needed(runs, out)
     pictures.same_win_rate(runs, out)
+    win_rate_by_kl(runs, out)
