@@ -70,6 +70,7 @@ class PolicyLearner:
         bf16 = config.precision == "bf16" or (
             config.precision == AUTO and auto_dtype() == torch.bfloat16
         )
+        self._compute_dtype = torch.bfloat16 if bf16 else torch.float32
         self._policy = _load(config.model_path).to(self._device)
         self._layout = choose_layout(self._policy)
         reference = _load(config.model_path)
@@ -136,17 +137,26 @@ class PolicyLearner:
         return metrics
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The policy's weights in bf16 on the CPU; every worker must call it."""
+        """The policy's weights on the CPU; every worker must call it.
+
+        They are in the format that the policy computes in, so that what samples with them is the
+        policy that is trained. Of small updates bf16 keeps next to nothing: a model's weights
+        lie on its grid, whose steps are 1/256 to 1/128 of a weight, and go back to where they were.
+
+        Returns:
+            By name; in float32 on a CPU not copies, to be passed on before the next update.
+        """
         return {
-            name: tensor.to("cpu", torch.bfloat16)
+            name: tensor.to("cpu", self._compute_dtype)
             for name, tensor in self._strategy.weights().items()
         }
 
     def save(self, folder: Path) -> None:
         """Writes everything that :meth:`load` needs; every worker must call it.
 
-        The folder appears whole or not at all, and is one that
-        ``transformers.AutoModelForCausalLM.from_pretrained`` loads.
+        The folder appears whole or not at all. It has the weights in float32, and is one that
+        ``transformers.AutoModelForCausalLM.from_pretrained`` loads in the format that the policy
+        computes in: as what was sampled from and evaluated.
 
         Args:
             folder: On storage that all workers share; what stands there is replaced.
@@ -159,6 +169,7 @@ class PolicyLearner:
         weights = self._strategy.weights()
         if rank() == 0:
             self._policy.save_pretrained(unfinished, state_dict=weights)
+            _name_dtype(unfinished, self._compute_dtype)
             load_tokenizer(self.config.model_path).save_pretrained(unfinished)
             (unfinished / STATE_FILE).write_text(json.dumps({"version": self.version}))
         self._strategy.save(unfinished)
@@ -246,6 +257,13 @@ def _load(path: str) -> transformers.PreTrainedModel:
         path, dtype=torch.float32, **SAFE_WEIGHTS
     )
     return model.eval()  # no dropout: log-probabilities are those of the sampled policy
+
+
+def _name_dtype(folder: Path, dtype: torch.dtype) -> None:
+    """Says in a saved model's configuration which format it is loaded in."""
+    file = folder / transformers.utils.CONFIG_NAME
+    config = json.loads(file.read_text()) | {"dtype": str(dtype).removeprefix("torch.")}
+    file.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _halve(model: transformers.PreTrainedModel) -> None:

@@ -214,9 +214,32 @@ def test_a_saved_folder_is_a_model_that_transformers_loads(
         assert torch.equal(loaded(ids).logits, learner._policy(ids).logits)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "deep" / "policy")
     assert tokenizer.decode(tokenizer("to be").input_ids) == "to be"
-    published = learner.weights()
-    assert {tensor.dtype for tensor in published.values()} == {torch.bfloat16}
-    assert published.keys() == weights_of(learner).keys()
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)]
+)
+def test_what_samples_and_what_is_loaded_is_what_was_trained(
+    config: PolicyTrainConfig, tmp_path: Path, precision: str, dtype: torch.dtype
+) -> None:
+    # As small as real ones: bf16 would lose most of it.
+    learner = PolicyLearner(dataclasses.replace(config, precision=precision, lr=1e-6))
+    initial = {name: tensor.clone() for name, tensor in weights_of(learner).items()}
+    learner.update(PAIRS)
+    published, trained = learner.weights(), weights_of(learner)
+    assert published.keys() == trained.keys()
+    learner.save(tmp_path / "policy")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "policy").state_dict()
+    for name, tensor in trained.items():
+        assert torch.equal(published[name], tensor.to(dtype))
+        assert loaded[name].dtype == dtype
+        assert torch.equal(loaded[name], published[name])
+    moved = [not torch.equal(published[n].float(), initial[n]) for n in published]
+    assert all(moved) if precision == "fp32" else not all(moved)
+    again = PolicyLearner(dataclasses.replace(config, precision=precision))
+    again.load(tmp_path / "policy")
+    for name, tensor in weights_of(again).items():
+        assert torch.equal(tensor, trained[name])  # to the last bit of float32
 
 
 def test_a_loaded_learner_goes_on_bit_by_bit(config: PolicyTrainConfig, tmp_path: Path) -> None:
