@@ -303,7 +303,9 @@ def test_a_run_that_fails_is_named_and_does_not_stop_the_others(
         "evaluation_interval": 1,
     }
     good = tiny_lm.run_config(small_decoder, 1) | short
-    bad = good | {"env_config": good["env_config"] | {"prompts": str(tmp_path / "nowhere")}}
+    oracle = {"oracle": "tests.failing_oracle:FailingOracle", "oracle_config": {"answers": 5}}
+    bad = good | {"env_config": good["env_config"] | oracle, "oracle_retries": 0}
+    bad["measure_candidate_scores"] = False  # it has no scores
     file = tmp_path / "runs" / "24.csv"
     (failed,) = run_all(
         tiny_lm.TIER,
@@ -313,7 +315,7 @@ def test_a_run_that_fails_is_named_and_does_not_stop_the_others(
     )
     name, error_file = failed.split(": ")
     assert name == "bad-0"
-    assert "nowhere" in Path(error_file).read_text()
+    assert "the labeller has gone home" in Path(error_file).read_text()
     runs = read_runs(file)
     assert list(runs) == ["passive"]
     assert runs["passive"].queries[-1] == 24
