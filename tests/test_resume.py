@@ -117,6 +117,8 @@ def wait_until(condition: Callable[[], bool], command: TrainCommand) -> None:
         time.sleep(0.005)
 
 
+# Several commands, each of which starts Ray and engines: minutes on a slow CPU.
+@pytest.mark.timeout(900)
 def test_a_run_that_everything_happens_to(
     at_once: dict[str, Any], tiny_policy: Path, tmp_path: Path
 ) -> None:
