@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks.language_models.curves import POINTS
 from benchmarks.language_models.methods import METHODS, method_keys
 from benchmarks.language_models.report import write_report
 from benchmarks.language_models.tier import Tier
@@ -43,6 +44,8 @@ def main(tier: Tier) -> None:
     parser.add_argument("--draw", action="store_true", help="tables and pictures only")
     parser.add_argument("--out", type=Path, default=tier.out, help=f"folder ({tier.out})")
     arguments = parser.parse_args()
+    if arguments.queries < POINTS:
+        parser.error(f"--queries: {arguments.queries} is less than a curve's {POINTS} points")
     file = arguments.out / "runs" / f"{arguments.queries}.csv"
     failed: list[str] = []
     if not arguments.draw:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# As in the bandit tier: real labels alone for a fifth of the queries, 0.7 of the pairs afterwards.
+# Real labels alone for a fifth of the queries (in the bandit tier a tenth), then 0.7 of the pairs.
 GAMMA, WARM_UP_SHARE = 0.7, 0.2
 _ACTIVE = (
     "bai_ts",
