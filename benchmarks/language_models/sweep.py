@@ -17,6 +17,7 @@ from rich.console import Console
 from benchmarks.language_models.curves import CurveRecorder
 from benchmarks.language_models.tier import Tier
 from benchmarks.sample_efficiency.results import append_run
+from rllib_sea import SEA
 from rllib_sea.cli.options import TrainOptions
 from rllib_sea.cli.ray_session import ray_session
 
@@ -98,7 +99,7 @@ def run_all(tier: Tier, runs: Sequence[Run], file: Path, storage: Path = STORAGE
     experiments = [
         tune.Experiment(
             tier.name,
-            "SEA",
+            SEA,
             config=dict(run.config),
             storage_path=str(storage),
             trial_name_creator=lambda trial, name=name: name,
