@@ -9,7 +9,13 @@ import numpy as np
 
 from benchmarks.language_models.tier import Tier
 from benchmarks.sample_efficiency.names import label
-from benchmarks.sample_efficiency.results import BASELINE, TARGET_SHARE, Curves, efficiency
+from benchmarks.sample_efficiency.results import (
+    BASELINE,
+    TARGET_SHARE,
+    Curves,
+    can_draw,
+    efficiency,
+)
 from benchmarks.sample_efficiency.tables import mean_at, needed_cells, table
 
 Runs = Mapping[str, Curves]
@@ -85,14 +91,11 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
         "*label_accuracy*: of the ERM's own labels against the hidden reward.\n\n"
         + reward_model_table(runs)
     )
-    try:
-        from benchmarks.language_models.pictures import win_rate_by_kl
-        from benchmarks.sample_efficiency import pictures
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        print("no pictures: they need matplotlib (pip install matplotlib)")
+    if not can_draw():
         return
+    from benchmarks.language_models.pictures import win_rate_by_kl
+    from benchmarks.sample_efficiency import pictures
+
     pictures.win_rates(runs, out)
     pictures.queries_needed(runs, out)
     pictures.same_win_rate(runs, out)

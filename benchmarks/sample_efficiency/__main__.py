@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from benchmarks.sample_efficiency.methods import SUITES
-from benchmarks.sample_efficiency.results import BASELINE, Curves, append_run, read_runs
+from benchmarks.sample_efficiency.results import BASELINE, append_run, can_draw, read_runs
 from benchmarks.sample_efficiency.simulation import Settings, Simulation
 from benchmarks.sample_efficiency.tables import write_tables
 
@@ -76,19 +76,11 @@ def main() -> None:
     if BASELINE not in runs.get("main", {}):
         parser.error(f"tables and pictures need {BASELINE!r} of the suite main")
     write_tables(out, runs)
-    _draw(out, runs)
-    print(f"results: {out}")
-
-
-def _draw(out: Path, runs: dict[str, dict[str, Curves]]) -> None:
-    try:
+    if can_draw():
         from benchmarks.sample_efficiency.pictures import draw
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        print("no pictures: they need matplotlib (pip install matplotlib)")
-        return
-    draw(out, runs)
+
+        draw(out, runs)
+    print(f"results: {out}")
 
 
 def _run(todo: list[tuple[str, int, str, Settings]], out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,3 +169,11 @@ def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     mean = values.mean(axis=0)
     half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
     return mean, mean - half, mean + half
+
+
+def can_draw() -> bool:
+    """Whether there is matplotlib, which pictures need and tables do not; says so if not."""
+    found = importlib.util.find_spec("matplotlib") is not None
+    if not found:
+        print("no pictures: they need matplotlib (pip install matplotlib)")
+    return found
