@@ -25,7 +25,7 @@ Pair = tuple[list[int], list[int], list[int]]
 
 
 class BareDPO:
-    """DPO by hand: fp32 weights under bf16 autocast, logits at response positions only.
+    """DPO by hand: fp32 weights, autocast to ``dtype``, logits at response positions only.
 
     Args:
         work: What :func:`measure` takes.
@@ -71,7 +71,8 @@ class BareDPO:
         answer = ((places >= starts) & (places < ends))[:, 1:].to(self.device)
         mask = (places < ends).long().to(self.device)
         ids = ids.to(self.device)
-        with torch.autocast(self.device, torch.bfloat16):
+        in_bf16 = self.work["dtype"] == "bfloat16"
+        with torch.autocast(self.device, torch.bfloat16, enabled=in_bf16):
             hidden = model.model(input_ids=ids, attention_mask=mask, use_cache=False)[0]
             logits = model.lm_head(hidden[:, :-1][answer])
         token_logps = -functional.cross_entropy(
@@ -96,6 +97,7 @@ def learner_step(work: dict[str, Any]) -> Callable[[Sequence[Pair]], object]:
             schedule="constant",
             max_grad_norm=work["max_grad_norm"],
             minibatch_size=work["minibatch_size"],
+            precision="bf16" if work["dtype"] == "bfloat16" else "fp32",
             threads_per_worker=work["threads"],
         )
     )
@@ -115,7 +117,7 @@ def measure(work: dict[str, Any]) -> dict[str, list[float]]:
 
     Args:
         work: ``model``, ``rounds`` (lists of pairs), ``minibatch_size``, ``beta``, ``lr``,
-            ``betas``, ``max_grad_norm``, ``threads``.
+            ``betas``, ``max_grad_norm``, ``dtype``, ``threads``.
 
     Returns:
         Seconds of each round, ``by_hand`` and by the ``learner``.

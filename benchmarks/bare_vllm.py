@@ -20,7 +20,7 @@ def measure(work: dict[str, Any]) -> dict[str, list[float]]:
 
     Args:
         work: ``model``, ``rounds`` (lists of prompts' token ids), ``num_candidates``,
-            ``max_new_tokens``, ``temperature``, ``top_p``, ``threads``.
+            ``max_new_tokens``, ``temperature``, ``top_p``, ``dtype``, ``threads``.
 
     Returns:
         ``seconds`` and ``tokens`` of each round.
@@ -36,7 +36,7 @@ def measure(work: dict[str, Any]) -> dict[str, list[float]]:
     longest = max(len(prompt) for prompts in work["rounds"] for prompt in prompts)
     llm = LLM(
         model=work["model"],
-        dtype="bfloat16",
+        dtype=work["dtype"],
         max_model_len=longest + work["max_new_tokens"],
         enforce_eager=True,
         enable_prefix_caching=True,

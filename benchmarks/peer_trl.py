@@ -1,8 +1,9 @@
 """The peer: TRL's OnlineDPOTrainer on the same model and prompts.
 
-Twice, under bf16 autocast both times: with float32 weights, as ours are, and with bfloat16
-weights, which TRL loads by default where the checkpoint has them. The latter is faster, but
-neighbours of a bfloat16 weight of 0.02 are 1e-4 away: twenty steps of the recipe's learning rate.
+Up to three times: in float32 and with float32 weights under bf16 autocast, as ours may be told to
+compute, and with bfloat16 weights, which TRL loads by default where the checkpoint has them. The
+last is the fastest, but neighbours of a bfloat16 weight of 0.02 are 1e-4 away: fifty steps of the
+recipe's learning rate.
 
 Run by `round_time.py` with the interpreter of TRL's own virtual environment:
 ``python peer_trl.py WORK RESULT``, two JSON files. This project is not installed there.
@@ -46,18 +47,24 @@ def measure(work: dict[str, Any]) -> dict[str, Any]:
     Args:
         work: ``model``, ``prompts`` (text, or conversations), ``prompts_per_round``,
             ``max_length``, ``max_new_tokens``, ``temperature``, ``top_p``, ``beta``, ``lr``,
-            ``betas``, ``max_grad_norm``, ``threads``.
+            ``betas``, ``max_grad_norm``, ``dtype``, ``threads``.
 
     Returns:
-        ``version`` and, by the weights' precision, the seconds of each step but the first, of which
+        ``version`` and, by variant, the seconds of each step but the first, of which
         only the end is known.
     """
     torch.set_num_threads(work["threads"])
-    seconds = {f"{name} weights": _seconds(work, name) for name in ("float32", "bfloat16")}
+    variants = {
+        "float32 weights, autocast": ("float32", True),
+        "bfloat16 weights": ("bfloat16", True),
+    }
+    if work["dtype"] == "float32":
+        variants = {"float32": ("float32", False), **variants}
+    seconds = {name: _seconds(work, *variant) for name, variant in variants.items()}
     return {"version": trl.__version__, "seconds": seconds}
 
 
-def _seconds(work: dict[str, Any], dtype: str) -> list[float]:
+def _seconds(work: dict[str, Any], dtype: str, autocast: bool) -> list[float]:
     gc.collect()  # the trainer before refers to itself
     clock = _Clock()
     with tempfile.TemporaryDirectory() as folder:
@@ -67,7 +74,7 @@ def _seconds(work: dict[str, Any], dtype: str) -> list[float]:
             args=OnlineDPOConfig(
                 output_dir=folder,
                 use_cpu=not torch.cuda.is_available(),
-                bf16=True,
+                bf16=autocast,
                 # On by default; it turns the cache off in generation.
                 gradient_checkpointing=False,
                 per_device_train_batch_size=work["prompts_per_round"],

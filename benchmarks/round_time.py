@@ -36,6 +36,7 @@ from rllib_sea.duels.records import Duel
 from rllib_sea.duels.selection import SelectedDuel
 from rllib_sea.policy.models import cache_folder
 from rllib_sea.policy.tokenization import PromptTokenizer
+from rllib_sea.precision import DTYPE_OF_PRECISION, resolve_dtype
 from rllib_sea.randomness import prompt_order
 from rllib_sea.sea import RoundPlan
 from text_duel import ConfigError, Prompt
@@ -186,6 +187,7 @@ def settings_of(config: SEAConfig) -> dict[str, Any]:
         "lr": config.policy_lr,
         "betas": list(config.policy_betas),
         "max_grad_norm": config.max_grad_norm,
+        "dtype": str(resolve_dtype(DTYPE_OF_PRECISION[config.train_precision])).split(".")[-1],
         "threads": config.threads_per_env_runner,
     }
 
@@ -320,10 +322,10 @@ def print_peer(peer: Mapping[str, Any], ours: Mapping[int, float]) -> None:
         for variant, seconds in peer["seconds"].items()
     }
     print(f"\nTRL {peer['version']}, OnlineDPOTrainer, M = 2, the same prompts; seconds a step")
-    print(f"{'':<24}{'seconds':>9}" + "".join(f"{f'ours M={m}':>12}{'ratio':>7}" for m in ours))
+    print(f"{'':<32}{'seconds':>9}" + "".join(f"{f'ours M={m}':>12}{'ratio':>7}" for m in ours))
     for name, step in steps.items():
         ratios = "".join(f"{seconds:>12.2f}{seconds / step:>7.2f}" for seconds in ours.values())
-        print(f"{name:<24}{step:>9.2f}{ratios}")
+        print(f"{name:<32}{step:>9.2f}{ratios}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -368,7 +370,7 @@ def main() -> None:
     print(
         f"{config.policy_model}, {config.prompts_per_round} prompts a round, "
         f"M = {config.num_candidates}, {config.max_new_tokens} new tokens, "
-        f"minibatches of {config.policy_minibatch_size}\n"
+        f"minibatches of {config.policy_minibatch_size}, computed in {settings['dtype']}\n"
         f"median of {arguments.rounds} after {WARM_UP_ROUNDS} of warm-up\n"
     )
     print_rounds(times, floor, algo.tokens_of_rounds)

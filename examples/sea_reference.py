@@ -46,7 +46,7 @@ Pair = tuple[list[int], list[int], list[int]]  # tokens of x, y+ and y-
 MAX_NEW_TOKENS, TEMPERATURE = 32, 0.7  # (53)
 ERM_HIDDEN, ERM_LR, ERM_WEIGHT_DECAY, ERM_LAMBDA = (128, 128), 1e-3, 5e-5, 0.5
 ERM_MINIBATCHES, ERM_MINIBATCH_SIZE = 5, 128
-POLICY_LR, POLICY_BETAS, MAX_GRAD_NORM = 5e-6, (0.9, 0.95), 1.0  # (5e-7, cosine)
+POLICY_LR, POLICY_BETAS, MAX_GRAD_NORM = 2e-6, (0.9, 0.95), 1.0  # (5e-7, cosine)
 BETA = {"dpo": 0.1, "ipo": 0.2, "slic": 0.2}
 BUNDLED_MODEL, BUNDLED_FILE = "smollm2-135m-instruct", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -325,7 +325,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
     # Line 1: D is empty, the policy is the reference policy, the ensemble has random weights.
     policy, tokenizer = load_model(args.model)
-    reference, sampler = copy.deepcopy(policy), copy.deepcopy(policy).bfloat16()
+    reference = copy.deepcopy(policy)
     thetas = list(policy.parameters())
     policy_adam = torch.optim.AdamW(thetas, lr=POLICY_LR, betas=POLICY_BETAS, weight_decay=0.0)
     encoder, oracle = MiniLMEncoder(), text_duel.make_oracle("embedding")
@@ -336,7 +336,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     prompts = text_duel.load_prompts("tldr_mini", split="train")
     held_out = text_duel.load_prompts("tldr_mini", split="test")
     held_out_tokens = [prompt_tokens(tokenizer, x.text) for x in held_out]
-    before = greedy(sampler, tokenizer, held_out_tokens)
+    before = greedy(policy, tokenizer, held_out_tokens)
 
     order = prompt_order(len(prompts), seed)
     round_ = num_synthetic = 0
@@ -352,7 +352,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
                 break
             x = prompts[next(order)]  # line 2
             tokens = prompt_tokens(tokenizer, x.text)
-            s = sample(sampler, tokenizer, tokens, args.candidates, rng[SAMPLING])  # line 3
+            s = sample(policy, tokenizer, tokens, args.candidates, rng[SAMPLING])  # line 3
             texts = [text for _, text in s]
             if len(set(texts)) == 1:
                 continue  # there is no duel
@@ -375,7 +375,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             erm = update_erm(members, erm_adam, labels, generator(seed, round_, 0, REPLAY))
         if pairs:  # line 8
             loss, h = update_policy(policy, reference, policy_adam, pairs, args.loss)
-            sampler.load_state_dict(policy.state_dict())
         round_ += 1
         print(
             f"round {round_}: {len(labels)}/{args.queries} queries, {num_synthetic} synthetic, "
@@ -383,7 +382,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             f"{time.perf_counter() - start:.1f} s"
         )
 
-    after = greedy(sampler, tokenizer, held_out_tokens)
+    after = greedy(policy, tokenizer, held_out_tokens)
     for x, old, new in list(zip(held_out, before, after, strict=True))[:3]:
         print(f"\nPOST      {x.post}\nREFERENCE {x.reference}\nBEFORE    {old}\nAFTER     {new}")
     wins = win_rate(oracle, held_out, after, before)

@@ -21,7 +21,7 @@ from rllib_sea.exploration import STRATEGIES
 from rllib_sea.exploration.prompt_acquisition import ACQUISITIONS
 from rllib_sea.policy.models import check_model, resolve_model
 from rllib_sea.policy.sampler import check_sampler
-from rllib_sea.precision import AUTO
+from rllib_sea.precision import AUTO, DTYPE_OF_PRECISION
 from rllib_sea.preference_learning.config import PolicyTrainConfig
 from rllib_sea.preference_learning.mixing import SYNTHETIC_PAIRS, Gamma, gamma_at
 from rllib_sea.randomness import Stream, generator
@@ -225,7 +225,8 @@ class SEAConfig(AlgorithmConfig):
             policy_model: A local folder, a name on the Hugging Face hub, or the bundled
                 ``smollm2-135m-instruct``.
             sampler: ``"vllm"`` or ``"transformers"``.
-            sampler_config: Options of the sampler's engine.
+            sampler_config: Options of the sampler's engine. Its ``dtype`` is what training
+                computes in (``train_precision``) unless it is given here.
             chat_template: Whether prompts are wrapped in the model's chat template; None
                 does so where the model has one.
             max_new_tokens: Longest response in tokens.
@@ -632,7 +633,11 @@ class SEAConfig(AlgorithmConfig):
             "max_model_len": max_model_len,
             "model_path": str(self.policy_model_path()),
             "sampler": self.sampler,
-            "sampler_config": {"num_threads": self.threads_per_env_runner, **self.sampler_config},
+            "sampler_config": {
+                "num_threads": self.threads_per_env_runner,
+                "dtype": DTYPE_OF_PRECISION[self.train_precision],
+                **self.sampler_config,
+            },
             "sampling": self.sampling_config(),
         }
 

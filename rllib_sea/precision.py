@@ -7,6 +7,9 @@ import torch
 AUTO = "auto"
 # What an engine may have its weights in.
 DTYPES = (AUTO, "float32", "bfloat16", "float16")
+# What training computes in (`train_precision`), and an engine beside it unless it is told
+# otherwise: one that rounds more coarsely does not sample the policy that is trained.
+DTYPE_OF_PRECISION = {"bf16": "bfloat16", "fp32": "float32", AUTO: AUTO}
 
 
 def auto_dtype() -> torch.dtype:

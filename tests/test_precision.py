@@ -8,6 +8,7 @@ import pytest
 import torch
 from preference_pairs import random_pairs
 
+from rllib_sea import SEAConfig
 from rllib_sea.policy.transformers_sampler import TransformersSampler
 from rllib_sea.precision import AUTO, DTYPES, resolve_dtype
 from rllib_sea.preference_learning.config import PolicyTrainConfig
@@ -40,6 +41,19 @@ def test_an_engine_takes_the_format_of_its_hardware(hardware: bool, tiny_policy:
     assert resolve_dtype(AUTO) == dtype
     assert TransformersSampler(tiny_policy)._model.dtype == dtype
     assert TransformersSampler(tiny_policy, dtype="float32")._model.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("train_precision", "dtype"), [("fp32", "float32"), ("bf16", "bfloat16"), (AUTO, AUTO)]
+)
+def test_an_engine_has_the_format_of_training_unless_told_otherwise(
+    train_precision: str, dtype: str, tiny_policy: Path
+) -> None:
+    config = SEAConfig().policy(policy_model=str(tiny_policy))
+    config.preference_learning(train_precision=train_precision)
+    assert config.policy_module_config(64)["sampler_config"]["dtype"] == dtype
+    config.policy(sampler_config={"dtype": "float16"})
+    assert config.policy_module_config(64)["sampler_config"]["dtype"] == "float16"
 
 
 def test_training_takes_the_precision_of_its_hardware(hardware: bool, tiny_policy: Path) -> None:

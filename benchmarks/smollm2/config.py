@@ -10,7 +10,7 @@ from benchmarks.language_models.methods import HEADLINE
 from benchmarks.language_models.tier import Tier
 
 # As in the recipe `sea_tldr.yaml`.
-POLICY_LR = 5e-6
+POLICY_LR = 2e-6
 BETA = 0.1
 # One GPU, halved between sampling and training; written without one at hand, so never run there.
 _GPU = {
@@ -43,6 +43,7 @@ def run_config(seed: int) -> dict[str, Any]:
         "policy_lr": POLICY_LR,
         "beta": BETA,
         "lr_schedule": "constant",
+        "train_precision": "fp32",
         "measure_candidate_scores": True,
         "evaluation_interval": 4,
     } | (_GPU if torch.cuda.is_available() else _CPU)

@@ -35,7 +35,7 @@ def run_config(decoder: Path, seed: int) -> dict[str, Any]:
         "seed": seed,
         "policy_model": str(decoder),
         "sampler": "vllm",
-        "sampler_config": {"kv_cache_gib": 1, "max_num_seqs": 512, "dtype": "float32"},
+        "sampler_config": {"kv_cache_gib": 1, "max_num_seqs": 512},
         "max_new_tokens": 16,
         "temperature": 1.0,
         "prompts_per_round": 128,
