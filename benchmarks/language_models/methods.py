@@ -31,7 +31,19 @@ _OTHERS: dict[str, dict[str, Any]] = {
 # What a headline needs, in the order in which it is run.
 HEADLINE = ("passive", "bai_ts+mix", "drts+mix", "random+mix", "passive+mix", "bai_ts")
 _ORDER = (*HEADLINE, "offline", "apl", "xpo", "ee_ts+mix", "drts", "random", "iterative", "selm")
-METHODS = tuple(dict.fromkeys((*_ORDER, *(f"{name}+mix" for name in _ACTIVE), *_ACTIVE)))
+# More mixing, and a smaller price of distance; run last.
+_VARIANTS: dict[str, dict[str, Any]] = {"gamma 0.5": {"gamma": 0.5}, "beta 0.05": {"beta": 0.05}}
+_VARIED = ("bai_ts+mix", "drts+mix", "passive+mix")
+METHODS = tuple(
+    dict.fromkeys(
+        (
+            *_ORDER,
+            *(f"{name}+mix" for name in _ACTIVE),
+            *_ACTIVE,
+            *(f"{name}, {variant}" for variant in _VARIANTS for name in _VARIED),
+        )
+    )
+)
 
 
 def method_keys(method: str, queries: int) -> dict[str, Any]:
@@ -43,9 +55,11 @@ def method_keys(method: str, queries: int) -> dict[str, Any]:
     """
     if method in _OTHERS:
         return dict(_OTHERS[method])
-    strategy, mixed, _ = method.partition("+mix")
-    keys: dict[str, Any] = {"exploration_strategy": strategy}
+    name, _, variant = method.partition(", ")
+    strategy, mixed, _ = name.partition("+mix")
+    keys = {"exploration_strategy": strategy, **_VARIANTS.get(variant, {})}
+    gamma = keys.pop("gamma", GAMMA)
     if mixed:
         warm_up = int(WARM_UP_SHARE * queries)
-        keys["gamma"] = [[0, 1.0], [warm_up, 1.0], [warm_up + 1, GAMMA]]
+        keys["gamma"] = [[0, 1.0], [warm_up, 1.0], [warm_up + 1, gamma]]
     return keys
