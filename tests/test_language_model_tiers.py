@@ -203,8 +203,24 @@ def test_every_method_is_a_valid_configuration(small_decoder: Path, method: str)
     for run_config in (tiny_lm.run_config(small_decoder, 1), smollm2.run_config(1)):
         keys = run_config | {"query_budget": 5000} | method_keys(method, 5000)
         config = SEAConfig.from_user_dict(keys)
-        mixed = [[0, 1.0], [1000, 1.0], [1001, 0.7]]
-        assert config.gamma == (mixed if "+mix" in method else 1.0)
+        assert (config.gamma == 1.0) == ("+mix" not in method)
+
+
+def test_mixing_begins_after_a_fifth_and_a_variant_changes_one_key() -> None:
+    mixed = method_keys("bai_ts+mix", 5000)
+    warm_up = [[0, 1.0], [1000, 1.0]]
+    assert mixed == {"exploration_strategy": "bai_ts", "gamma": [*warm_up, [1001, 0.7]]}
+    variants = [name for name in METHODS if name.startswith("bai_ts+mix, ")]
+    assert [
+        {key: value for key, value in method_keys(name, 5000).items() if mixed.get(key) != value}
+        for name in variants
+    ] == [
+        {"gamma": [*warm_up, [1001, 0.5]]},
+        {"synthetic_pair": "best_vs_worst"},
+        {"num_candidates": 20},
+        {"erm_minibatches": 20},
+        {"beta": 0.05},
+    ]
 
 
 def result(queries: int, win_rate: float | None, regret: float, accuracy: float) -> dict[str, Any]:

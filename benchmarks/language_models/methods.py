@@ -31,19 +31,25 @@ _OTHERS: dict[str, dict[str, Any]] = {
 # What a headline needs, in the order in which it is run.
 HEADLINE = ("passive", "bai_ts+mix", "drts+mix", "random+mix", "passive+mix", "bai_ts")
 _ORDER = (*HEADLINE, "offline", "apl", "xpo", "ee_ts+mix", "drts", "random", "iterative", "selm")
-# More mixing, and a smaller price of distance; run last.
-_VARIANTS: dict[str, dict[str, Any]] = {"gamma 0.5": {"gamma": 0.5}, "beta 0.05": {"beta": 0.05}}
-_VARIED = ("bai_ts+mix", "drts+mix", "passive+mix")
-METHODS = tuple(
-    dict.fromkeys(
-        (
-            *_ORDER,
-            *(f"{name}+mix" for name in _ACTIVE),
-            *_ACTIVE,
-            *(f"{name}, {variant}" for variant in _VARIANTS for name in _VARIED),
-        )
-    )
+# What could make those that mix better; run last.
+_VARIANTS: dict[str, dict[str, Any]] = {
+    "gamma 0.5": {"gamma": 0.5},
+    "best_vs_worst": {"synthetic_pair": "best_vs_worst"},
+    "M 20": {"num_candidates": 20},
+    "20 minibatches": {"erm_minibatches": 20},
+    "beta 0.05": {"beta": 0.05},
+}
+_VARIED = (
+    "bai_ts+mix, gamma 0.5",
+    "bai_ts+mix, best_vs_worst",
+    "bai_ts+mix, M 20",
+    "bai_ts+mix, 20 minibatches",
+    "bai_ts+mix, beta 0.05",
+    "drts+mix, gamma 0.5",
+    "drts+mix, M 20",
+    "passive+mix, gamma 0.5",
 )
+METHODS = tuple(dict.fromkeys((*_ORDER, *(f"{name}+mix" for name in _ACTIVE), *_ACTIVE, *_VARIED)))
 
 
 def method_keys(method: str, queries: int) -> dict[str, Any]:
