@@ -198,10 +198,11 @@ def is_synthetic(gamma: float | list[list[float]], num_queries: int, rng: Rng) -
     return bool(rng.random() >= np.interp(num_queries, queries, values))
 
 
-def synthetic_label(rewards: Tensor, first: int, second: int, rng: Rng) -> tuple[int, bool]:
-    """A drawn member, and whether it prefers the first response; the oracle is not asked."""
+def synthetic_pair(rewards: Tensor, texts: Sequence[str], rng: Rng) -> tuple[int, int, int]:
+    """A drawn member's best and worst response, as in the authors' code; no oracle is asked."""
     member = int(rng.integers(len(rewards)))
-    return member, bool(rewards[member, first] >= rewards[member, second])
+    best = int(rewards[member].argmax())
+    return best, min(others(texts, best), key=lambda b: float(rewards[member, b])), member
 
 
 def oracle_label(oracle: Any, prompt: Any, first: str, second: str, rng: Rng) -> bool:
@@ -359,12 +360,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             f = features(encoder, x.text, texts)
             with torch.no_grad():
                 rewards = torch.stack([member(f) for member in members])
-            y1, y2, _ = STRATEGIES[args.strategy](rewards, texts, rng[SELECTION])  # lines 4, 5
             if synthetic:  # line 6
-                _, first_wins = synthetic_label(rewards, y1, y2, rng[SYNTHETIC_LABEL])
+                won, lost, _ = synthetic_pair(rewards, texts, rng[SYNTHETIC_LABEL])
             else:
+                y1, y2, _ = STRATEGIES[args.strategy](rewards, texts, rng[SELECTION])  # lines 4, 5
                 first_wins = oracle_label(oracle, x, texts[y1], texts[y2], rng[LABEL])
-            won, lost = (y1, y2) if first_wins else (y2, y1)
+                won, lost = (y1, y2) if first_wins else (y2, y1)
             pairs.append((tokens, s[won][0], s[lost][0]))
             if not synthetic:
                 new_labels.append((f[won], f[lost]))

@@ -209,14 +209,18 @@ def test_every_method_is_a_valid_configuration(small_decoder: Path, method: str)
 def test_mixing_begins_after_a_fifth_and_a_variant_changes_one_key() -> None:
     mixed = method_keys("bai_ts+mix", 5000)
     warm_up = [[0, 1.0], [1000, 1.0]]
-    assert mixed == {"exploration_strategy": "bai_ts", "gamma": [*warm_up, [1001, 0.7]]}
+    assert mixed == {
+        "exploration_strategy": "bai_ts",
+        "gamma": [*warm_up, [1001, 0.7]],
+        "synthetic_pair": "selected_pair",
+    }
     variants = [name for name in METHODS if name.startswith("bai_ts+mix, ")]
     assert [
         {key: value for key, value in method_keys(name, 5000).items() if mixed.get(key) != value}
         for name in variants
     ] == [
-        {"gamma": [*warm_up, [1001, 0.5]]},
         {"synthetic_pair": "best_vs_worst"},
+        {"gamma": [*warm_up, [1001, 0.5]]},
         {"num_candidates": 20},
         {"erm_minibatches": 20},
         {"beta": 0.05},

@@ -21,6 +21,7 @@ from preference_pairs import random_pairs
 from tiny_models import make_tiny_policy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rllib_sea import SEAConfig
 from rllib_sea.duels.records import Candidate, SamplingConfig
 from rllib_sea.exploration import STRATEGIES, Proposals, Selection, text_identities
 from rllib_sea.policy.tokenization import PromptTokenizer
@@ -139,22 +140,24 @@ def test_the_same_prompts_are_synthetic(gamma: float | list[list[float]]) -> Non
         assert ours == theirs
 
 
-def test_the_same_synthetic_labels() -> None:
-    labels = []
+def test_the_same_synthetic_pairs() -> None:
+    members = set()
     for seed in range(60):
         texts, rewards = random_round(seed)
         proposals = as_proposals(texts, rewards)
         selection = select("ee", proposals, seed, round_=1)
         rngs = generators(seed, 1, range(PROMPTS), Stream.SYNTHETIC_LABEL)
-        ours = mix(selection, proposals, [True] * PROMPTS, "selected_pair", rngs)
+        ours = mix(selection, proposals, [True] * PROMPTS, SEAConfig().synthetic_pair, rngs)
         for b in range(PROMPTS):
             if selection.valid[b]:
                 rng = reference.generator(seed, 1, b, reference.SYNTHETIC_LABEL)
                 pair = int(ours.first[b]), int(ours.second[b])
-                theirs = reference.synthetic_label(rewards[:, b], *pair, rng)
-                assert (ours.member[b], ours.first_wins[b]) == theirs
-                labels.append(theirs)
-    assert len(set(labels)) == 2 * MEMBERS
+                won, lost, member = reference.synthetic_pair(rewards[:, b], texts[b], rng)
+                assert ours.member[b] == member
+                assert ours.first_wins[b]
+                assert [texts[b][i] for i in pair] == [texts[b][won], texts[b][lost]]
+                members.add(member)
+    assert len(members) == MEMBERS
 
 
 class FixedOracle:

@@ -61,7 +61,7 @@ def _main() -> dict[str, Settings]:
 def _mixing() -> dict[str, Settings]:
     """What makes mixing work: which pair, how much, or only more updates a query."""
     methods = {"passive 22 a round": Settings("passive", prompts_per_round=22)}
-    for name in ("bai_ts", "drts"):
+    for name in ("bai_ts", "drts", "random", "passive"):
         methods[f"{name}+mix, best_vs_worst"] = _mixed(name, synthetic_pair="best_vs_worst")
     for gamma in (0.85, 0.5, 0.3):
         methods[f"bai_ts+mix, gamma {gamma}"] = _mixed("bai_ts", gamma=gamma)

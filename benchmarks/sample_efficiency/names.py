@@ -39,6 +39,7 @@ _COLORS = {
     "reward_model_only": "#000000",
 }
 MIXED = "+mix"
+BEST_VS_WORST = "best_vs_worst"
 
 
 def label(method: str) -> str:
@@ -56,7 +57,9 @@ def color(method: str) -> str:
 
 
 def line_style(method: str) -> str:
-    """Dashed where a strategy that chooses by the ERM, or at random, does not mix."""
+    """Dotted where the ERM labels its best and worst response, dashed without mixing."""
+    if method.endswith(BEST_VS_WORST):
+        return ":"
     without_mixing = method in STRATEGY_NAMES and method != "passive"
     return "--" if without_mixing or method == "offline" else "-"
 

@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from benchmarks.sample_efficiency.names import (
+    BEST_VS_WORST,
     color,
     label,
     line_style,
@@ -31,7 +32,17 @@ plt.rcParams |= {
     "savefig.dpi": 120,
     "savefig.bbox": "tight",
 }
-HEADLINE = ("passive", "offline", "random", "bai_ts", "random+mix", "bai_ts+mix", "drts+mix")
+HEADLINE = (
+    "passive",
+    "offline",
+    "random",
+    "bai_ts",
+    "random+mix",
+    "bai_ts+mix",
+    "drts+mix",
+    f"random+mix, {BEST_VS_WORST}",
+    f"bai_ts+mix, {BEST_VS_WORST}",
+)
 Runs = Mapping[str, Curves]
 
 
@@ -126,7 +137,7 @@ def queries_needed(runs: Runs, out: Path) -> None:
             continue
         low, high = (min(end, never) for end in result.queries_interval)
         axes.plot([low, high], [place, place], color=shade, linewidth=2)
-        filled = shade if line_style(name) == "-" else "white"
+        filled = "white" if line_style(name) == "--" else shade
         axes.plot(result.queries, place, "o", color=shade, markerfacecolor=filled, markersize=7)
         axes.annotate(
             f"{result.ratio:.2f}",
