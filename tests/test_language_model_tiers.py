@@ -206,7 +206,7 @@ def test_every_method_is_a_valid_configuration(small_decoder: Path, method: str)
         assert (config.gamma == 1.0) == ("+mix" not in method)
 
 
-def test_mixing_begins_after_a_fifth_and_a_variant_changes_one_key() -> None:
+def test_mixing_begins_after_a_fifth_and_a_variant_changes_what_its_name_says() -> None:
     mixed = method_keys("bai_ts+mix", 5000)
     warm_up = [[0, 1.0], [1000, 1.0]]
     assert mixed == {
@@ -224,6 +224,7 @@ def test_mixing_begins_after_a_fifth_and_a_variant_changes_one_key() -> None:
         {"num_candidates": 20},
         {"erm_minibatches": 20},
         {"beta": 0.05},
+        {"synthetic_pair": "best_vs_worst", "gamma": [*warm_up, [1001, 0.5]]},
     ]
 
 
@@ -291,16 +292,20 @@ def test_a_sweep_goes_on_where_it_was_stopped_and_is_drawn(tmp_path: Path):
     file = tmp_path / "runs" / "500.csv"
     methods = ["bai_ts+mix", "passive"]
     everything = [("passive", 0), ("bai_ts+mix", 0), ("passive", 1), ("bai_ts+mix", 1)]
-    assert missing(methods, 2, file) == everything
+    assert missing(methods, range(2), file) == everything
     recorder = CurveRecorder()
     for row in RESULTS:
         recorder.add(row)
     append_run(file, "bai_ts+mix", 1, recorder.curve(500))
     append_run(file, "passive", 0, recorder.curve(500))
-    assert missing(methods, 2, file) == [("bai_ts+mix", 0), ("passive", 1)]
+    assert missing(methods, range(2), file) == [("bai_ts+mix", 0), ("passive", 1)]
+    assert missing(methods, range(1, 3), file) == [
+        ("passive", 1),
+        *((m, 2) for m in ("passive", "bai_ts+mix")),
+    ]
     append_run(file, "bai_ts+mix", 0, recorder.curve(500))
     append_run(file, "passive", 1, recorder.curve(500))
-    assert missing(methods, 2, file) == []
+    assert missing(methods, range(2), file) == []
 
     runs = in_order(read_runs(file))
     assert list(runs) == ["passive", "bai_ts+mix"]

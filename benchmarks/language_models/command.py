@@ -40,6 +40,7 @@ def main(tier: Tier) -> None:
         help=f"of {', '.join(METHODS)} ({', '.join(tier.methods)})",
     )
     parser.add_argument("--seeds", type=int, default=3, help="runs of each method (3)")
+    parser.add_argument("--first-seed", type=int, default=0, help="the others follow it (0)")
     parser.add_argument("--queries", type=int, default=tier.queries, help=f"({tier.queries})")
     parser.add_argument("--draw", action="store_true", help="tables and pictures only")
     parser.add_argument("--out", type=Path, default=tier.out, help=f"folder ({tier.out})")
@@ -50,7 +51,8 @@ def main(tier: Tier) -> None:
     failed: list[str] = []
     if not arguments.draw:
         try:
-            failed = _run(tier, arguments.methods, arguments.seeds, arguments.queries, file)
+            seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+            failed = _run(tier, arguments.methods, seeds, arguments.queries, file)
         except ConfigError as error:
             parser.error(str(error))
     runs = read_runs(file)
@@ -70,18 +72,18 @@ def in_order(runs: dict[str, Curves]) -> dict[str, Curves]:
     return {name: runs[name] for name in METHODS if name in runs}
 
 
-def missing(methods: list[str], seeds: int, file: Path) -> list[tuple[str, int]]:
+def missing(methods: list[str], seeds: range, file: Path) -> list[tuple[str, int]]:
     """Methods and seeds that a file lacks, seed after seed, so that what is there compares."""
     kept = read_runs(file)
     return [
         (method, seed)
-        for seed in range(seeds)
+        for seed in seeds
         for method in METHODS
         if method in methods and (method not in kept or seed not in kept[method].seeds)
     ]
 
 
-def _run(tier: Tier, methods: list[str], seeds: int, queries: int, file: Path) -> list[str]:
+def _run(tier: Tier, methods: list[str], seeds: range, queries: int, file: Path) -> list[str]:
     todo = missing(methods, seeds, file)
     if not todo:
         return []

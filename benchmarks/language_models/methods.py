@@ -41,7 +41,7 @@ HEADLINE = (
     "bai_ts",
 )
 _ORDER = (*HEADLINE, "offline", "apl", "xpo", "ee_ts+mix", "drts", "random", "iterative", "selm")
-# What could make those that mix better; run last.
+# What could make those that mix better, alone or together; run last.
 _VARIANTS: dict[str, dict[str, Any]] = {
     "gamma 0.5": {"gamma": 0.5},
     "best_vs_worst": {"synthetic_pair": "best_vs_worst"},
@@ -54,6 +54,7 @@ _VARIED = (
     "bai_ts+mix, M 20",
     "bai_ts+mix, 20 minibatches",
     "bai_ts+mix, beta 0.05",
+    "bai_ts+mix, best_vs_worst, gamma 0.5",
     "passive+mix, best_vs_worst",
     "drts+mix, best_vs_worst",
     "drts+mix, gamma 0.5",
@@ -72,9 +73,11 @@ def method_keys(method: str, queries: int) -> dict[str, Any]:
     """
     if method in _OTHERS:
         return dict(_OTHERS[method])
-    name, _, variant = method.partition(", ")
+    name, *variants = method.split(", ")
     strategy, mixed, _ = name.partition("+mix")
-    keys = {"exploration_strategy": strategy, **_VARIANTS.get(variant, {})}
+    keys: dict[str, Any] = {"exploration_strategy": strategy}
+    for variant in variants:
+        keys |= _VARIANTS[variant]
     gamma = keys.pop("gamma", GAMMA)
     if mixed:
         warm_up = int(WARM_UP_SHARE * queries)

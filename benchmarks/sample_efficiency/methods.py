@@ -140,11 +140,15 @@ def _reward_model() -> dict[str, Settings]:
 
 
 def _combined() -> dict[str, Settings]:
-    """More mixing and a weaker lambda, chosen after seeds 0 to 2 of the sweeps above."""
+    """What the sweeps above suggest (seeds 0 to 2): more mixing, a weak lambda, the other pair."""
     weak = RewardModelOptions(lam=_lambda_between())
     methods = {
         f"{name}+mix, gamma 0.5": _mixed(name, gamma=0.5) for name in ("passive", "random", "drts")
     }
+    for name in ("bai_ts", "random", "drts"):
+        methods[f"{name}+mix, best_vs_worst, gamma 0.5"] = _mixed(
+            name, synthetic_pair="best_vs_worst", gamma=0.5
+        )
     methods["drts+mix, gamma 0.3"] = _mixed("drts", gamma=0.3)
     methods["drts+mix, lambda between"] = _mixed("drts", reward_model=weak)
     for name in ("bai_ts", "drts", "delta_ucb"):

@@ -58,7 +58,7 @@ def color(method: str) -> str:
 
 def line_style(method: str) -> str:
     """Dotted where the ERM labels its best and worst response, dashed without mixing."""
-    if method.endswith(BEST_VS_WORST):
+    if BEST_VS_WORST in method:
         return ":"
     without_mixing = method in STRATEGY_NAMES and method != "passive"
     return "--" if without_mixing or method == "offline" else "-"
