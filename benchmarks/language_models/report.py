@@ -96,7 +96,12 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
     from benchmarks.language_models.pictures import win_rate_by_kl
     from benchmarks.sample_efficiency import pictures
 
-    pictures.win_rates(runs, out)
-    pictures.queries_needed(runs, out)
-    pictures.same_win_rate(runs, out)
-    win_rate_by_kl(runs, out)
+    for picture in (
+        pictures.win_rates,
+        pictures.queries_needed,
+        pictures.same_win_rate,
+        pictures.direct_optimizers,
+        pictures.regrets,
+        win_rate_by_kl,
+    ):
+        picture(runs, out)

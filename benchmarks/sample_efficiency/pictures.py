@@ -225,6 +225,16 @@ def same_win_rate(runs: Runs, out: Path) -> None:
     save(out, "same_win_rate")
 
 
+def direct_optimizers(runs: Runs, out: Path) -> None:
+    """The paper's Figure 5, its direct optimizers: methods without a reward model beside SEA."""
+    names = ("passive", "iterative", "offline", "xpo", "selm", "apl", "bai_ts+mix")
+    _, axes = plt.subplots(figsize=(8, 5))
+    draw_lines(axes, some(runs, names), "win_rate")
+    axes.set_title("Methods without a reward model, and SEA")
+    axes.set_ylabel("win rate over the start")
+    save(out, "direct_optimizers")
+
+
 def regrets(runs: Runs, out: Path) -> None:
     """The paper's Figure 7: explore and exploit against best arm identification."""
     names = ("passive", "ee_ts+mix", "bai_ts+mix", "uncertainty+mix", "drts+mix")
@@ -399,7 +409,14 @@ def draw(out: Path, runs_by_suite: Mapping[str, Runs]) -> None:
     """
     runs: dict[str, Curves] = {k: v for suite in runs_by_suite.values() for k, v in suite.items()}
     main = runs_by_suite["main"]
-    for picture in (win_rates, queries_needed, same_win_rate, regrets, variants):
+    for picture in (
+        win_rates,
+        queries_needed,
+        same_win_rate,
+        direct_optimizers,
+        regrets,
+        variants,
+    ):
         picture(main, out)
     sweeps(runs, out)
     reward_models(runs, out)
