@@ -123,8 +123,18 @@ def duration_text(seconds: float) -> str:
 
 
 def trial_label(experiment: str, trial: Trial, alone: bool) -> str:
-    """A trial's name: the experiment's, and where it has others what sets it apart."""
-    return experiment if alone else f"{experiment} {trial.experiment_tag.replace('_', ' ', 1)}"
+    """A trial's name: the experiment's, and where it has others its number and searched values.
+
+    A searched key has its whole path: ``gamma/2/1=0.9``, as in the table of a search.
+    """
+    if alone:
+        return experiment
+    number = trial.experiment_tag.partition("_")[0]
+    values = (
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in trial.evaluated_params.items()
+    )
+    return " ".join((experiment, number, ", ".join(values))).rstrip()
 
 
 def round_line(progress: TrialProgress, result: Mapping[str, Any], left: float | None) -> str:

@@ -15,15 +15,19 @@ from rllib_sea.progress import (
     estimate_text,
     round_line,
     seconds_left,
+    trial_label,
 )
 
 
 class FakeTrial:
     """What the display reads of a Tune trial."""
 
-    def __init__(self, trial_id: str, tag: str = "0") -> None:
+    def __init__(
+        self, trial_id: str, tag: str = "0", searched: dict[str, Any] | None = None
+    ) -> None:
         self.trial_id = trial_id
         self.experiment_tag = tag
+        self.evaluated_params = searched or {}
         self.last_result: dict[str, Any] = {}
         self.num_failures = 1
 
@@ -167,7 +171,10 @@ def test_a_terminal_shows_life_before_the_first_round() -> None:
 def test_several_trials_have_a_line_each() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     display = Progress("exp", {}, console, live=True)
-    trials: list[Any] = [FakeTrial("a", "0_beta=0.1"), FakeTrial("b", "1_beta=0.2")]
+    trials: list[Any] = [
+        FakeTrial("a", "0_beta=0.1", {"beta": 0.1}),
+        FakeTrial("b", "1_beta=0.2", {"beta": 0.2}),
+    ]
     display.setup(total_num_samples=2)
     display.on_step_begin(0, trials)
     display.on_trial_result(1, trials, trials[0], toy_result(1))
@@ -179,6 +186,16 @@ def test_several_trials_have_a_line_each() -> None:
     assert first.split()[:3] == ["0", "beta=0.1", "16/160"]
     assert "3 min 12 s" in first
     assert second.split() == ["1", "beta=0.2", "failed"]
+
+
+def test_a_trial_is_named_by_the_whole_path_of_what_is_searched() -> None:
+    trial: Any = FakeTrial(
+        "a", "3_loss=ipo,1=0.7000", {"loss": "ipo", "gamma/2/1": 0.7, "beta": 1 / 3}
+    )
+    assert trial_label("exp", trial, alone=False) == "exp 3 loss=ipo, gamma/2/1=0.7, beta=0.3333"
+    assert trial_label("exp", trial, alone=True) == "exp"
+    trial = FakeTrial("b")  # num_samples without a search
+    assert trial_label("exp", trial, alone=False) == "exp 0"
 
 
 def test_a_resumed_trial_goes_on_counting() -> None:

@@ -145,7 +145,7 @@ def test_experiments_of_a_file_run_in_turn_with_their_own_schedulers(
     assert f"Heat map: {tmp_path}/search/search.png" in outcome.out
     assert (tmp_path / "search" / "search.png").is_file()
     assert not (tmp_path / "plain" / "search.csv").exists()
-    assert outcome.out.index("search 2 quality=1,seconds=0: finished") < outcome.out.index(
+    assert outcome.out.index("search 2 quality=1, seconds=0: finished") < outcome.out.index(
         "plain 0"
     )
 
