@@ -23,7 +23,7 @@ TITLES = {
     "learning_rate": "The policy's learning rate",
     "losses": "Direct losses",
     "noise": "Noisy and exact labels",
-    "combined": "More mixing, a weaker lambda",
+    "combined": "More mixing, a weaker lambda, the other pair",
     "drift": "Preferences that drift after 1600 queries",
 }
 Runs = Mapping[str, Curves]

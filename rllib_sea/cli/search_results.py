@@ -135,7 +135,9 @@ def write_table(path: Path, metric: str, results: Sequence[SearchResult]) -> Non
 
 
 def draw_heat_map(path: Path, x: str, y: str, metric: str, results: Sequence[SearchResult]) -> None:
-    """Draws the metric over two searched keys: the mean of the trials in each cell, and how many.
+    """Draws the metric over two searched keys: the mean of the trials in each cell.
+
+    A cell says how many trials it has, and how many queries they used where others used more.
 
     Args:
         path: The PNG.
@@ -146,27 +148,30 @@ def draw_heat_map(path: Path, x: str, y: str, metric: str, results: Sequence[Sea
     """
     from matplotlib.figure import Figure
 
-    cells: dict[tuple[Any, Any], list[float]] = defaultdict(list)
+    cells: dict[tuple[Any, Any], list[SearchResult]] = defaultdict(list)
     for result in results:
         if result.metric is not None:
-            cells[str(result.values[x]), str(result.values[y])].append(result.metric)
+            cells[str(result.values[x]), str(result.values[y])].append(result)
+    most = max(result.num_oracle_queries for result in results)
     columns, rows = (_in_order([result.values[key] for result in results]) for key in (x, y))
     means = np.full((len(rows), len(columns)), np.nan)
     for (column, row), found in cells.items():
-        means[rows.index(row), columns.index(column)] = fmean(found)
+        means[rows.index(row), columns.index(column)] = _mean(found)
     middle = (np.nanmin(means) + np.nanmax(means)) / 2
-    figure = Figure(figsize=(2.2 + 0.9 * len(columns), 1.4 + 0.7 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(2.2 + 1.1 * len(columns), 1.4 + 0.7 * len(rows)), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(means, cmap="cividis", aspect="auto", origin="lower")
     for place, row in enumerate(rows):
         for across, column in enumerate(columns):
             found = cells.get((column, row), [])
-            text = f"{fmean(found):.3f}" if found else "-"
-            if len(found) > 1:
-                text += f"\n{len(found)} trials"
-            bright = not found or fmean(found) > middle  # an empty cell is white
+            bright = not found or _mean(found) > middle  # an empty cell is white
             axes.text(
-                across, place, text, ha="center", va="center", color="black" if bright else "white"
+                across,
+                place,
+                cell_text(found, most),
+                ha="center",
+                va="center",
+                color="black" if bright else "white",
             )
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
@@ -174,6 +179,28 @@ def draw_heat_map(path: Path, x: str, y: str, metric: str, results: Sequence[Sea
     axes.set_ylabel(y)
     figure.colorbar(image, label=metric.rsplit("/", 1)[-1])
     figure.savefig(path, dpi=150)
+
+
+def _mean(found: Sequence[SearchResult]) -> float:
+    return fmean(result.metric for result in found if result.metric is not None)
+
+
+def cell_text(found: Sequence[SearchResult], most: int) -> str:
+    """What a cell of the heat map says.
+
+    Args:
+        found: Its trials, all of them measured.
+        most: Queries of the trial that used most; a trial that was stopped early has fewer.
+    """
+    if not found:
+        return "-"
+    lines = [f"{_mean(found):.3f}"]
+    if len(found) > 1:
+        lines.append(f"{len(found)} trials")
+    queries = sorted({result.num_oracle_queries for result in found})
+    if queries[0] < most:
+        lines.append(f"{' to '.join(map(str, dict.fromkeys((queries[0], queries[-1]))))} queries")
+    return "\n".join(lines)
 
 
 def _in_order(values: Sequence[Any]) -> list[str]:

@@ -7,7 +7,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rllib_sea.cli.search_results import SearchResult, draw_heat_map, search_table, write_table
+from rllib_sea.cli.search_results import (
+    SearchResult,
+    cell_text,
+    draw_heat_map,
+    search_table,
+    write_table,
+)
 
 RESULTS = [
     SearchResult({"gamma": 0.7, "ensemble_size": 10}, 0.625, 256, 16, "terminated"),
@@ -44,3 +50,10 @@ def test_the_file_has_the_same_rows(tmp_path: Path) -> None:
 def test_the_heat_map_is_drawn_with_empty_cells(tmp_path: Path) -> None:
     draw_heat_map(tmp_path / "map.png", "ensemble_size", "gamma", "evaluation/score", RESULTS)
     assert (tmp_path / "map.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_cell_says_which_of_its_trials_were_stopped_early() -> None:
+    assert cell_text([], most=256) == "-"
+    assert cell_text(RESULTS[:1], most=256) == "0.625"
+    assert cell_text(RESULTS[1:2], most=256) == "0.500\n96 queries"
+    assert cell_text(RESULTS[:2], most=256) == "0.562\n2 trials\n96 to 256 queries"
