@@ -79,10 +79,15 @@ def _learning_rate() -> dict[str, Settings]:
 
 
 def _losses() -> dict[str, Settings]:
+    """SEA's beta for both; IPO with another, since with that it stops at h = 2.5."""
     methods = {}
-    for loss in ("ipo", "slic"):
-        methods[f"passive, {loss}"] = Settings("passive", loss=loss, beta=0.2)
-        methods[f"bai_ts+mix, {loss}"] = _mixed("bai_ts", loss=loss, beta=0.2)
+    for suffix, loss, beta in (
+        ("ipo", "ipo", 0.2),
+        ("ipo beta 0.05", "ipo", 0.05),
+        ("slic", "slic", 0.2),
+    ):
+        methods[f"passive, {suffix}"] = Settings("passive", loss=loss, beta=beta)
+        methods[f"bai_ts+mix, {suffix}"] = _mixed("bai_ts", loss=loss, beta=beta)
     return methods
 
 

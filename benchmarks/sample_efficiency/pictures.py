@@ -342,7 +342,7 @@ def sweeps(runs: Runs, out: Path) -> None:
         "lr 0.003": "lr 0.003",
         "lr 0.005": "lr 0.005",
     }
-    losses = {"DPO": "", "IPO": "ipo", "SLiC": "slic"}
+    losses = {"DPO": "", "IPO": "ipo", "IPO, beta 0.05": "ipo beta 0.05", "SLiC": "slic"}
     if any("flip" in name for name in runs):
         _row_of_panels(
             runs, _conditions(flips, COMPARED), out, "noise", "Labels turned round at random"
