@@ -72,7 +72,7 @@ def reward_model_table(runs: Runs) -> str:
 
 
 def write_report(out: Path, tier: Tier, runs: Runs) -> None:
-    """Writes ``tables.md`` and, where matplotlib is there, the pictures.
+    """Writes ``tables.md`` and, where matplotlib is there, pictures of what has all seeds.
 
     Args:
         out: Folder.
@@ -93,6 +93,11 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
     )
     if not can_draw():
         return
+    every = set(runs[BASELINE].seeds)
+    drawn = {name: curves for name, curves in runs.items() if every <= set(curves.seeds)}
+    for name in (name for name in runs if name not in drawn):
+        seeds, wanted = (sorted(map(int, s)) for s in (runs[name].seeds, every))
+        print(f"not drawn, since seeds have worlds of their own: {name} has {seeds} of {wanted}")
     from benchmarks.language_models.pictures import win_rate_by_kl
     from benchmarks.sample_efficiency import pictures
 
@@ -104,4 +109,4 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
         pictures.regrets,
         win_rate_by_kl,
     ):
-        picture(runs, out)
+        picture(drawn, out)
