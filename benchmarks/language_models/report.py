@@ -95,9 +95,9 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
         return
     every = set(runs[BASELINE].seeds)
     drawn = {name: curves for name, curves in runs.items() if every <= set(curves.seeds)}
-    for name in (name for name in runs if name not in drawn):
-        seeds, wanted = (sorted(map(int, s)) for s in (runs[name].seeds, every))
-        print(f"not drawn, since seeds have worlds of their own: {name} has {seeds} of {wanted}")
+    for name in runs:
+        if name not in drawn:
+            print(f"not drawn, since it lacks seeds that {BASELINE} has: {name}")
     from benchmarks.language_models.pictures import win_rate_by_kl
     from benchmarks.sample_efficiency import pictures
 

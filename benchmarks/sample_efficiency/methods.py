@@ -79,7 +79,7 @@ def _learning_rate() -> dict[str, Settings]:
 
 
 def _losses() -> dict[str, Settings]:
-    """SEA's beta for both; IPO with another, since with that it stops at h = 2.5."""
+    """IPO and SLiC with SEA's beta; IPO also with a smaller one, as SEA's stops it at h = 2.5."""
     methods = {}
     for suffix, loss, beta in (
         ("ipo", "ipo", 0.2),
