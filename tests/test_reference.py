@@ -20,6 +20,7 @@ import torch
 from preference_pairs import random_pairs
 from tiny_models import make_tiny_policy
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from weights import assert_same_updates
 
 from rllib_sea import SEAConfig
 from rllib_sea.duels.records import Candidate, SamplingConfig
@@ -319,10 +320,7 @@ def test_the_same_policy_updates(name: str, tiny_policy: Path) -> None:
         )
         assert theirs == pytest.approx([ours["loss"], ours["margin"]], rel=1e-4, abs=1e-4)
     assert abs(ours["margin"]) > 0.05
-    weights = learner._strategy.weights()
-    for key, parameter in policy.named_parameters():
-        # Two steps of 1e-3.
-        torch.testing.assert_close(parameter.detach(), weights[key], rtol=0, atol=2e-5, msg=key)
+    assert_same_updates(learner._strategy.weights(), dict(policy.named_parameters()))
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ import torch
 from preference_pairs import random_pairs, random_prompts
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from weights import assert_same_updates
 
 from rllib_sea.preference_learning.config import PolicyTrainConfig
 from rllib_sea.preference_learning.learner import NonFiniteUpdateError, PolicyLearner
@@ -44,7 +45,6 @@ BROKEN_ROUND = [
     *ROUNDS[0],
     dataclasses.replace(ROUNDS[0][0], chosen_token_ids=(7, BROKEN_TOKEN, 8)),
 ]
-WEIGHT_TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,16 +174,6 @@ def _assert_same_scores(scores: ResponseScores, expected: ResponseScores) -> Non
     assert (scores.kl > 0).all()
 
 
-def _assert_same_weights(
-    weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
-) -> None:
-    assert weights.keys() == expected.keys()
-    for name, tensor in weights.items():
-        torch.testing.assert_close(
-            tensor, expected[name], **WEIGHT_TOLERANCE, equal_nan=True, msg=name
-        )
-
-
 def _assert_equal(weights: Mapping[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     assert weights.keys() == expected.keys()
     for name, tensor in weights.items():
@@ -215,7 +205,7 @@ def test_one_worker_saves_loads_and_refuses_what_is_not_finite(
         _assert_same(run.update(pairs), after)
     assert run.version == 2
     saved = _saved(run, tmp_path / "two")
-    _assert_same_weights(saved, expected[1].weights)
+    assert_same_updates(saved, expected[1].weights)
     weights = run.weights()
     _assert_equal(weights, saved)
     moved = "model.layers.0.mlp.up_proj.weight"
@@ -270,7 +260,7 @@ def test_two_workers_are_killed_and_the_weights_are_as_if_they_were_not(
     _assert_same(answers[0], expected[3])
     assert run.version == 4
     _assert_same_scores(run.score(PROMPTS), expected[3].scores)
-    _assert_same_weights(_saved(run, tmp_path / "four"), expected[3].weights)
+    assert_same_updates(_saved(run, tmp_path / "four"), expected[3].weights)
     assert [path.name for path in storage.glob("snapshot-*")] == ["snapshot-6"]
 
     # A run that hangs, as one of its workers stands still, is ended all the same.
@@ -308,7 +298,7 @@ def test_deepspeed_does_what_one_process_does(
         _assert_same(run.update(pairs), after)
         _assert_same_scores(run.score(PROMPTS), after.scores)
     saved = _saved(run, tmp_path / "two")
-    _assert_same_weights(saved, expected[1].weights)
+    assert_same_updates(saved, expected[1].weights)
     weights = run.weights()
     _assert_equal(weights, saved)
     AutoModelForCausalLM.from_pretrained(tmp_path / "two")
@@ -318,7 +308,7 @@ def test_deepspeed_does_what_one_process_does(
     run.load(str(tmp_path / "two"))
     assert run.version == 2
     assert run.update(ROUNDS[2]) == third
-    _assert_same_weights(_saved(run, tmp_path / "three"), expected[2].weights)
+    assert_same_updates(_saved(run, tmp_path / "three"), expected[2].weights)
 
 
 def test_a_failed_run_gives_one_clear_line(
