@@ -55,6 +55,7 @@ _VARIED = (
     "bai_ts+mix, 20 minibatches",
     "bai_ts+mix, beta 0.05",
     "bai_ts+mix, best_vs_worst, gamma 0.5",
+    "random+mix, best_vs_worst, gamma 0.5",
     "passive+mix, best_vs_worst",
     "drts+mix, best_vs_worst",
     "drts+mix, gamma 0.5",

@@ -98,6 +98,10 @@ def _noise() -> dict[str, Settings]:
         methods[f"passive, flip {flip}"] = Settings("passive", labeller=labeller)
         methods[f"bai_ts+mix, flip {flip}"] = _mixed("bai_ts", labeller=labeller)
         methods[f"drts+mix, flip {flip}"] = _mixed("drts", labeller=labeller)
+        # Is a reward model that learns from noise still good enough for half of the pairs?
+        methods[f"bai_ts+mix, best_vs_worst, gamma 0.5, flip {flip}"] = _mixed(
+            "bai_ts", synthetic_pair="best_vs_worst", gamma=0.5, labeller=labeller
+        )
     exact = Labeller(deterministic=True)
     methods["passive, deterministic"] = Settings("passive", labeller=exact)
     methods["bai_ts+mix, deterministic"] = _mixed("bai_ts", labeller=exact)
