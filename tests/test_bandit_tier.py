@@ -29,6 +29,7 @@ from benchmarks.sample_efficiency.results import (
 )
 from benchmarks.sample_efficiency.reward_model import RewardModelOptions
 from benchmarks.sample_efficiency.simulation import COLUMNS, Settings, Simulation, sample
+from benchmarks.sample_efficiency.tables import baseline_of
 
 
 @pytest.fixture(autouse=True)
@@ -231,6 +232,16 @@ def test_a_method_that_is_twice_as_fast_has_the_ratio_one_half():
     assert result.ratio == pytest.approx(0.5)
     assert result.ratio_interval == pytest.approx((0.5, 0.5))
     assert efficiency(slow, slow).ratio_interval == pytest.approx((1.0, 1.0))
+
+
+def test_a_method_is_compared_with_passive_under_its_condition():
+    runs = dict.fromkeys(["passive", "passive, flip 0.1"], _curves(np.zeros((1, 2))))
+    assert baseline_of("bai_ts+mix, flip 0.1", runs) == "passive, flip 0.1"
+    assert (
+        baseline_of("bai_ts+mix, best_vs_worst, gamma 0.5, flip 0.1", runs) == "passive, flip 0.1"
+    )
+    assert baseline_of("bai_ts+mix, best_vs_worst, gamma 0.5", runs) == "passive"
+    assert baseline_of("passive", runs) == "passive"
 
 
 def test_runs_come_back_from_their_file(tmp_path: Path):

@@ -16,6 +16,7 @@ from benchmarks.language_models.curves import COLUMNS, POINTS, CurveRecorder
 from benchmarks.language_models.methods import METHODS, method_keys
 from benchmarks.language_models.report import write_report
 from benchmarks.language_models.sweep import CurveWriter, Run, run_all
+from benchmarks.sample_efficiency.methods import RECIPE
 from benchmarks.sample_efficiency.results import append_run, read_runs
 from benchmarks.smollm2 import config as smollm2
 from benchmarks.tiny_lm import config as tiny_lm
@@ -25,6 +26,8 @@ from benchmarks.tiny_lm.reward import SCALE, WordNetworkOracle
 from benchmarks.tiny_lm.text import posts, write_prompts
 from benchmarks.tiny_lm.words import DIM, vocabulary, word_vectors, words_of, write_encoder
 from rllib_sea import SEAConfig
+from rllib_sea.cli.recipes import recipes
+from rllib_sea.cli.yaml_files import read_yaml
 from rllib_sea.reward_model.encoder import MeanPoolingEncoder
 from text_duel import ConfigError, check_oracle
 from text_duel.prompts import load_prompts
@@ -219,13 +222,22 @@ def test_mixing_begins_after_a_fifth_and_a_variant_changes_what_its_name_says() 
         {key: value for key, value in method_keys(name, 5000).items() if mixed.get(key) != value}
         for name in variants
     ] == [
+        {"synthetic_pair": "best_vs_worst", "gamma": [*warm_up, [1001, 0.5]]},
         {"synthetic_pair": "best_vs_worst"},
         {"gamma": [*warm_up, [1001, 0.5]]},
         {"num_candidates": 20},
         {"erm_minibatches": 20},
         {"beta": 0.05},
-        {"synthetic_pair": "best_vs_worst", "gamma": [*warm_up, [1001, 0.5]]},
     ]
+
+
+def test_what_is_called_the_recipe_mixes_as_the_recipe_does() -> None:
+    (experiment,) = read_yaml(recipes()["sea_tldr"]).values()
+    recipe = SEAConfig.from_user_dict(experiment["config"], experiment["env"])
+    keys = method_keys(f"bai_ts+mix, {RECIPE}", 320)
+    assert recipe.gamma == keys["gamma"]
+    assert recipe.synthetic_pair == keys["synthetic_pair"]
+    assert recipe.exploration_strategy == keys["exploration_strategy"]
 
 
 def result(queries: int, win_rate: float | None, regret: float, accuracy: float) -> dict[str, Any]:

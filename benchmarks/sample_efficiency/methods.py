@@ -11,6 +11,8 @@ from benchmarks.sample_efficiency.reward_model import RewardModelOptions
 from benchmarks.sample_efficiency.simulation import Settings
 
 GAMMA = 0.7
+# How the recipes mix: the drawn member's best response against its worst, for half of the pairs.
+RECIPE = "best_vs_worst, gamma 0.5"
 STRATEGY_NAMES = (
     "passive",
     "random",
@@ -42,10 +44,16 @@ def _mixed(strategy: str, **changes: Any) -> Settings:
     return replace(Settings(strategy, gamma=GAMMA), **changes)
 
 
+def _recipe(strategy: str, **changes: Any) -> Settings:
+    return replace(Settings(strategy, gamma=0.5, synthetic_pair="best_vs_worst"), **changes)
+
+
 def _main() -> dict[str, Settings]:
-    """Every strategy without and with mixing, and the methods that have no ERM."""
+    """Every strategy without and with mixing, the recipes' mixing, methods that have no ERM."""
     methods = {name: Settings(name) for name in STRATEGY_NAMES}
     methods |= {f"{name}+mix": _mixed(name) for name in STRATEGY_NAMES}
+    for name in ("bai_ts", "random", "drts"):
+        methods[f"{name}+mix, {RECIPE}"] = _recipe(name)
     # The seven variants of SEA's ablation: 4 to 6 are 1 to 3 with the best of N at test time.
     for name in ("passive", "bai_ts", "bai_ts+mix"):
         methods[name] = replace(methods[name], best_of_n=BEST_OF_N)
@@ -99,9 +107,7 @@ def _noise() -> dict[str, Settings]:
         methods[f"bai_ts+mix, flip {flip}"] = _mixed("bai_ts", labeller=labeller)
         methods[f"drts+mix, flip {flip}"] = _mixed("drts", labeller=labeller)
         # Is a reward model that learns from noise still good enough for half of the pairs?
-        methods[f"bai_ts+mix, best_vs_worst, gamma 0.5, flip {flip}"] = _mixed(
-            "bai_ts", synthetic_pair="best_vs_worst", gamma=0.5, labeller=labeller
-        )
+        methods[f"bai_ts+mix, {RECIPE}, flip {flip}"] = _recipe("bai_ts", labeller=labeller)
     exact = Labeller(deterministic=True)
     methods["passive, deterministic"] = Settings("passive", labeller=exact)
     methods["bai_ts+mix, deterministic"] = _mixed("bai_ts", labeller=exact)
@@ -149,15 +155,11 @@ def _reward_model() -> dict[str, Settings]:
 
 
 def _combined() -> dict[str, Settings]:
-    """What the sweeps above suggest (seeds 0 to 2): more mixing, a weak lambda, the other pair."""
+    """What the sweeps above suggest (seeds 0 to 2): more mixing and a weak lambda."""
     weak = RewardModelOptions(lam=_lambda_between())
     methods = {
         f"{name}+mix, gamma 0.5": _mixed(name, gamma=0.5) for name in ("passive", "random", "drts")
     }
-    for name in ("bai_ts", "random", "drts"):
-        methods[f"{name}+mix, best_vs_worst, gamma 0.5"] = _mixed(
-            name, synthetic_pair="best_vs_worst", gamma=0.5
-        )
     methods["drts+mix, gamma 0.3"] = _mixed("drts", gamma=0.3)
     methods["drts+mix, lambda between"] = _mixed("drts", reward_model=weak)
     for name in ("bai_ts", "drts", "delta_ucb"):

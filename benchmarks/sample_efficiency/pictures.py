@@ -10,13 +10,8 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from benchmarks.sample_efficiency.names import (
-    BEST_VS_WORST,
-    color,
-    label,
-    line_style,
-    pale,
-)
+from benchmarks.sample_efficiency.methods import RECIPE
+from benchmarks.sample_efficiency.names import color, label, line_style, pale
 from benchmarks.sample_efficiency.results import BASELINE, Curves, efficiency, interval, queries_to
 
 mpl.use("Agg")
@@ -40,8 +35,8 @@ HEADLINE = (
     "random+mix",
     "bai_ts+mix",
     "drts+mix",
-    f"random+mix, {BEST_VS_WORST}",
-    f"bai_ts+mix, {BEST_VS_WORST}",
+    f"random+mix, {RECIPE}",
+    f"bai_ts+mix, {RECIPE}",
 )
 Runs = Mapping[str, Curves]
 
@@ -227,7 +222,7 @@ def same_win_rate(runs: Runs, out: Path) -> None:
 
 def direct_optimizers(runs: Runs, out: Path) -> None:
     """The paper's Figure 5, its direct optimizers: methods without a reward model beside SEA."""
-    names = ("passive", "iterative", "offline", "xpo", "selm", "apl", "bai_ts+mix")
+    names = ("passive", "iterative", "offline", "xpo", "selm", "apl", f"bai_ts+mix, {RECIPE}")
     _, axes = plt.subplots(figsize=(8, 5))
     draw_lines(axes, some(runs, names), "win_rate")
     axes.set_title("Methods without a reward model, and SEA")
@@ -344,9 +339,8 @@ def sweeps(runs: Runs, out: Path) -> None:
     }
     losses = {"DPO": "", "IPO": "ipo", "IPO, beta 0.05": "ipo beta 0.05", "SLiC": "slic"}
     if any("flip" in name for name in runs):
-        _row_of_panels(
-            runs, _conditions(flips, COMPARED), out, "noise", "Labels turned round at random"
-        )
+        panels = _conditions(flips, (*COMPARED, f"bai_ts+mix, {RECIPE}"))
+        _row_of_panels(runs, panels, out, "noise", "Labels turned round at random")
     if any("lr 0" in name for name in runs):
         _row_of_panels(
             runs, _conditions(rates, COMPARED), out, "learning_rate", "The policy's learning rate"

@@ -30,9 +30,13 @@ Runs = Mapping[str, Curves]
 
 
 def baseline_of(method: str, runs: Runs) -> str:
-    """Passive under the same condition (the words after the comma), or else passive."""
-    under_the_same = f"{BASELINE}, {method.partition(', ')[2]}"
-    return under_the_same if under_the_same in runs else BASELINE
+    """Passive under the same condition (the last of a method's words), or else passive."""
+    words = method.split(", ")[1:]
+    for first in range(len(words)):
+        under_the_same = ", ".join([BASELINE, *words[first:]])
+        if under_the_same in runs:
+            return under_the_same
+    return BASELINE
 
 
 def _number(value: float) -> str:
