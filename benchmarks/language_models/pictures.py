@@ -36,5 +36,5 @@ def win_rate_by_kl(runs: Runs, out: Path) -> None:
     axes.set_xlabel("KL from the initial policy, nats a response")
     axes.set_ylabel("win rate over the initial policy (soft)")
     axes.set_title("What is gained for how far the policy goes")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
     save(out, "win_rate_by_kl")

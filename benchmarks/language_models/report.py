@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.language_models.tier import Tier
+from benchmarks.sample_efficiency.methods import RECIPE
 from benchmarks.sample_efficiency.names import label
 from benchmarks.sample_efficiency.results import (
     BASELINE,
@@ -85,7 +86,8 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
         f"is {TARGET_SHARE:.0%} of the way from 0.5 to passive's last mean win rate; in brackets "
         "95% bootstrap intervals over seeds. Win rates are soft: the mean hidden preference "
         "probability of greedy responses to held-out prompts over the initial policy's; "
-        "*hard* is the share that wins.\n\n"
+        "*hard* is the share that wins. "
+        f"*Recipe*: {RECIPE}; else the selected pair and gamma 0.7.\n\n"
         + efficiency_table(runs)
         + "\n*accuracy*: of the mean reward on labels that it had not seen, noise and all; "
         "*label_accuracy*: of the ERM's own labels against the hidden reward.\n\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.sample_efficiency.methods import STRATEGY_NAMES
+from benchmarks.sample_efficiency.methods import RECIPE, STRATEGY_NAMES
 
 _LABELS = {
     "passive": "passive (online DPO)",
@@ -48,6 +48,7 @@ def label(method: str) -> str:
         return "SEA (BAI-TS + mixing)"
     strategy, plus, rest = method.partition(MIXED)
     base, comma, more = strategy.partition(",")
+    rest = rest.replace(f", {RECIPE}", " (recipe)")
     return _LABELS.get(base, base) + (" + mixing" if plus else "") + comma + more + rest
 
 

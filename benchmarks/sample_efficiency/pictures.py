@@ -189,14 +189,14 @@ def same_win_rate(runs: Runs, out: Path) -> None:
         if known[-1]:
             ends.append((float(needed[-1]), label(name), color(name)))
         else:
-            # Leaves the picture at its top: the names stand there, apart.
+            # Leaves the picture at its top: the names stand there, one above the other.
             axes.annotate(
                 label(name),
                 (passive[known][-1], last),
-                (0, 4),
+                (0, 4 + 12 * num_never),
                 textcoords="offset points",
                 color=color(name),
-                ha="left" if num_never % 2 else "right",
+                ha="center",
                 fontsize=10,
             )
             num_never += 1
@@ -216,7 +216,7 @@ def same_win_rate(runs: Runs, out: Path) -> None:
     _end_labels(axes, last, ends)
     axes.set_xlabel("queries that passive needs for a win rate")
     axes.set_ylabel("queries that the method needs for it")
-    axes.set_title("Queries for the same win rate", pad=18)
+    axes.set_title("Queries for the same win rate", pad=18 + 12 * num_never)
     save(out, "same_win_rate")
 
 
@@ -232,7 +232,14 @@ def direct_optimizers(runs: Runs, out: Path) -> None:
 
 def regrets(runs: Runs, out: Path) -> None:
     """The paper's Figure 7: explore and exploit against best arm identification."""
-    names = ("passive", "ee_ts+mix", "bai_ts+mix", "uncertainty+mix", "drts+mix")
+    names = (
+        "passive",
+        "ee_ts+mix",
+        "bai_ts+mix",
+        f"bai_ts+mix, {RECIPE}",
+        "uncertainty+mix",
+        "drts+mix",
+    )
     figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.8))
     figure.subplots_adjust(wspace=0.62)
     draw_lines(left, some(runs, names), "regret")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.sample_efficiency.methods import RECIPE
 from benchmarks.sample_efficiency.names import label
 from benchmarks.sample_efficiency.results import (
     BASELINE,
@@ -23,7 +24,7 @@ TITLES = {
     "learning_rate": "The policy's learning rate",
     "losses": "Direct losses",
     "noise": "Noisy and exact labels",
-    "combined": "More mixing, a weaker lambda, the other pair",
+    "combined": "More mixing, a weaker lambda",
     "drift": "Preferences that drift after 1600 queries",
 }
 Runs = Mapping[str, Curves]
@@ -163,7 +164,8 @@ def write_tables(out: Path, runs_by_suite: Mapping[str, Runs]) -> None:
         "Made by `python -m benchmarks.sample_efficiency`. The target is "
         f"{TARGET_SHARE:.0%} of the way from 0.5 to passive's last mean win rate under the same "
         "condition; in brackets 95% bootstrap intervals over seeds. Regret and the online win "
-        "rate are of all duels that the oracle was asked about.\n",
+        "rate are of all duels that the oracle was asked about. "
+        f"*Recipe*: {RECIPE}; else the selected pair and gamma 0.7.\n",
     ]
     for suite, runs in runs_by_suite.items():
         parts.append(f"## {TITLES[suite]}\n")
