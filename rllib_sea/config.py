@@ -645,12 +645,34 @@ class SEAConfig(AlgorithmConfig):
             "sampling": self.sampling_config(),
         }
 
+    def expected_rounds(self, num_oracle_queries: int = 0) -> int | None:
+        """Rounds until the query budget is used, were no prompt skipped.
+
+        Args:
+            num_oracle_queries: Queries asked before them.
+
+        Returns:
+            Their number; None without a budget.
+
+        Raises:
+            ConfigError: A gamma of 0 never uses it.
+        """
+        if self.query_budget is None:
+            return None
+        queries, rounds = float(num_oracle_queries), 0
+        while queries < self.query_budget:
+            step = gamma_at(self.gamma, int(queries)) * self.prompts_per_round
+            if step <= 0:
+                raise ConfigError(
+                    "gamma: 0 asks the oracle nothing: the query budget is never used; "
+                    "set lr_schedule constant and query_budget null, or a larger gamma"
+                )
+            queries += step
+            rounds += 1
+        return rounds
+
     def policy_train_config(self) -> PolicyTrainConfig:
         """The Ray Train run's configuration, but for its model's folder and its storage."""
-        total = None
-        if self.query_budget is not None:
-            # Expected: synthetic pairs use no queries, skipped prompts neither.
-            total = _expected_rounds(self.query_budget, self.prompts_per_round, self.gamma)
         return PolicyTrainConfig(
             model_path="",
             loss=self.loss,
@@ -663,7 +685,7 @@ class SEAConfig(AlgorithmConfig):
             weight_decay=self.policy_weight_decay,
             schedule=self.lr_schedule,
             warmup_ratio=self.warmup_ratio,
-            total_rounds=total,
+            total_rounds=self.expected_rounds(),
             max_grad_norm=self.max_grad_norm,
             minibatch_size=self.policy_minibatch_size,
             precision=self.train_precision,
@@ -731,18 +753,3 @@ class SEAConfig(AlgorithmConfig):
 
 def _num_cores() -> int:
     return len(os.sched_getaffinity(0))
-
-
-def _expected_rounds(budget: int, prompts_per_round: int, gamma: Gamma) -> int:
-    """Rounds until a budget is used, were no prompt skipped."""
-    queries, rounds = 0.0, 0
-    while queries < budget:
-        step = gamma_at(gamma, int(queries)) * prompts_per_round
-        if step <= 0:
-            raise ConfigError(
-                "gamma: 0 asks the oracle nothing: the query budget is never used; "
-                "set lr_schedule constant and query_budget null, or a larger gamma"
-            )
-        queries += step
-        rounds += 1
-    return rounds

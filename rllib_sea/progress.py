@@ -91,14 +91,13 @@ def seconds_left(
         "round": 1.0,
         "time_total_s": seconds,
     }
-    goals = [(key, goal) for key, goal in stop.items() if key in pace]
-    if values.get("query_budget") is not None:
-        goals.append(("num_oracle_queries", values["query_budget"]))
     rounds = [
         max(0.0, goal - values[key]) / pace[key]
-        for key, goal in goals
-        if key in values and pace[key] > 0
+        for key, goal in stop.items()
+        if key in values and pace.get(key, 0.0) > 0
     ]
+    if values.get("rounds_left") is not None:
+        rounds.append(values["rounds_left"])
     return min(rounds) * seconds if rounds else None
 
 

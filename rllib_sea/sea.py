@@ -739,6 +739,7 @@ class SEA(Algorithm):
         # RLlib's metrics are floats; counts are not.
         result |= self._counters_now()
         result["query_budget"] = self.config.query_budget
+        result["rounds_left"] = self.config.expected_rounds(self._counts.num_oracle_queries)
         result["seconds"]["round"] = time.perf_counter() - start
         self._dashboard.publish(result)
         return result

@@ -50,6 +50,17 @@ def test_groups_set_values_and_chain(tiny_policy: Path) -> None:
     assert config.policy_train_config().loss == "ipo"
 
 
+def test_rounds_until_the_budget_is_used() -> None:
+    config = SEAConfig().duels(
+        query_budget=256, prompts_per_round=16, gamma=[[0, 1.0], [64, 1.0], [65, 0.5]]
+    )
+    # Five rounds of 16, the last of them begun at 64 queries, and 176 more by 8 a round.
+    assert config.expected_rounds() == 5 + 22
+    assert config.expected_rounds(94) == 21  # 162 by 8
+    assert config.expected_rounds(256) == 0
+    assert config.duels(query_budget=None).expected_rounds() is None
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -57,6 +68,7 @@ def test_groups_set_values_and_chain(tiny_policy: Path) -> None:
         ("lr", 0.1, "config key 'lr' has no effect in SEA: set policy_lr or erm_lr"),
         ("gamma", 1.5, "gamma: 1.5 is outside [0, 1]"),
         ("gamma", [[1, 0.5]], "queries start at 0"),
+        ("gamma", 0.0, "gamma: 0 asks the oracle nothing"),
         ("num_candidates", 1, "num_candidates: 1 is less than 2"),
         ("ensemble_size", 0, "ensemble_size: 0 is less than 1"),
         ("query_budget", 0, "query_budget: 0 is less than 1"),

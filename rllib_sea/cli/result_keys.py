@@ -9,6 +9,7 @@ _COUNTERS = (
     "num_oracle_queries",
     "query_budget",
     "round",
+    "rounds_left",
     "num_prompts_drawn",
     "num_synthetic_pairs",
     "num_skipped_prompts",

@@ -59,10 +59,10 @@ def test_estimates() -> None:
 
 
 def test_time_left_by_hand() -> None:
-    # 12 queries and 20 s a round on average; 160 - 24 = 136 queries are left.
+    # 12 queries and 20 s a round on average.
     recent = [(16, 25.0), (8, 15.0)]
-    values = {"num_oracle_queries": 24, "query_budget": 160, "round": 2, "time_total_s": 40.0}
-    assert seconds_left(values, recent, {}) == pytest.approx(136 / 12 * 20)
+    values = {"num_oracle_queries": 24, "rounds_left": 17, "round": 2, "time_total_s": 40.0}
+    assert seconds_left(values, recent, {}) == pytest.approx(17 * 20)
     # What ends the run first counts.
     assert seconds_left(values, recent, {"round": 5}) == pytest.approx(3 * 20)
     assert seconds_left(values, recent, {"round": 5, "time_total_s": 50}) == pytest.approx(10)
@@ -70,8 +70,10 @@ def test_time_left_by_hand() -> None:
     # Nothing can be said before the first round, or without an end.
     assert seconds_left(values, [], {}) is None
     assert seconds_left({"round": 2}, recent, {"evaluation/mean_score": 4}) is None
-    # Rounds without a query (gamma 0) never use the budget.
-    assert seconds_left(values, [(0, 20.0)], {}) is None
+    # A criterion in queries goes by the recent pace; rounds without a query never come to it.
+    until = {"num_oracle_queries": 84}
+    assert seconds_left(values, recent, until) == pytest.approx((84 - 24) / 12 * 20)
+    assert seconds_left(values | {"rounds_left": None}, [(0, 20.0)], until) is None
 
 
 def test_one_line_a_round() -> None:
@@ -79,7 +81,7 @@ def test_one_line_a_round() -> None:
     progress.add(flat(1), now=30.0)
     progress.add(flat(2), now=60.0)
     left = seconds_left(progress.values, progress.recent, {})
-    assert left == pytest.approx((BUDGET - 32) / 16 * 21.3)
+    assert left == pytest.approx(8 * 21.3)
     assert round_line(progress, flat(2), left) == (
         "exp: round 2, 32/160 queries, "
         "win rate vs initial 0.578 [0.456, 0.692] (soft 0.578, 64 prompts), mean score 4.190, "

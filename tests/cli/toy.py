@@ -20,6 +20,7 @@ def toy_result(steps: int, quality: float = 1.0) -> dict[str, Any]:
         "num_oracle_queries": 16 * steps,
         "query_budget": BUDGET,
         "round": steps,
+        "rounds_left": BUDGET // 16 - steps,
         "quality": quality * steps,
         "duels": {"online_win_rate": 0.45, "mean_score": 3.5},
         "evaluation": {
