@@ -111,7 +111,8 @@ def win_rates(runs: Runs, out: Path) -> None:
     draw_lines(axes, some(runs, HEADLINE), "win_rate")
     seeds = len(runs[BASELINE].seeds)
     axes.set_title("Win rate of the policy over its start")
-    axes.set_ylabel(f"win rate (mean of {seeds} seeds, 95% band)")
+    of = "one seed" if seeds == 1 else f"mean of {seeds} seeds, 95% band"
+    axes.set_ylabel(f"win rate ({of})")
     save(out, "win_rate")
 
 
