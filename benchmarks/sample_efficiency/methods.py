@@ -45,7 +45,8 @@ def _mixed(strategy: str, **changes: Any) -> Settings:
 
 
 def _recipe(strategy: str, **changes: Any) -> Settings:
-    return replace(Settings(strategy, gamma=0.5, synthetic_pair="best_vs_worst"), **changes)
+    """The settings that :data:`RECIPE` names."""
+    return _mixed(strategy, gamma=0.5, synthetic_pair="best_vs_worst", **changes)
 
 
 def _main() -> dict[str, Settings]:
