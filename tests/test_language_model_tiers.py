@@ -203,7 +203,11 @@ def test_encoder_and_reward_split_texts_alike(tmp_path: Path):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_a_valid_configuration(small_decoder: Path, method: str):
-    for run_config in (tiny_lm.run_config(small_decoder, 1), smollm2.run_config(1)):
+    for run_config in (
+        tiny_lm.run_config(small_decoder, 1),
+        smollm2.run_config(1, on_gpu=False),
+        smollm2.run_config(1, on_gpu=True),
+    ):
         keys = run_config | {"query_budget": 5000} | method_keys(method, 5000)
         config = SEAConfig.from_user_dict(keys)
         assert (config.gamma == 1.0) == ("+mix" not in method)

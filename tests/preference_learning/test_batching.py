@@ -25,8 +25,7 @@ def responses(prompts: list[PromptResponses]) -> list[tuple[int, ...]]:
 
 def check_targets(batch: ResponseBatch, prompts: list[PromptResponses]) -> None:
     """Every sampled token is a target once, under its own response, in its order."""
-    for number, response in enumerate(responses(prompts)):
-        assert tuple(batch.target[batch.sequence == number].tolist()) == response
+    assert batch.target.tolist() == [t for response in responses(prompts) for t in response]
     assert batch.lengths.tolist() == [len(response) for response in responses(prompts)]
 
 
@@ -37,7 +36,6 @@ def test_plain_by_hand() -> None:
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
     assert batch.predictor.tolist() == [2, 3, 5 + 2]
     assert batch.target.tolist() == [20, 21, 30]
-    assert batch.sequence.tolist() == [0, 0, 1]
     assert batch.lengths.tolist() == [2, 1]
 
 
@@ -69,13 +67,13 @@ def test_three_responses_packed_by_hand() -> None:
         [1, 0, 0, 0, 1],
     ]
     assert batch.predictor.tolist() == [0, 0, 2, 0]
-    assert batch.sequence.tolist() == [0, 1, 1, 2]
+    assert batch.lengths.tolist() == [1, 2, 1]
 
 
 def test_one_response_is_the_same_in_both_layouts() -> None:
     prompt = PromptResponses((10, 11), ((20, 21, 22),))
     plain, packed = (collate([prompt], layout) for layout in ("plain", "packed"))
-    for name in ("input_ids", "position_ids", "predictor", "target", "sequence", "lengths"):
+    for name in ("input_ids", "position_ids", "predictor", "target", "lengths"):
         assert torch.equal(getattr(plain, name), getattr(packed, name)), name
 
 

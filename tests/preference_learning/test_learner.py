@@ -33,7 +33,8 @@ def config(tiny_policy: Path) -> PolicyTrainConfig:
 
 
 def weights_of(learner: PolicyLearner) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in learner._strategy.weights().items()}
+    """Copies, on the CPU."""
+    return {name: tensor.clone().cpu() for name, tensor in learner._strategy.weights().items()}
 
 
 def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
@@ -206,9 +207,9 @@ def test_a_saved_folder_is_a_model_that_transformers_loads(
     learner.update(PAIRS)
     learner.save(tmp_path / "deep" / "policy")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "deep" / "policy").eval()
-    ids = torch.tensor([[5, 6, 7, 8]])
+    ids = torch.tensor([[5, 6, 7, 8]], device=learner._policy.device)
     with torch.no_grad():
-        assert torch.equal(loaded(ids).logits, learner._policy(ids).logits)
+        assert torch.equal(loaded.to(ids.device)(ids).logits, learner._policy(ids).logits)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "deep" / "policy")
     assert tokenizer.decode(tokenizer("to be").input_ids) == "to be"
 
@@ -221,7 +222,7 @@ def test_what_samples_and_what_is_loaded_is_what_was_trained(
 ) -> None:
     # As small as real ones: bf16 would lose most of it.
     learner = PolicyLearner(dataclasses.replace(config, precision=precision, lr=1e-6))
-    initial = {name: tensor.clone() for name, tensor in weights_of(learner).items()}
+    initial = weights_of(learner)
     learner.update(PAIRS)
     published, trained = learner.weights(), weights_of(learner)
     assert published.keys() == trained.keys()

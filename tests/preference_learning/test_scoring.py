@@ -41,9 +41,9 @@ def changed(config: PolicyTrainConfig, layout: str = "packed") -> PolicyLearner:
 
 @torch.no_grad()
 def next_token_log_probs(model: PreTrainedModel, tokens: Sequence[int]) -> torch.Tensor:
-    """(V,) by the model's own logits, in float64."""
-    logits = model(input_ids=torch.tensor([list(tokens)])).logits[0, -1]
-    return torch.log_softmax(logits.double(), dim=-1)
+    """(V,) by the model's own logits, in float64, on the CPU."""
+    logits = model(input_ids=torch.tensor([list(tokens)], device=model.device)).logits[0, -1]
+    return torch.log_softmax(logits.double(), dim=-1).cpu()
 
 
 def slow_scores(learner: PolicyLearner, prompts: Sequence[PromptResponses]) -> np.ndarray:
