@@ -232,6 +232,7 @@ def test_mixing_begins_after_a_fifth_and_a_variant_changes_what_its_name_says() 
         {"num_candidates": 20},
         {"erm_minibatches": 20},
         {"beta": 0.05},
+        {"synthetic_pair": "best_vs_worst", "gamma": [*warm_up, [1001, 0.5]], "beta": 0.3},
     ]
 
 

@@ -52,12 +52,14 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "M 20": {"num_candidates": 20},
     "20 minibatches": {"erm_minibatches": 20},
     "beta 0.05": {"beta": 0.05},
+    "beta 0.3": {"beta": 0.3},
 }
 _VARIED = (
     "bai_ts+mix, gamma 0.5",
     "bai_ts+mix, M 20",
     "bai_ts+mix, 20 minibatches",
     "bai_ts+mix, beta 0.05",
+    f"bai_ts+mix, {RECIPE}, beta 0.3",
     "passive+mix, best_vs_worst",
     "drts+mix, best_vs_worst",
     "drts+mix, gamma 0.5",
