@@ -18,7 +18,8 @@ BETA = 0.1
 # On a GPU so many runs share it and the cores. A run takes up to 35 GB: of an H200's 141 GB
 # four left nothing, and were no faster than three.
 _RUNS_PER_GPU = 2
-# A GPU machine may lack vLLM's CUDA build. Its engine's memory is a share of the whole card's.
+# A GPU machine may lack vLLM's CUDA build, with which this has never been run. Its engine's memory
+# is a share of the whole card's.
 _SAMPLING: dict[str, Any] = (
     {"sampler": "vllm", "sampler_config": {"gpu_memory_utilization": 0.4 / _RUNS_PER_GPU}}
     if importlib.util.find_spec("vllm")
