@@ -19,7 +19,7 @@ from rllib_sea.duels.records import SamplingConfig
 from rllib_sea.evaluation import evaluate
 from rllib_sea.exploration import STRATEGIES
 from rllib_sea.exploration.prompt_acquisition import ACQUISITIONS
-from rllib_sea.policy.models import check_model, resolve_model
+from rllib_sea.policy.models import check_policy, resolve_model
 from rllib_sea.policy.sampler import check_sampler
 from rllib_sea.precision import AUTO, DTYPE_OF_PRECISION
 from rllib_sea.preference_learning.config import PolicyTrainConfig
@@ -108,10 +108,8 @@ class SEAConfig(AlgorithmConfig):
         # 0.5 needs fewer labels than the paper's 0.7, and more rounds (docs/results). (RLlib's
         # discount factor of the same name has no meaning in a bandit.)
         self.gamma: Gamma = 1.0
-        # `best_vs_worst` (the authors' code) or `selected_pair` (Algorithm 2). On the tiny language
-        # model SEA with the latter ends where online DPO ends on three seeds of five, with the
-        # former 0.04 to 0.15 above it on all (docs/results/tiny_lm): the ERM's labels of pairs
-        # that it disagrees about are right in 0.73, of its best against its worst in 0.95.
+        # `best_vs_worst` (the authors' code) or `selected_pair` (Algorithm 2); with gamma 0.5 the
+        # former needs fewer labels (docs/results/bandit).
         self.synthetic_pair = "best_vs_worst"
         # Compare duelled responses with the references (evaluation questions).
         self.measure_online_win_rate = True
@@ -158,10 +156,12 @@ class SEAConfig(AlgorithmConfig):
         # `xpo` or `selm`: a term that keeps the policy exploring.
         self.optimism: str | None = None
         self.optimism_alpha = 1e-5
+        # Further steps per round, each on pairs drawn from all labels so far.
+        self.policy_replay = 0
         self.policy_lr = 5e-7
         self.policy_betas: Sequence[float] = (0.9, 0.95)
         self.policy_weight_decay = 0.0
-        # `cosine` (to 10%) or `constant`, after `warmup_ratio` of all rounds.
+        # `cosine` (to 10%) or `constant`, after `warmup_ratio` of all steps.
         self.lr_schedule = "cosine"
         self.warmup_ratio = 0.02
         self.max_grad_norm = 1.0
@@ -332,6 +332,7 @@ class SEAConfig(AlgorithmConfig):
         loss_config: dict[str, Any] = NotProvided,
         optimism: str | None = NotProvided,
         optimism_alpha: float = NotProvided,
+        policy_replay: int = NotProvided,
         policy_lr: float = NotProvided,
         policy_betas: Sequence[float] = NotProvided,
         policy_weight_decay: float = NotProvided,
@@ -356,11 +357,13 @@ class SEAConfig(AlgorithmConfig):
             loss_config: The loss's options.
             optimism: ``"xpo"`` or ``"selm"``: a term beside the loss; None: none.
             optimism_alpha: Its weight.
+            policy_replay: Further steps per round, each on ``prompts_per_round`` pairs drawn from
+                all that the oracle has labelled in the run; never on pairs that the ERM labelled.
             policy_lr: AdamW's peak learning rate.
             policy_betas: AdamW's betas.
             policy_weight_decay: AdamW's weight decay.
             lr_schedule: ``"cosine"`` (to 10%, needs a query budget) or ``"constant"``.
-            warmup_ratio: Share of the rounds over which the rate rises from 0.
+            warmup_ratio: Share of the steps over which the rate rises from 0.
             max_grad_norm: Gradients are clipped to this norm.
             policy_minibatch_size: Pairs in one forward pass of one worker.
             train_precision: ``"bf16"`` (autocast over fp32 weights), ``"fp32"``, or ``"auto"``:
@@ -509,6 +512,11 @@ class SEAConfig(AlgorithmConfig):
         check.check_int("evaluation_best_of_n", self.evaluation_best_of_n, 2, optional=True)
         check.check_int("evaluation_kl_prompts", self.evaluation_kl_prompts, 0)
         check.check_bool("update_policy", self.update_policy)
+        check.check_int("policy_replay", self.policy_replay, 0)
+        if self.policy_replay and not self.update_policy:
+            raise ConfigError(
+                f"policy_replay: {self.policy_replay} has no effect with update_policy false"
+            )
         if self.num_env_runners > self.prompts_per_round:
             raise ConfigError(
                 f"num_env_runners: {self.num_env_runners} runners cannot share "
@@ -536,7 +544,7 @@ class SEAConfig(AlgorithmConfig):
                 f"(such as {min(shared)!r}); evaluate on another split"
             )
         check_sampler(self.sampler, self.sampler_config)
-        check_model(self.policy_model)
+        check_policy(self.policy_model)
         check_encoder(self.erm_encoder)
 
     def _check_exploration(self) -> None:
@@ -673,6 +681,7 @@ class SEAConfig(AlgorithmConfig):
 
     def policy_train_config(self) -> PolicyTrainConfig:
         """The Ray Train run's configuration, but for its model's folder and its storage."""
+        rounds = self.expected_rounds()
         return PolicyTrainConfig(
             model_path="",
             loss=self.loss,
@@ -685,7 +694,7 @@ class SEAConfig(AlgorithmConfig):
             weight_decay=self.policy_weight_decay,
             schedule=self.lr_schedule,
             warmup_ratio=self.warmup_ratio,
-            total_rounds=self.expected_rounds(),
+            total_steps=None if rounds is None else rounds * (1 + self.policy_replay),
             max_grad_norm=self.max_grad_norm,
             minibatch_size=self.policy_minibatch_size,
             precision=self.train_precision,

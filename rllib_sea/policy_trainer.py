@@ -10,7 +10,9 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.checkpoints import Checkpointable
 
 from rllib_sea.duels.records import PreferencePair
+from rllib_sea.policy.audit import PublishedWeights
 from rllib_sea.preference_learning.config import PolicyTrainConfig
+from rllib_sea.preference_learning.feed import WhichWeights
 from rllib_sea.preference_learning.run import PolicyTrainRun
 from rllib_sea.preference_learning.scores import PromptResponses, ResponseScores
 
@@ -65,9 +67,9 @@ class PolicyTrainer(Checkpointable):
         """
         return self._run.score(prompts)
 
-    def weights(self) -> Mapping[str, Any]:
-        """The current weights, bf16 tensors by name."""
-        return self._run.weights()
+    def weights(self, which: WhichWeights = "trained") -> PublishedWeights:
+        """Weights with what they say of the probe; see :meth:`PolicyLearner.weights`."""
+        return self._run.weights(which)
 
     @override(Checkpointable)
     def save_to_path(self, path: str | Path | None = None, **kwargs: Any) -> str:
@@ -128,9 +130,9 @@ class FixedPolicy(Checkpointable):
         """Raises RuntimeError: there is no model here."""
         raise RuntimeError("the policy is not trained, and no process has it for scoring")
 
-    def weights(self) -> Mapping[str, Any]:
-        """Raises RuntimeError: env runners have the initial weights."""
-        raise RuntimeError("the policy is not trained: its weights are the initial ones")
+    def weights(self, which: WhichWeights = "trained") -> PublishedWeights:
+        """Raises RuntimeError: engines start with the initial weights, and keep them."""
+        raise RuntimeError("the policy is not trained: engines have the initial weights")
 
     @override(Checkpointable)
     def get_state(

@@ -28,6 +28,7 @@ class Stream(IntEnum):
     BEST_OF_N = 9
     BOOTSTRAP = 10
     KL_SAMPLING = 11
+    POLICY_REPLAY = 12
 
 
 def generator(seed: int, round_index: int, position: int, stream: Stream) -> np.random.Generator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import traceback
@@ -34,6 +35,7 @@ from rllib_sea.duels.rounds import (
     ProposalTask,
     Question,
 )
+from rllib_sea.policy.audit import AUDIT_POSITIONS
 from rllib_sea.policy.module import VLLMPolicyModule
 from rllib_sea.policy.tokenization import PromptTokenizer
 from rllib_sea.randomness import Stream, integer_seeds
@@ -60,6 +62,7 @@ class DuelEnvRunner(EnvRunner):
         torch.set_num_threads(config.threads_per_env_runner)
         self._erm_version = -1
         self._policy_ref: ray.ObjectRef | None = None
+        self._sampler_gap = math.nan
         self.make_env()
 
     # -- Set-up -----------------------------------------------------------------------
@@ -104,8 +107,11 @@ class DuelEnvRunner(EnvRunner):
         longest = self.config.max_new_tokens
         texts = [prompt.text for prompt in [*self.prompts, *self.evaluation_prompts]]
         prompt_lengths = self.tokenizer.fitting_lengths(texts, longest).values()
+        positions = max(max(prompt_lengths) + longest, AUDIT_POSITIONS)
         module = VLLMPolicyModule(
-            model_config=self.config.policy_module_config(max(prompt_lengths) + longest)
+            model_config=self.config.policy_module_config(
+                min(positions, self.tokenizer.context_length)
+            )
         )
         module.start()
         return module
@@ -168,8 +174,7 @@ class DuelEnvRunner(EnvRunner):
             num_from_policy = config.num_candidates - num_from_reference
             candidates = self._sample(token_ids, num_from_policy, seeds)
             if num_from_reference:
-                self.policy.load_initial_weights()
-                self._policy_ref = None
+                self._load_policy(0, weights["initial_ref"])
                 seeds = integer_seeds(
                     config.seed, task.round, task.positions, Stream.REFERENCE_SAMPLING
                 )
@@ -196,6 +201,7 @@ class DuelEnvRunner(EnvRunner):
                 for i, prompt in enumerate(prompts)
             ],
             seconds=seconds,
+            sampler_gap=self._sampler_gap,
         )
 
     def _sample(
@@ -493,27 +499,42 @@ class DuelEnvRunner(EnvRunner):
 
     # -- Weights and state ------------------------------------------------------------
 
+    def sync(self, *, weights: Mapping[str, Any]) -> Failure | None:
+        """:meth:`load` by itself, to try an engine before it is needed."""
+        try:
+            self.load(weights)
+            return None
+        except Exception as error:
+            return _failure(error)
+
     def load(self, weights: Mapping[str, Any]) -> None:
-        """Brings policy and ERM to the given versions; does nothing where they are there.
+        """Brings policy and ERM to the given versions; does nothing if they are there.
 
         Every task carries references to the weights it wants, so that a runner that was
-        restarted, or that missed a round, is never stale.
+        restarted, or that missed a round, is never stale. Each time the engine takes weights in
+        it is audited.
 
         Args:
-            weights: ``policy_version`` and ``policy_ref`` (None for the initial policy,
-                version 0), ``erm_version`` and ``erm_ref``.
+            weights: ``policy_version`` and ``policy_ref`` (of
+                :class:`rllib_sea.policy.audit.PublishedWeights`; None for a policy that is not
+                trained), ``initial_ref`` of the initial policy's (None unless candidates are
+                sampled from it), ``erm_version`` and ``erm_ref``.
+
+        Raises:
+            SamplerGapError: The engine does not sample from the weights that it was given.
         """
-        version, ref = weights["policy_version"], weights["policy_ref"]
-        # A restored run may have other weights of the same version.
-        if (self.policy.policy_version, self._policy_ref) != (version, ref):
-            if ref is None:
-                self.policy.load_initial_weights()
-            else:
-                self.policy.set_weights(ray.get(ref), version)
-            self._policy_ref = ref
+        self._load_policy(weights["policy_version"], weights["policy_ref"])
         if self._erm_version != weights["erm_version"]:
             self.erm.set_state(ray.get(weights["erm_ref"]))
             self._erm_version = weights["erm_version"]
+
+    def _load_policy(self, version: int, ref: ray.ObjectRef | None) -> None:
+        # A restored run may have other weights of the same version.
+        if (self.policy.policy_version, self._policy_ref) == (version, ref):
+            return
+        self._policy_ref = None  # a sync that fails leaves nothing to rely on
+        self._sampler_gap = self.policy.set_weights(ray.get(ref), version)
+        self._policy_ref = ref
 
     @override(EnvRunner)
     def get_metrics(self) -> dict[str, Any]:

@@ -50,7 +50,13 @@ import text_duel
 from rllib_sea import checkpoints
 from rllib_sea.config import SEAConfig
 from rllib_sea.duels.initial_preferences import read_initial_preferences
-from rllib_sea.duels.log_duels import answer_record, as_asked, logged_answer, question_record
+from rllib_sea.duels.log_duels import (
+    answer_record,
+    as_asked,
+    logged_answer,
+    logged_pair,
+    question_record,
+)
 from rllib_sea.duels.log_records import QuestionRecord, RunRecord
 from rllib_sea.duels.preference_log import LOG_FILE, PreferenceLog
 from rllib_sea.duels.records import Duel, PreferencePair
@@ -88,10 +94,14 @@ from rllib_sea.metrics import (
     reward_model_metrics,
     skip_metrics,
 )
+from rllib_sea.policy.audit import REHEARSAL_VERSION, probe_tokens
+from rllib_sea.policy.model_folder import check_policy_folder
 from rllib_sea.policy.tokenization import PromptTokenizer
 from rllib_sea.policy_trainer import FixedPolicy, PolicyTrainer
+from rllib_sea.preference_learning.feed import WhichWeights
 from rllib_sea.preference_learning.learner import NonFiniteUpdateError
 from rllib_sea.preference_learning.mixing import draw_synthetic, gamma_at
+from rllib_sea.preference_learning.replay import draw_replayed
 from rllib_sea.preference_learning.scores import PromptResponses
 from rllib_sea.randomness import Stream, generator, generators, prompt_order
 from rllib_sea.reward_model.ensemble import regularisation_strength
@@ -137,15 +147,12 @@ class PublishedPolicy:
 
     Attributes:
         version: The number of updates made.
-        ref: Of bf16 tensors by name, in Ray's object store; None for the initial weights,
-            which every runner has on disk.
+        ref: Of :class:`rllib_sea.policy.audit.PublishedWeights` in Ray's object store; None for
+            a policy that is not trained: engines start with it.
     """
 
     version: int
     ref: Any
-
-
-INITIAL_POLICY = PublishedPolicy(0, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +180,10 @@ class SEA(Algorithm):
 
     config: SEAConfig
     _counts: Counts
+    _initial_policy: PublishedPolicy | None
     _label_rule: LabelRule
+    _published_policy: PublishedPolicy | None
+    _sampling_policy: PublishedPolicy
     _preferences: PreferenceLog
     _runners: EnvRunnerCalls
 
@@ -259,6 +269,9 @@ class SEA(Algorithm):
             for chunk in self._shares(len(plan.prompt_indices))
         ]
         shares: list[ProposalShare] = self._runners.call("sample", calls)
+        gap = max(share.sampler_gap for share in shares)
+        if not math.isnan(gap):
+            self._log("policy", {"sampler_gap": gap})
         for stage in shares[0].seconds:
             slowest = max(share.seconds[stage] for share in shares)
             self.metrics.log_value(("seconds", f"propose_{stage}"), slowest, window=1)
@@ -500,17 +513,42 @@ class SEA(Algorithm):
         self._notes.append(f"the ERM starts from {len(replay)} labels of {log} ({seconds:.1f} s)")
 
     def _update_policy(self, pairs: list[PreferencePair]) -> dict[str, float]:
-        """One step of the direct loss on the mixed batch, in the Ray Train run."""
-        try:
-            metrics = self.policy_trainer.update(pairs) if pairs else {}
-        except NonFiniteUpdateError as error:
-            path = self.folder / f"non_finite_round_{self._counts.round}.json"
-            path.write_text(json.dumps([dataclasses.asdict(pair) for pair in pairs]))
-            raise RuntimeError(f"{error}; the round's pairs are in {path}") from error
+        """One step of the direct loss on the mixed batch, then those on replayed labels."""
+        metrics = self._policy_step(pairs) if pairs else {}
+        if self.config.update_policy:
+            metrics |= self._replay_labels()
         interval = self.config.policy_sync_interval
         if interval is not None and (self._counts.round + 1) % interval == 0:
             self._sampling_policy = self._current_policy()
+            if interval == 1 and not self.config.num_reference_candidates:
+                self._initial_policy = None  # it is published again if it is wanted again
         return metrics
+
+    def _replay_labels(self) -> dict[str, float]:
+        """``policy_replay`` further steps, each on pairs drawn from all labels so far."""
+        config, round_index = self.config, self._counts.round
+        if config.policy_replay == 0:
+            return {}
+        labelled = self._preferences.decided(round_index + 1)
+        if not labelled:
+            return {}
+        losses, ages = [], []
+        for step in range(config.policy_replay):
+            rng = generator(config.seed, round_index, step, Stream.POLICY_REPLAY)
+            drawn = draw_replayed(len(labelled), config.prompts_per_round, rng)
+            entries = self._preferences.entries([labelled[i] for i in drawn])
+            losses.append(self._policy_step([logged_pair(entry) for entry in entries])["loss"])
+            ages += [round_index - entry.question.round for entry in entries]
+        return {"replay_loss": float(np.mean(losses)), "replay_age": float(np.mean(ages))}
+
+    def _policy_step(self, pairs: list[PreferencePair]) -> dict[str, float]:
+        """One step of the direct loss, in the Ray Train run."""
+        try:
+            return self.policy_trainer.update(pairs)
+        except NonFiniteUpdateError as error:
+            path = self.folder / f"non_finite_round_{self._counts.round}.json"
+            path.write_text(json.dumps([dataclasses.asdict(pair) for pair in pairs]))
+            raise RuntimeError(f"{error}; the step's pairs are in {path}") from error
 
     def _measure(self, selected: Sequence[SelectedDuel]) -> Measurement:
         """Asks the oracle what is not learned from: counted apart, as evaluation questions."""
@@ -600,7 +638,7 @@ class SEA(Algorithm):
         return {
             **dataclasses.asdict(self._counts),
             "num_prompts_too_long": self._num_prompts_too_long,
-            "policy_version": self.policy_trainer.version,
+            "policy_steps": self.policy_trainer.version,
         }
 
     # -- Set-up and end ---------------------------------------------------------------
@@ -625,7 +663,8 @@ class SEA(Algorithm):
         for left_over in (self._train_folder, self.folder / PART_FOLDER):  # of a killed run
             shutil.rmtree(left_over, ignore_errors=True)
         model_path = self.config.policy_model_path()
-        self._find_trainable_prompts(model_path)
+        check_policy_folder(model_path)
+        probes = self._find_trainable_prompts(model_path)
         self.policy_trainer: PolicyTrainer | FixedPolicy = FixedPolicy()
         if self.config.update_policy:
             self.policy_trainer = PolicyTrainer(
@@ -633,9 +672,11 @@ class SEA(Algorithm):
                     self.config.policy_train_config(),
                     model_path=str(model_path),
                     storage_path=str(self._train_folder),
+                    probes=probes,
                 )
             )
-        self._published_policy = self._sampling_policy = INITIAL_POLICY
+        self._initial_policy = None
+        self._published_policy = None
         self._label_rule = label_rule(self.config.env_config)
         self._preferences = PreferenceLog(
             self.folder / LOG_FILE,
@@ -653,14 +694,38 @@ class SEA(Algorithm):
             self._publish_reward_model()
             names = self._runners.call("start", [{}] * self.config.num_env_runners)
             self._oracle_name: str = names[0]
+            self._rehearse_sync()
+            self._sampling_policy = self._initial()
         except BaseException:
-            self.policy_trainer.stop()
-            self._preferences.close()
+            self.cleanup()
             raise
         self._dashboard = DashboardMetrics(self.folder.name)
 
-    def _find_trainable_prompts(self, model_path: Path) -> None:
-        """Leaves out prompts that do not fit the model, and counts them."""
+    def _rehearse_sync(self) -> None:
+        """Gives every engine other weights and takes them back, before a label is asked.
+
+        What an engine keeps of its old weights hardly shows in its first audits, when the weights
+        have hardly moved; by these it shows at once.
+
+        Raises:
+            RuntimeError: An engine does not sample from the weights that it is given.
+        """
+        if not self.config.update_policy:
+            return
+        start = time.perf_counter()
+        other = self._publish(REHEARSAL_VERSION, "rehearsal")
+        for policy in (other, self._initial()):
+            self._runners.call(
+                "sync", [{"weights": self._weights(policy)}] * self.config.num_env_runners
+            )
+        self.metrics.log_value(("seconds", "rehearsal"), time.perf_counter() - start, window=1)
+
+    def _find_trainable_prompts(self, model_path: Path) -> tuple[tuple[int, ...], ...]:
+        """Leaves out prompts that do not fit the model, and counts them.
+
+        Returns:
+            Tokens of the others, by which engines are audited.
+        """
         tokenizer = PromptTokenizer(model_path, chat=self.config.chat_template)
         self._chat = tokenizer.chat
         prompts = text_duel.load_prompts(**text_duel.prompt_options(self.config.env_config))
@@ -686,6 +751,8 @@ class SEA(Algorithm):
                     f"{tokenizer.context_length - self.config.max_new_tokens} tokens, the context "
                     f"of {self.config.policy_model} less max_new_tokens"
                 )
+        shown = (tokenizer.encode(prompts[i].text) for i in self._trainable_prompts)
+        return probe_tokens(shown, tokenizer.context_length)
 
     @override(Algorithm)
     def step(self) -> dict[str, Any]:
@@ -826,7 +893,7 @@ class SEA(Algorithm):
         calls = [
             {
                 "indices": [self._held_out_prompts[i] for i in chunk],
-                "weights": self._weights(INITIAL_POLICY),
+                "weights": self._weights(self._initial()),
             }
             for chunk in self._shares(len(self._held_out_prompts))
         ]
@@ -841,10 +908,12 @@ class SEA(Algorithm):
     # -- Env runners and their weights ------------------------------------------------
 
     def _weights(self, policy: PublishedPolicy) -> dict[str, Any]:
-        """What :meth:`DuelEnvRunner.load` takes: references, fetched where needed only."""
+        """What :meth:`DuelEnvRunner.load` takes: references, fetched only if they are new."""
+        from_reference = self.config.num_reference_candidates > 0
         return {
             "policy_version": policy.version,
             "policy_ref": policy.ref,
+            "initial_ref": self._initial().ref if from_reference else None,
             "erm_version": self._erm_version,
             "erm_ref": self._erm_ref,
         }
@@ -852,11 +921,23 @@ class SEA(Algorithm):
     def _current_policy(self) -> PublishedPolicy:
         """The policy's weights, put where every env runner can fetch them."""
         version = self.policy_trainer.version
-        if self._published_policy.version != version:
-            # Owned by this process: a training worker's death must not take them along.
-            ref = ray.put(self.policy_trainer.weights())
-            self._published_policy = PublishedPolicy(version, ref)
+        if version == 0:
+            return self._initial()
+        if self._published_policy is None or self._published_policy.version != version:
+            self._published_policy = self._publish(version, "trained")
         return self._published_policy
+
+    def _initial(self) -> PublishedPolicy:
+        """The initial policy, which is the reference policy."""
+        if self._initial_policy is None:
+            self._initial_policy = self._publish(0, "initial")
+        return self._initial_policy
+
+    def _publish(self, version: int, which: WhichWeights) -> PublishedPolicy:
+        if isinstance(self.policy_trainer, FixedPolicy):
+            return PublishedPolicy(version, None)
+        # Owned by this process: a training worker's death must not take them along.
+        return PublishedPolicy(version, ray.put(self.policy_trainer.weights(which)))
 
     def _publish_reward_model(self) -> None:
         """Puts the ERM's weights where every env runner can fetch them."""
@@ -927,14 +1008,14 @@ class SEA(Algorithm):
             self._baseline = ours["baseline"]
             self._cumulative_pool_regret = ours["cumulative_pool_regret"]
             version, weights = ours["sampling_policy"]
-            # Without weights it is the current one: see `restore_from_path`.
+            # Without weights it is the initial one, or the current one: see `restore_from_path`.
             ref = None if weights is None else ray.put(weights)
-            self._sampling_policy = PublishedPolicy(version, ref)
+            self._sampling_policy = PublishedPolicy(version, ref) if version else self._initial()
             # Rounds after the checkpoint are done again, and write theirs again.
             truncate(self.folder, ours["samples"])
 
     def _sampling_policy_state(self) -> tuple[int, Any]:
-        """Its version, and its weights where the Ray Train run's folder has others."""
+        """Its version, and its weights if the Ray Train run's folder has others."""
         policy = self._sampling_policy
         if policy.version in (0, self.policy_trainer.version):
             return policy.version, None
@@ -1002,7 +1083,7 @@ class SEA(Algorithm):
             checkpoints.check_whole(Path(path))
         super().restore_from_path(path, *args, **kwargs)
         # What was published before is another run's, or another time's, of the same version.
-        self._published_policy = INITIAL_POLICY
+        self._published_policy = None
         if self._sampling_policy.version == self.policy_trainer.version:
             self._sampling_policy = self._current_policy()
         self._publish_reward_model()

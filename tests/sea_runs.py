@@ -57,9 +57,7 @@ def measured(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """All that rounds counted and computed, but for the seconds: for runs equal to the bit."""
     counts = ("round", "num_oracle_queries", "num_synthetic_pairs", "num_prompts_drawn")
     groups = ("duels", "reward_model", "policy")
-    return [
-        {key: result[key] for key in (*counts, "policy_version", *groups)} for result in results
-    ]
+    return [{key: result[key] for key in (*counts, "policy_steps", *groups)} for result in results]
 
 
 def asked(log: Iterable[LogEntry]) -> list[tuple[Any, ...]]:

@@ -15,6 +15,7 @@ import ray
 from sea_runs import asked, measured, restore_beside, tiny_config
 
 from rllib_sea import SEA
+from rllib_sea.duels.log_duels import logged_pair
 from rllib_sea.runner_calls import OracleAwayError
 
 # Where a baseline differs from SEA, and after how many rounds its checkpoint is written. All of it
@@ -51,6 +52,7 @@ def config(policy: Path, oracle_folder: Path, **changes: Any) -> Any:
             "evaluation_interval": 100,
             "query_budget": 48,
             "gamma": 0.7,
+            "policy_replay": 1,
             "erm_prior_scale": 1.0,
             "erm_bootstrap": 0.5,
             "oracle_retries": 3,
@@ -104,6 +106,33 @@ def test_every_answer_is_in_the_log_and_in_the_count(sea: dict[str, Any]) -> Non
     assert sorted(lines) == sorted(sea["answered"])
 
 
+def test_labels_are_used_again(sea: dict[str, Any]) -> None:
+    results = sea["results"]
+    assert [r["policy_steps"] for r in results] == [2, 4, 6]
+    assert [r["policy"]["replay_loss"] > 0 for r in results] == [True] * 3
+    ages = [r["policy"]["replay_age"] for r in results]
+    assert ages[0] == 0.0
+    assert all(0.0 <= age <= r["round"] for age, r in zip(ages, results, strict=True))
+    assert ages[-1] > 0.0
+
+
+def test_what_is_replayed_are_the_logs_pairs(sea: dict[str, Any]) -> None:
+    """The oracle's winners are chosen, and none of the pairs that the ERM labelled is there."""
+    log = sea["algorithm"]._preferences
+    assert sea["results"][-1]["num_synthetic_pairs"] > 0
+    entries = [entry for entry in sea["log"] if entry.question.round < 2]
+    found = [logged_pair(entry) for entry in log.entries(log.decided(2))]
+    assert len(found) == len(entries)
+    for pair, entry in zip(found, entries, strict=True):
+        sides = {"first": entry.question.first, "second": entry.question.second}
+        winner = sides.pop(entry.answer.label)
+        (loser,) = sides.values()
+        assert pair.chosen_token_ids == winner.token_ids
+        assert pair.rejected_token_ids == loser.token_ids
+        assert pair.prompt_token_ids == entry.question.prompt_token_ids
+        assert (pair.synthetic, pair.prompt_id) == (False, entry.question.prompt_id)
+
+
 def test_answers_after_the_checkpoint_are_taken_from_the_log(sea: dict[str, Any]) -> None:
     """As where the process was killed after its third round: the log is further than the rest."""
     algorithm, before = sea["algorithm"], answered(sea["folder"])
@@ -153,7 +182,9 @@ def test_a_resumed_baseline_is_the_unbroken_one_to_the_bit(
 def test_a_resumed_run_without_a_policy_is_the_unbroken_one_to_the_bit(
     tiny_policy: Path, tmp_path: Path
 ) -> None:
-    algorithm = config(tiny_policy, tmp_path, update_policy=False, gamma=1.0).build_algo()
+    algorithm = config(
+        tiny_policy, tmp_path, update_policy=False, policy_replay=0, gamma=1.0
+    ).build_algo()
     (tmp_path / "resumed").mkdir()
     try:
         train(algorithm, 1)

@@ -17,6 +17,7 @@ from sea_runs import BUDGET, curve, run_to_the_end, tiny_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rllib_sea import SEA
+from tests.stale_engine import LaterStaleEnvRunner, StaleEnvRunner
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,9 +72,39 @@ def test_the_first_update_starts_at_the_reference(sea_run: Any) -> None:
     first = sea_run["results"][0]["policy"]
     assert first["margin"] == 0.0
     assert first["loss"] == pytest.approx(math.log(2))
-    assert [r["policy_version"] for r in sea_run["results"]] == list(
+    assert [r["policy_steps"] for r in sea_run["results"]] == list(
         range(1, len(sea_run["results"]) + 1)
     )
+
+
+def test_every_engine_is_audited(sea_run: Any) -> None:
+    for result in sea_run["results"]:
+        assert 0.0 < result["policy"]["sampler_gap"] < 1e-5
+    assert sea_run["results"][0]["seconds"]["rehearsal"] > 0.0
+
+
+def test_an_engine_that_keeps_a_tensor_ends_the_run_before_its_first_round(
+    tiny_policy: Path,
+) -> None:
+    config = tiny_config(tiny_policy)
+    config.env_runner_cls = StaleEnvRunner
+    with pytest.raises(RuntimeError, match="does not sample the policy") as error:
+        config.build_algo()
+    assert "after it was given trial weights" in str(error.value)
+
+
+def test_an_engine_that_goes_stale_ends_the_run_before_a_label_is_asked(tiny_policy: Path) -> None:
+    config = tiny_config(tiny_policy, policy_lr=3e-2, lr_schedule="constant")
+    config.env_runner_cls = LaterStaleEnvRunner
+    algorithm = config.build_algo()
+    try:
+        algorithm.train()
+        with pytest.raises(RuntimeError, match=r"weights of version 2 .* nats per token") as error:
+            run_to_the_end(algorithm)
+        assert "expected at most 0.001" in str(error.value)
+        assert algorithm._preferences.num_questions() == 16
+    finally:
+        algorithm.stop()
 
 
 def test_evaluation_compares_with_the_initial_policy_and_the_references(sea_run: Any) -> None:
@@ -154,7 +185,7 @@ def test_two_env_runners_one_of_them_killed_give_the_run_of_one(tiny_policy: Pat
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_pairs(tiny_policy: Path) -> None:
     algorithm = tiny_config(tiny_policy, policy_lr=1e30, lr_schedule="constant").build_algo()
     try:
-        with pytest.raises(RuntimeError, match=r"loss is .*; the round's pairs are in") as error:
+        with pytest.raises(RuntimeError, match=r"loss is .*; the step's pairs are in") as error:
             run_to_the_end(algorithm)
         pairs = json.loads(Path(str(error.value).rsplit("are in ", 1)[1]).read_text())
         assert pairs[0]["chosen_token_ids"]

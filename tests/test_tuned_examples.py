@@ -107,7 +107,7 @@ def test_no_two_recipes_are_the_same_method() -> None:
 def test_the_papers_recipes_are_valid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what is on the hub nothing is read: there is none in a test."""
     asked = []
-    monkeypatch.setattr("rllib_sea.config.check_model", asked.append)
+    monkeypatch.setattr("rllib_sea.config.check_policy", asked.append)
     monkeypatch.setattr("rllib_sea.config.check_encoder", asked.append)
     monkeypatch.setattr("text_duel.config.check_oracle_config", lambda **_: None)
     monkeypatch.setattr(
@@ -211,7 +211,7 @@ def test_a_recipe_runs_two_rounds(
     assert 0 < duels[0] < duels[1] <= 12
     assert (second["num_synthetic_pairs"] > 0) == (config["gamma"] != 1.0)
     trained = config.get("update_policy", True)
-    assert second["policy_version"] == (2 if trained else 0)
+    assert second["policy_steps"] == (2 if trained else 0)
     assert ("kl" in second["evaluation"]) == trained
     assert ("best_of_n_mean_score" in second["evaluation"]) == ("evaluation_best_of_n" in config)
     interval = config.get("policy_sync_interval", 1)

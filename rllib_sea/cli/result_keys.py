@@ -16,7 +16,7 @@ _COUNTERS = (
     "num_prompts_too_long",
     "num_evaluation_questions",
     "num_initial_preferences",
-    "policy_version",
+    "policy_steps",
 )
 _OUTCOMES = (
     "win_rate_vs_initial",
@@ -68,6 +68,9 @@ _GROUPS = {
         "accuracy",
         "chosen_logp",
         "rejected_logp",
+        "replay_loss",
+        "replay_age",
+        "sampler_gap",
     ),
     "evaluation": (
         "num_prompts",
@@ -83,6 +86,7 @@ _GROUPS = {
     "seconds": (
         "round",
         "initial_preferences",
+        "rehearsal",
         "propose",
         "propose_sync",
         "propose_generate",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from rllib_sea.duels.log_records import AnswerRecord, LogEntry, QuestionRecord
+from rllib_sea.duels.records import PreferencePair, which_from_reference
 from rllib_sea.duels.rounds import Answer, Proposal
 from rllib_sea.duels.selection import SelectedDuel
 from text_duel.labels import LabelRule
@@ -124,6 +125,28 @@ def logged_answer(record: AnswerRecord) -> Answer | None:
         first_wins=record.label == "first",
         win_probability=nan if record.win_probability is None else record.win_probability,
         scores=record.scores or (nan, nan),
+    )
+
+
+def logged_pair(entry: LogEntry) -> PreferencePair:
+    """What the policy learns from a question of the log that one side won.
+
+    Raises:
+        ValueError: It has no answer, or was a tie or skipped.
+    """
+    question, label = entry.question, entry.answer and entry.answer.label
+    if label not in ("first", "second"):
+        raise ValueError(f"round {question.round}, position {question.position}: label {label}")
+    chosen, rejected, origin = question.first, question.second, question.from_reference
+    if label == "second":
+        chosen, rejected, origin = rejected, chosen, origin[::-1]
+    return PreferencePair(
+        question.prompt_id,
+        question.prompt_token_ids,
+        chosen.token_ids,
+        rejected.token_ids,
+        synthetic=False,
+        from_reference=which_from_reference(origin),
     )
 
 

@@ -100,6 +100,21 @@ class PreferenceReader:
         """Questions that were asked and not answered, by round and position."""
         return list(map(_entry, self.query(f"{_ENTRIES} WHERE label IS NULL {_IN_ORDER}")))
 
+    def decided(self, num_rounds: int) -> list[int]:
+        """Keys of the questions of the first rounds that one side won, by round and position."""
+        rows = self.query(
+            "SELECT questions.id FROM questions JOIN answers ON question_id = questions.id "
+            f"WHERE round < ? AND label IN ('first', 'second') {_IN_ORDER}",
+            num_rounds,
+        )
+        return [key for (key,) in rows]
+
+    def entries(self, keys: Sequence[int]) -> list[LogEntry]:
+        """The questions of some keys of :meth:`decided`, in the order of the keys."""
+        return [
+            _entry(next(self.query(f"{_ENTRIES} WHERE questions.id = ?", int(key)))) for key in keys
+        ]
+
     def num_queries(self, num_rounds: int | None = None) -> int:
         """How many questions were answered: the query count.
 

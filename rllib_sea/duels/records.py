@@ -135,12 +135,22 @@ class Duel:
 
     def preference_pair(self) -> PreferencePair:
         """The duel as the policy update sees it."""
-        chosen, rejected = self.from_reference if self.first_wins else self.from_reference[::-1]
+        origin = self.from_reference if self.first_wins else self.from_reference[::-1]
         return PreferencePair(
             self.prompt_id,
             self.prompt_token_ids,
             self.chosen.token_ids,
             self.rejected.token_ids,
             self.synthetic,
-            None if chosen == rejected else "chosen" if chosen else "rejected",
+            which_from_reference(origin),
         )
+
+
+def which_from_reference(origin: tuple[bool, bool]) -> Literal["chosen", "rejected"] | None:
+    """Which of a pair is the reference policy's, for :attr:`PreferencePair.from_reference`.
+
+    Args:
+        origin: Whether the chosen and whether the rejected response are.
+    """
+    chosen, rejected = origin
+    return None if chosen == rejected else "chosen" if chosen else "rejected"

@@ -64,12 +64,15 @@ class ProposalShare:
     """What one env runner made of its :class:`ProposalTask`.
 
     Attributes:
-        proposals: One a prompt, in the task's order.
+        proposals: One per prompt, in the task's order.
         seconds: Seconds spent in ``sync``, ``generate`` and ``encode``.
+        sampler_gap: Nats per token between the engine and the policy that was published, at the
+            engine's last audit; NaN if there is none, as with a policy that is not trained.
     """
 
     proposals: list[Proposal]
     seconds: dict[str, float]
+    sampler_gap: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from rllib_sea.policy.model_folder import check_policy_folder
 from text_duel.errors import ConfigError, nearest
 from text_duel.model_files import check_model_folder
 
@@ -49,6 +50,23 @@ def resolve_model(name: str) -> Path:
     folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
     check_model_folder(folder, f"model: {name}")
     return folder
+
+
+def check_policy(name: str) -> None:
+    """Checks that a policy can be found, read whole and written again, without its weights.
+
+    A model that is still on the hub is checked when it is here, before engines start.
+
+    Args:
+        name: As for :func:`resolve_model`.
+
+    Raises:
+        ConfigError: Saying where it was looked for, or what is wrong with it.
+    """
+    check_model(name)
+    folder = Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        check_policy_folder(folder)
 
 
 def check_model(name: str) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.utils.annotations import override
-from safetensors.torch import load_file
 
+from rllib_sea.policy.audit import PublishedWeights, audit
 from rllib_sea.policy.sampler import Sampler, make_sampler
 
 
@@ -51,25 +49,21 @@ class VLLMPolicyModule(RLModule):
         """Version of the weights it samples from."""
         return self.sampler.policy_version
 
-    def set_weights(self, weights: Mapping[str, torch.Tensor], version: int) -> None:
-        """Replaces the weights in place; see :meth:`Sampler.load_weights`."""
-        self.sampler.load_weights(weights, version)
+    def set_weights(self, published: PublishedWeights, version: int) -> float:
+        """Replaces the weights in place, and audits the engine.
 
-    def load_initial_weights(self) -> None:
-        """Goes back to the initial policy, which is the reference policy: version 0.
+        Args:
+            published: The weights and what they say of the probe.
+            version: Their version.
+
+        Returns:
+            The gap in nats per token; see :func:`rllib_sea.policy.audit.audit`.
 
         Raises:
-            RuntimeError: The model's folder has no safetensors: an engine that is given no
-                weights would silently keep those it has.
+            SamplerGapError: The engine does not sample from them.
         """
-        if self.policy_version == 0:
-            return
-        weights: dict[str, torch.Tensor] = {}
-        for file in sorted(Path(self.model_config["model_path"]).glob("*.safetensors")):
-            weights |= load_file(file)
-        if not weights:
-            raise RuntimeError(f"{self.model_config['model_path']} has no *.safetensors")
-        self.set_weights(weights, 0)
+        self.sampler.load_weights(published.tensors, version)
+        return audit(self.sampler, published.probe)
 
     def close(self) -> None:
         """Releases the engine."""
@@ -78,7 +72,7 @@ class VLLMPolicyModule(RLModule):
 
     @override(RLModule)
     def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Samples ``num_responses`` of each prompt.
+        """Samples ``num_responses`` to each prompt.
 
         ``batch`` has ``prompt_token_ids`` and ``seeds``, B each, ``num_responses``, and
         ``sampling`` where it is not that of ``model_config``.

@@ -22,9 +22,11 @@ class Sampler(Protocol):
 
     Attributes:
         policy_version: Version of the weights it samples from; 0 for the initial ones.
+        dtype: What it computes in.
     """
 
     policy_version: int
+    dtype: torch.dtype
 
     def generate(
         self,
@@ -37,7 +39,7 @@ class Sampler(Protocol):
 
         Args:
             prompt_token_ids: B prompts.
-            n: Responses a prompt.
+            n: Responses per prompt.
             sampling: How.
             seeds: B seeds; a prompt's responses depend on its own seed only.
 
@@ -46,12 +48,27 @@ class Sampler(Protocol):
         """
         ...
 
+    def logprobs(self, token_ids: Sequence[Sequence[int]]) -> list[list[float]]:
+        """What the engine thinks of given tokens.
+
+        Args:
+            token_ids: Sequences of at least 2 tokens, shorter than the engine's positions.
+
+        Returns:
+            For each sequence the log-probabilities of all its tokens but the first, in nats.
+        """
+        ...
+
     def load_weights(self, weights: Mapping[str, torch.Tensor], version: int) -> None:
         """Replaces the weights in place.
 
         Args:
-            weights: Tensors by their names in the model's Hugging Face state dictionary.
+            weights: Tensors by their names in the state dictionary of the model as Transformers
+                has it in memory; of tied weights one name is enough.
             version: Their version.
+
+        Raises:
+            ValueError: They are another model's.
         """
         ...
 

@@ -61,13 +61,17 @@ class PromptTokenizer:
         return {i: length for i, length in lengths if 0 < length <= room}
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """A response's text: special tokens left out, surrounding white space stripped."""
-        return self.tokenizer.decode(list(token_ids), skip_special_tokens=True).strip()
+        """A response's text: end and special tokens left out, surrounding white space stripped."""
+        ids = list(token_ids)
+        if ids and ids[-1] in self.eos_token_ids:  # it may be no special token
+            ids.pop()
+        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
 
 def _eos_token_ids(path: Path, tokenizer_eos: int | None) -> set[int]:
-    found = set() if tokenizer_eos is None else {tokenizer_eos}
-    if (Path(path) / "generation_config.json").is_file():
-        eos = transformers.GenerationConfig.from_pretrained(path).eos_token_id
-        found |= set(eos if isinstance(eos, list) else [] if eos is None else [eos])
-    return found
+    """All tokens that end a response: the tokenizer's and those of both configurations."""
+    found = [tokenizer_eos, transformers.AutoConfig.from_pretrained(path, **NO_CODE).eos_token_id]
+    if (Path(path) / transformers.utils.GENERATION_CONFIG_NAME).is_file():
+        found.append(transformers.GenerationConfig.from_pretrained(path).eos_token_id)
+    each = [token for entry in found for token in (entry if isinstance(entry, list) else [entry])]
+    return {int(token) for token in each if token is not None and token >= 0}

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-import transformers
 
 from rllib_sea.duels.records import Candidate, SamplingConfig
+from rllib_sea.policy.model_folder import load_policy, replace_weights
 from rllib_sea.policy.tokenization import PromptTokenizer
 from rllib_sea.precision import AUTO, resolve_dtype
-from text_duel.model_files import SAFE_WEIGHTS
 
 
 class TransformersSampler:
@@ -39,13 +38,8 @@ class TransformersSampler:
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = (
-            transformers.AutoModelForCausalLM.from_pretrained(
-                path, dtype=resolve_dtype(dtype), **SAFE_WEIGHTS
-            )
-            .to(self._device)
-            .eval()
-        )
+        self.dtype = resolve_dtype(dtype)
+        self._model = load_policy(path, self.dtype).to(self._device)
         self._tokenizer = PromptTokenizer(path)
         self._eos = torch.tensor(sorted(self._tokenizer.eos_token_ids), device=self._device)
         self._batch_size = batch_size
@@ -156,13 +150,19 @@ class TransformersSampler:
             finish_reason="stop" if finished else "length",
         )
 
+    @torch.inference_mode()
+    def logprobs(self, token_ids: Sequence[Sequence[int]]) -> list[list[float]]:
+        """See :meth:`rllib_sea.policy.sampler.Sampler.logprobs`."""
+        result = []
+        for ids in token_ids:
+            row = torch.tensor([list(ids)], device=self._device)
+            logps = self._model(input_ids=row, use_cache=False).logits[0].float().log_softmax(-1)
+            result.append(logps[:-1].gather(1, row[0, 1:, None])[:, 0].tolist())
+        return result
+
     def load_weights(self, weights: Mapping[str, torch.Tensor], version: int) -> None:
         """See :meth:`rllib_sea.policy.sampler.Sampler.load_weights`."""
-        missing, unexpected = self._model.load_state_dict(dict(weights), strict=False)
-        # Tied weights come once, under one of their names.
-        tied = set(self._model.state_dict()) - {name for name, _ in self._model.named_parameters()}
-        if unexpected or set(missing) - tied:
-            raise RuntimeError(f"weights do not fit: missing {missing}, unexpected {unexpected}")
+        replace_weights(self._model, weights)
         self.policy_version = version
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from rllib_sea.duels.records import Candidate, FinishReason, SamplingConfig
+from rllib_sea.policy.model_folder import load_policy, names_on_disk, weights_of
 from rllib_sea.policy.tokenization import PromptTokenizer
 from rllib_sea.precision import AUTO, resolve_dtype
 
@@ -20,6 +21,9 @@ CPU_BLOCK_SIZE = 32
 
 class VLLMSampler:
     """A vLLM engine; see :class:`rllib_sea.policy.sampler.Sampler`.
+
+    vLLM reads no weights by itself: it starts with random ones, and gets those of the model's
+    folder as it gets all later ones.
 
     Args:
         path: The model's folder.
@@ -55,6 +59,10 @@ class VLLMSampler:
             os.environ["OMP_NUM_THREADS"] = str(num_threads)
         from vllm import LLM
 
+        self.dtype = resolve_dtype(dtype)
+        # Before the engine: for some architectures vLLM changes Transformers' own class, of which
+        # this process can then make no model.
+        initial = load_policy(path, self.dtype)
         on_gpu = torch.cuda.is_available()
         options = (
             {"gpu_memory_utilization": gpu_memory_utilization}
@@ -64,9 +72,11 @@ class VLLMSampler:
         )
         self._llm = LLM(
             model=str(path),
-            load_format="safetensors",
+            load_format="dummy",
+            # What ends a response is said with each request.
+            generation_config="vllm",
             trust_remote_code=False,
-            dtype=resolve_dtype(dtype),
+            dtype=self.dtype,
             max_model_len=max_model_len,
             max_num_batched_tokens=max(8192, max_model_len),
             max_num_seqs=max_num_seqs,
@@ -79,7 +89,11 @@ class VLLMSampler:
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         self._tokenizer = PromptTokenizer(path)
-        self.policy_version = 0
+        weights = weights_of(initial)
+        self._parameters = {name for name, _ in initial.named_parameters()}
+        # What is left of it tells how names and shapes on disk differ from those in memory.
+        self._architecture = initial.to("meta")
+        self.load_weights(weights, version=0)
 
     def generate(
         self,
@@ -101,6 +115,9 @@ class VLLMSampler:
                     top_p=sampling.top_p,
                     seed=seed,
                     logprobs=0,
+                    # vLLM looks for end tokens in fewer places than the tokenizer here.
+                    ignore_eos=True,
+                    stop_token_ids=self._stop_token_ids,
                     # vLLM decodes responses after their prompts, some of whose text it gives
                     # back where a character is split into tokens.
                     detokenize=False,
@@ -119,9 +136,32 @@ class VLLMSampler:
         reason: FinishReason = "stop" if sample.finish_reason == "stop" else "length"
         return Candidate(self._tokenizer.decode(token_ids), token_ids, logprobs, reason)
 
+    @property
+    def _stop_token_ids(self) -> list[int]:
+        return sorted(self._tokenizer.eos_token_ids)
+
+    def logprobs(self, token_ids: Sequence[Sequence[int]]) -> list[list[float]]:
+        """See :meth:`rllib_sea.policy.sampler.Sampler.logprobs`."""
+        from vllm import SamplingParams
+
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": list(ids)} for ids in token_ids],
+            SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False),
+            use_tqdm=False,
+        )
+        return [
+            [output.prompt_logprobs[i][ids[i]].logprob for i in range(1, len(ids))]
+            for ids, output in zip(token_ids, outputs, strict=True)
+        ]
+
     def load_weights(self, weights: Mapping[str, torch.Tensor], version: int) -> None:
         """See :meth:`rllib_sea.policy.sampler.Sampler.load_weights`."""
-        self._llm.collective_rpc(_reload, args=(list(weights.items()),))
+        missing = sorted(self._parameters.difference(weights))
+        unexpected = sorted(set(weights).difference(self._architecture.state_dict()))
+        if missing or unexpected:
+            raise ValueError(f"weights do not fit: missing {missing}, unexpected {unexpected}")
+        items = list(names_on_disk(self._architecture, weights).items())
+        self._llm.collective_rpc(_reload, args=(items,))
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM kept prefixes that old weights computed")
         self.policy_version = version
@@ -131,5 +171,26 @@ class VLLMSampler:
         self._llm.llm_engine.engine_core.shutdown()
 
 
-def _reload(worker: object, items: list[tuple[str, torch.Tensor]]) -> None:
-    worker.model_runner.reload_weights(weights_iterator=iter(items))  # type: ignore[attr-defined]
+def _reload(worker: Any, items: list[tuple[str, torch.Tensor]]) -> None:
+    """Replaces the weights in a worker of vLLM, and all that it computed from the old ones.
+
+    vLLM processes again what it gets a tensor for. On a CPU that leaves out two things:
+
+    - A tied head shares its weight with the embedding and gets none; multiplied with is a packed
+      copy of that weight.
+    - Experts are packed when their kernel is made, which is once.
+    """
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+    from vllm.platforms import current_platform
+
+    modules = list(worker.model_runner.get_model().modules())
+    if current_platform.is_cpu():
+        for module in modules:
+            method: Any = getattr(module, "quant_method", None)
+            if getattr(method, "moe_kernel", None) is not None:
+                method.moe_kernel = None  # it is made anew, of the new weights
+    worker.reload_weights(weights_iterator=iter(items))
+    if current_platform.is_cpu():
+        for module in modules:
+            if isinstance(module, ParallelLMHead):
+                module.quant_method.process_weights_after_loading(module)

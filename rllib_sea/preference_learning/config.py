@@ -31,8 +31,8 @@ class PolicyTrainConfig:
         betas: AdamW's betas (``policy_betas``).
         weight_decay: AdamW's weight decay (``policy_weight_decay``).
         schedule: ``"cosine"`` or ``"constant"`` (``lr_schedule``).
-        warmup_ratio: Share of the rounds over which the rate rises.
-        total_rounds: Expected rounds of the run; None where it has no end.
+        warmup_ratio: Share of the updates over which the rate rises.
+        total_steps: Expected updates of the run; None if it has no end.
         max_grad_norm: Gradients are clipped to this norm.
         minibatch_size: Pairs in one forward pass of one worker.
         precision: ``"bf16"`` (autocast over fp32 weights), ``"fp32"``, or ``"auto"``: bf16 where
@@ -44,11 +44,12 @@ class PolicyTrainConfig:
         gpus_per_worker: GPUs of each.
         threads_per_worker: Torch threads of each.
         max_failures: How many worker deaths are survived (``max_train_failures``).
-        snapshot_every: Rounds between snapshots; a worker that died goes on from the last one
-            and repeats the rounds since.
+        snapshot_every: Updates between snapshots; a worker that died goes on from the last one
+            and repeats the updates since.
         seed: The run's seed.
         model_path: The initial policy's folder, which is also the reference policy's.
         storage_path: A folder for the run's own files, on storage that all workers share.
+        probes: Tokens by which engines are audited, :func:`rllib_sea.policy.audit.probe_tokens`.
     """
 
     loss: str = "dpo"
@@ -61,7 +62,7 @@ class PolicyTrainConfig:
     weight_decay: float = 0.0
     schedule: str = "cosine"
     warmup_ratio: float = 0.02
-    total_rounds: int | None = None
+    total_steps: int | None = None
     max_grad_norm: float = 1.0
     minibatch_size: int = 8
     precision: str = AUTO
@@ -76,6 +77,7 @@ class PolicyTrainConfig:
     seed: int = 0
     model_path: str = ""
     storage_path: str = ""
+    probes: tuple[tuple[int, ...], ...] = ()
 
     def validate(self) -> None:
         """Checks every value.

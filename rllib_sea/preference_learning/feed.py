@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rllib_sea.duels.records import PreferencePair
 from rllib_sea.preference_learning.scores import PromptResponses
+
+WhichWeights = Literal["trained", "initial", "rehearsal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,13 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Put the weights into the object store. Answer: a list with the reference."""
+    """Put weights into the object store. Answer: a list with the reference.
+
+    Attributes:
+        which: See :meth:`rllib_sea.preference_learning.learner.PolicyLearner.weights`.
+    """
+
+    which: WhichWeights = "trained"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 import transformers
 from torch import nn
+from torch.nn import functional
 
 from rllib_sea.duels.records import PreferencePair
+from rllib_sea.policy.audit import Probe, PublishedWeights, rehearsed
+from rllib_sea.policy.model_folder import load_policy, replace_weights, save_policy, weights_of
 from rllib_sea.precision import AUTO, auto_dtype
 from rllib_sea.preference_learning.batching import (
     ResponseBatch,
@@ -23,6 +26,7 @@ from rllib_sea.preference_learning.batching import (
     sum_by_response,
 )
 from rllib_sea.preference_learning.config import PolicyTrainConfig
+from rllib_sea.preference_learning.feed import WhichWeights
 from rllib_sea.preference_learning.logprobs import (
     ResponseLogits,
     choose_layout,
@@ -38,7 +42,6 @@ from rllib_sea.preference_learning.scores import (
     token_scores,
 )
 from rllib_sea.preference_learning.strategies import STRATEGIES, rank, world_size
-from text_duel.model_files import SAFE_WEIGHTS, load_tokenizer
 
 STATE_FILE = "training_state.json"
 # Positions whose next-token distributions are scored at once: those of a whole minibatch,
@@ -71,9 +74,9 @@ class PolicyLearner:
             config.precision == AUTO and auto_dtype() == torch.bfloat16
         )
         self._compute_dtype = torch.bfloat16 if bf16 else torch.float32
-        self._policy = _load(config.model_path).to(self._device)
+        self._policy = load_policy(config.model_path, torch.float32).to(self._device)
         self._layout = choose_layout(self._policy)
-        reference = _load(config.model_path)
+        reference = load_policy(config.model_path, torch.float32)
         if bf16:
             _halve(reference)
         self._reference = ResponseLogits(reference.to(self._device), bf16=bf16)
@@ -125,7 +128,7 @@ class PolicyLearner:
             dist.all_reduce(sums)
         means = (sums / len(pairs)).tolist()
         lr = learning_rate(
-            self.version, config.lr, config.schedule, config.total_rounds, config.warmup_ratio
+            self.version, config.lr, config.schedule, config.total_steps, config.warmup_ratio
         )
         grad_norm = self._strategy.step(lr)
         metrics = dict(zip(names, means, strict=True)) | {"grad_norm": grad_norm, "lr": lr}
@@ -136,20 +139,58 @@ class PolicyLearner:
         self.version += 1
         return metrics
 
-    def weights(self) -> dict[str, torch.Tensor]:
-        """The policy's weights on the CPU; every worker must call it.
+    def weights(self, which: WhichWeights = "trained") -> PublishedWeights:
+        """Weights for the engines, on the CPU; every worker must call it.
 
         They are in the format that the policy computes in, so that what samples with them is the
         policy that is trained. Of small updates bf16 keeps next to nothing: a model's weights
         lie on its grid, whose steps are 1/256 to 1/128 of a weight, and go back to where they were.
 
+        Args:
+            which: ``"trained"``: the policy's; ``"initial"``: the reference's; ``"rehearsal"``:
+                others, of which every tensor differs from the initial ones, for an engine that is
+                tried before it is needed (by :func:`rllib_sea.policy.audit.rehearsed`).
+
         Returns:
-            By name; in float32 on a CPU not copies, to be passed on before the next update.
+            Complete on the first worker, with what they say of the probe; in float32 on a CPU not
+            copies, to be passed on before the next update.
         """
-        return {
-            name: tensor.to("cpu", self._compute_dtype)
-            for name, tensor in self._strategy.weights().items()
+        if which == "trained":
+            return self._published(self._strategy.weights(), self._strategy.module)
+        model = self._reference.model
+        initial = weights_of(model)
+        if which == "initial":
+            return self._published(initial, self._reference)
+        # One by one, and copies on the CPU: a GPU may have no room for a second model.
+        changed = {
+            name: rehearsed(tensor).to("cpu", self._compute_dtype)
+            for name, tensor in initial.items()
         }
+        kept = {name: tensor.to("cpu", copy=True) for name, tensor in initial.items()}
+        replace_weights(model, changed)
+        try:
+            return self._published(changed, self._reference)
+        finally:
+            replace_weights(model, kept)
+
+    def _published(
+        self, tensors: Mapping[str, torch.Tensor], module: nn.Module
+    ) -> PublishedWeights:
+        """Weights with what a module that has them says of the probe."""
+        return PublishedWeights(self._in_compute_dtype(tensors), self._probe(module))
+
+    def _in_compute_dtype(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: tensor.to("cpu", self._compute_dtype) for name, tensor in tensors.items()}
+
+    @torch.no_grad()
+    def _probe(self, module: nn.Module) -> Probe:
+        probes = [PromptResponses(ids[:1], (ids[1:],)) for ids in self.config.probes]
+        batch = collate(probes, self._layout).to(self._device)
+        logps = -functional.cross_entropy(module(batch).float(), batch.target, reduction="none")
+        rows = logps.cpu().split(batch.lengths.tolist())
+        return Probe(
+            self.config.probes, tuple(tuple(row.tolist()) for row in rows), self._compute_dtype
+        )
 
     def save(self, folder: Path) -> None:
         """Writes everything that :meth:`load` needs; every worker must call it.
@@ -168,9 +209,8 @@ class PolicyLearner:
         _barrier()
         weights = self._strategy.weights()
         if rank() == 0:
-            self._policy.save_pretrained(unfinished, state_dict=weights)
+            save_policy(self._policy, weights, unfinished, Path(self.config.model_path))
             _name_dtype(unfinished, self._compute_dtype)
-            load_tokenizer(self.config.model_path).save_pretrained(unfinished)
             (unfinished / STATE_FILE).write_text(json.dumps({"version": self.version}))
         self._strategy.save(unfinished)
         _barrier()
@@ -250,13 +290,6 @@ class PolicyLearner:
             )
             terms["loss"] = terms["loss"] + terms["optimism"]
         return terms
-
-
-def _load(path: str) -> transformers.PreTrainedModel:
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        path, dtype=torch.float32, **SAFE_WEIGHTS
-    )
-    return model.eval()  # no dropout: log-probabilities are those of the sampled policy
 
 
 def _name_dtype(folder: Path, dtype: torch.dtype) -> None:

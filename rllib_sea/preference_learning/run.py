@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ import ray
 from ray.exceptions import RayError
 
 from rllib_sea.duels.records import PreferencePair
+from rllib_sea.policy.audit import PublishedWeights
 from rllib_sea.preference_learning.config import PolicyTrainConfig
 from rllib_sea.preference_learning.feed import (
     Command,
@@ -25,6 +26,7 @@ from rllib_sea.preference_learning.feed import (
     Stop,
     Update,
     Weights,
+    WhichWeights,
 )
 from rllib_sea.preference_learning.learner import NonFiniteUpdateError
 from rllib_sea.preference_learning.optimism import check_pairs
@@ -84,10 +86,10 @@ class PolicyTrainRun:
         """What policy and reference think of responses; see :meth:`PolicyLearner.score`."""
         return self._submit(Score(tuple(prompts)))
 
-    def weights(self) -> Mapping[str, Any]:
-        """The current weights: bf16 tensors by name."""
+    def weights(self, which: WhichWeights = "trained") -> PublishedWeights:
+        """Weights with their probe; see :meth:`PolicyLearner.weights`."""
         while True:
-            (reference,) = self._submit(Weights())
+            (reference,) = self._submit(Weights(which))
             try:
                 return ray.get(reference)
             except (ray.exceptions.OwnerDiedError, ray.exceptions.ObjectLostError):

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from rllib_sea.policy.model_folder import load_policy, replace_weights, weights_of
 from rllib_sea.preference_learning.config import PolicyTrainConfig
 from rllib_sea.preference_learning.logprobs import ResponseLogits
 
@@ -119,20 +119,15 @@ class DDPStrategy:
         return norm
 
     def weights(self) -> dict[str, torch.Tensor]:
-        return _untied_state(self._model)
+        return weights_of(self._model)
 
     def save(self, folder: Path) -> None:
         if rank() == 0:
             torch.save(self._optimizer.state_dict(), folder / OPTIMIZER_FILE)
 
     def load(self, folder: Path) -> None:
-        state: dict[str, torch.Tensor] = {}
-        for file in sorted(folder.glob("*.safetensors")):
-            state |= load_file(file)
-        missing = set(_untied_state(self._model)) - set(state)
-        if missing:
-            raise ValueError(f"{folder} lacks weights of the policy, such as {min(missing)!r}")
-        self._model.load_state_dict(state, strict=False)
+        saved = load_policy(folder, torch.float32, "checkpoint")
+        replace_weights(self._model, weights_of(saved))
         device = str(self._model.device)
         self._optimizer.load_state_dict(
             torch.load(folder / OPTIMIZER_FILE, map_location=device, weights_only=True)
@@ -200,7 +195,7 @@ class DeepSpeedStrategy:
 
     def weights(self) -> dict[str, torch.Tensor]:
         if self._stage < 3:
-            return _untied_state(self._model)
+            return weights_of(self._model)
         import deepspeed
 
         whole: dict[str, torch.Tensor] = {}
@@ -221,14 +216,3 @@ STRATEGIES: Mapping[str, Callable[[ResponseLogits, PolicyTrainConfig], Strategy]
     "ddp": DDPStrategy,
     "deepspeed": DeepSpeedStrategy,
 }
-
-
-def _untied_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """A model's state without the second names of tied weights."""
-    seen: set[int] = set()
-    state = {}
-    for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() not in seen:
-            seen.add(tensor.data_ptr())
-            state[name] = tensor
-    return state

@@ -10,6 +10,7 @@ import ray
 import ray.train
 import torch
 
+from rllib_sea.policy.audit import PublishedWeights
 from rllib_sea.preference_learning.config import PolicyTrainConfig
 from rllib_sea.preference_learning.feed import (
     Load,
@@ -60,7 +61,7 @@ def train_loop(config: PolicyTrainConfig, feed: Any) -> None:
         elif not answered and isinstance(command, Score):
             answer = learner.score(command.prompts)
         elif not answered and isinstance(command, Weights):
-            answer = _in_object_store(learner.weights(), first)
+            answer = _in_object_store(learner.weights(command.which), first)
         elif not answered and isinstance(command, Save):
             learner.save(Path(command.folder))
         if first and not answered:
@@ -71,7 +72,7 @@ def train_loop(config: PolicyTrainConfig, feed: Any) -> None:
             updates_since_snapshot = 0
 
 
-def _in_object_store(weights: dict[str, torch.Tensor], first: bool) -> list[ray.ObjectRef] | None:
+def _in_object_store(weights: PublishedWeights, first: bool) -> list[ray.ObjectRef] | None:
     """A reference within a list, which is passed on where a bare one would be fetched."""
     return [ray.put(weights)] if first else None
 

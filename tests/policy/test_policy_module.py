@@ -1,67 +1,71 @@
-"""The policy's RLModule: back to the initial weights, or an error."""
+"""The policy's RLModule: weights come with their probe, or not at all."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from rllib_sea.duels.records import SamplingConfig
+from rllib_sea.policy.audit import SamplerGapError, probe_tokens
 from rllib_sea.policy.module import VLLMPolicyModule
+from rllib_sea.preference_learning.config import PolicyTrainConfig
+from rllib_sea.preference_learning.learner import PolicyLearner
 
 
-def started(folder: Path) -> VLLMPolicyModule:
+@pytest.fixture
+def module(tiny_policy: Path) -> Iterator[VLLMPolicyModule]:
     module = VLLMPolicyModule(
         model_config={
-            "model_path": str(folder),
+            "model_path": str(tiny_policy),
             "sampler": "transformers",
             "sampler_config": {"dtype": "float32", "num_threads": 1},
             "sampling": SamplingConfig(6),
-            "max_model_len": 32,
+            "max_model_len": 64,
         }
     )
     module.start()
-    return module
+    yield module
+    module.close()
+
+
+@pytest.fixture
+def learner(tiny_policy: Path) -> PolicyLearner:
+    probes = probe_tokens([tuple(range(200))], 1024)
+    return PolicyLearner(
+        PolicyTrainConfig(precision="fp32", model_path=str(tiny_policy), probes=probes)
+    )
 
 
 def greedy(module: VLLMPolicyModule) -> Any:
     return module.forward_inference({"prompt_token_ids": [(5, 6, 7)]})["candidates"]
 
 
-def test_the_initial_weights_come_back(tiny_policy: Path) -> None:
-    module = started(tiny_policy)
+def test_the_initial_weights_come_back(module: VLLMPolicyModule, learner: PolicyLearner) -> None:
     initial = greedy(module)
-    weights = load_file(tiny_policy / "model.safetensors")
-    torch.manual_seed(0)
-    module.set_weights({name: torch.randn_like(w) for name, w in weights.items()}, 3)
+    assert module.set_weights(learner.weights("rehearsal"), 3) < 1e-5
     assert module.policy_version == 3
     assert greedy(module) != initial
-    module.load_initial_weights()
+    assert module.set_weights(learner.weights("initial"), 0) < 1e-5
     assert module.policy_version == 0
     assert greedy(module) == initial
-    module.close()
 
 
-def test_initial_weights_that_are_there_are_not_read_again(
-    tiny_policy: Path, monkeypatch: pytest.MonkeyPatch
+def test_weights_without_their_own_probe_are_refused(
+    module: VLLMPolicyModule, learner: PolicyLearner
 ) -> None:
-    module = started(tiny_policy)
-    read: list[Path] = []
-    monkeypatch.setattr("rllib_sea.policy.module.load_file", read.append)
-    module.load_initial_weights()
-    assert not read
-    module.close()
-
-
-def test_a_folder_without_safetensors_is_named(tiny_policy: Path, tmp_path: Path) -> None:
-    """vLLM takes no weights for no change, and would go on with those it has."""
-    module = started(tiny_policy)
-    module.set_weights(load_file(tiny_policy / "model.safetensors"), 1)
-    module.model_config["model_path"] = str(tmp_path)
-    with pytest.raises(RuntimeError, match=r"has no \*\.safetensors"):
-        module.load_initial_weights()
-    assert module.policy_version == 1
-    module.close()
+    """As of an engine that was given new weights and went on with those it had."""
+    stale = dataclasses.replace(
+        learner.weights("rehearsal"), tensors=learner.weights("initial").tensors
+    )
+    with pytest.raises(SamplerGapError) as wrong:
+        module.set_weights(stale, 4)
+    assert str(wrong.value).startswith(
+        "the engine (TransformersSampler, torch.float32) does not sample the policy that is "
+        "trained (torch.float32): after it was given weights of version 4 their log-probabilities "
+        "differ by "
+    )
+    assert "expected at most 0.001" in str(wrong.value)

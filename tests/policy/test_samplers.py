@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -19,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rllib_sea.duels.records import Candidate, SamplingConfig
 from rllib_sea.policy.sampler import Sampler, check_sampler, make_sampler
+from rllib_sea.policy.tokenization import PromptTokenizer
 from text_duel.errors import ConfigError
 
 SAMPLING = SamplingConfig(max_new_tokens=12, temperature=1.0)
@@ -56,15 +58,18 @@ def prompts() -> list[tuple[int, ...]]:
 
 
 def _make_policy(folder: Path, seed: int) -> Path:
-    """The tiny model with an output embedding of its own: distributions that are not flat."""
+    """The tiny model with a lively embedding, which is its output's, too: tied, as most are."""
     make_tiny_policy(folder, seed=seed)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
-    model.config.tie_word_embeddings = False
     rng = torch.Generator().manual_seed(seed)
-    head = 0.15 * torch.randn(model.lm_head.weight.shape, generator=rng)
-    head[tokenizer.eos_token_id] *= 2.5  # often the most likely token, often not
-    model.lm_head.weight = torch.nn.Parameter(head.bfloat16())
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() == 2:  # layers that are heard beside the embedding
+                weight.copy_(0.2 * torch.randn(weight.shape, generator=rng))
+        # Often the most likely token, often not.
+        model.lm_head.weight[tokenizer.eos_token_id] *= 2
+    assert model.lm_head.weight is model.get_input_embeddings().weight
     model.save_pretrained(folder)
     return folder
 
@@ -74,7 +79,12 @@ def _tokens(answers: list[list[Candidate]]) -> list[list[tuple[int, ...]]]:
 
 
 def _fresh_engines_tokens(
-    kind: str, folder: Path, prompts: list[tuple[int, ...]], seeds: list[int]
+    kind: str,
+    folder: Path,
+    prompts: list[tuple[int, ...]],
+    seeds: list[int],
+    num: int = 2,
+    longest: int = SAMPLING.max_new_tokens,
 ) -> list[list[tuple[int, ...]]]:
     """What an engine samples in a process of its own: vLLM's state is one of the process."""
     code = (
@@ -82,15 +92,14 @@ def _fresh_engines_tokens(
         "from pathlib import Path\n"
         "from rllib_sea.duels.records import SamplingConfig\n"
         "from rllib_sea.policy.sampler import make_sampler\n"
-        "kind, folder, length, options, prompts, seeds, tokens = json.loads(sys.argv[1])\n"
+        "kind, folder, length, options, prompts, seeds, n, tokens = json.loads(sys.argv[1])\n"
         "sampler = make_sampler(kind, Path(folder), length, options)\n"
         "assert sampler.policy_version == 0\n"
-        "rows = sampler.generate(prompts, 2, SamplingConfig(tokens), seeds)\n"
+        "rows = sampler.generate(prompts, n, SamplingConfig(tokens), seeds)\n"
         "sampler.close()\n"
         "print(json.dumps([[c.token_ids for c in row] for row in rows]))\n"
     )
-    tokens = SAMPLING.max_new_tokens
-    arguments = [kind, str(folder), MAX_MODEL_LEN, OPTIONS[kind], prompts, seeds, tokens]
+    arguments = [kind, str(folder), MAX_MODEL_LEN, OPTIONS[kind], prompts, seeds, num, longest]
     done = subprocess.run(
         [sys.executable, "-c", code, json.dumps(arguments)],
         capture_output=True,
@@ -229,16 +238,62 @@ def test_new_weights_replace_the_old_ones_at_once(
     assert _tokens(sampler.generate(prompts, 2, SAMPLING, seeds)) == before
 
 
-def test_the_transformers_sampler_refuses_weights_of_another_model(policy: Path) -> None:
-    sampler = make_sampler("transformers", policy, MAX_MODEL_LEN, OPTIONS["transformers"])
+def test_weights_of_another_model_are_refused(sampler: Sampler, policy: Path) -> None:
     weights = load_file(policy / "model.safetensors")
-    with pytest.raises(RuntimeError, match="weights do not fit"):
-        sampler.load_weights(weights | {"model.other.weight": torch.zeros(1)}, 1)
+    version = sampler.policy_version
+    with pytest.raises(
+        ValueError, match=r"weights do not fit.*unexpected \['model.other.weight'\]"
+    ):
+        sampler.load_weights(weights | {"model.other.weight": torch.zeros(1)}, 9)
     del weights["model.norm.weight"]
-    with pytest.raises(RuntimeError, match=r"weights do not fit: missing .*model\.norm\.weight"):
-        sampler.load_weights(weights, 1)
-    assert sampler.policy_version == 0
-    sampler.close()
+    with pytest.raises(ValueError, match=r"weights do not fit.* missing .*model\.norm\.weight"):
+        sampler.load_weights(weights, 9)
+    assert sampler.policy_version == version
+
+
+def test_logprobs_of_given_tokens_are_the_models(
+    sampler: Sampler, policy: Path, prompts: list[tuple[int, ...]]
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32).eval()
+    rows = sampler.logprobs(prompts)
+    assert [len(row) for row in rows] == [len(prompt) - 1 for prompt in prompts]
+    for prompt, row in zip(prompts, rows, strict=True):
+        ids = torch.tensor([prompt])
+        with torch.no_grad():
+            logps = model(ids).logits[0].log_softmax(-1)
+        expected = logps[:-1].gather(1, ids[0, 1:, None])[:, 0].tolist()
+        assert row == pytest.approx(expected, abs=LOGPROB_TOLERANCE)
+
+
+def test_every_token_that_ends_a_response_ends_it(policy: Path, tmp_path: Path) -> None:
+    """Those of config.json and of generation_config.json, several, and one that is no special."""
+    folder = tmp_path / "ends"
+    shutil.copytree(policy, folder)
+    for name, ends in (("config.json", [256, 40, 41]), ("generation_config.json", [50, 51])):
+        settings = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(settings | {"eos_token_id": ends}))
+    prompts, seeds = [(1, 2, 3), (9, 8)], [71, 72]
+    tokenizer = PromptTokenizer(folder)
+    assert tokenizer.eos_token_ids == {256, 40, 41, 50, 51}
+    long = SamplingConfig(max_new_tokens=60, temperature=1.0)
+    engine = make_sampler("transformers", folder, MAX_MODEL_LEN, OPTIONS["transformers"])
+    ours = [candidate for row in engine.generate(prompts, 32, long, seeds) for candidate in row]
+    seen = {candidate.token_ids[-1] for candidate in ours if candidate.finish_reason == "stop"}
+    assert len(seen & {40, 41, 50, 51}) >= 3
+    for candidate in ours:
+        assert not tokenizer.eos_token_ids & set(candidate.token_ids[:-1])
+        assert (
+            candidate.text
+            == tokenizer.tokenizer.decode(
+                [t for t in candidate.token_ids if t < 256 and t not in tokenizer.eos_token_ids]
+            ).strip()
+        )
+    rows = _fresh_engines_tokens("vllm", folder, prompts, seeds, num=32, longest=60)
+    theirs = [tuple(ids) for row in rows for ids in row]
+    ended = {ids[-1] for ids in theirs if len(ids) < 60}
+    assert ended <= tokenizer.eos_token_ids
+    assert len(ended & {40, 41, 50, 51}) >= 3
+    assert all(not tokenizer.eos_token_ids & set(ids[:-1]) for ids in theirs)
 
 
 def test_an_unknown_sampler_is_refused() -> None:

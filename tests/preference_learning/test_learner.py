@@ -16,10 +16,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from weights import assert_same_updates
 
 from rllib_sea.duels.records import PreferencePair
+from rllib_sea.policy.model_folder import replace_weights
 from rllib_sea.preference_learning import learner as learner_module
 from rllib_sea.preference_learning.config import PolicyTrainConfig
 from rllib_sea.preference_learning.learner import NonFiniteUpdateError, PolicyLearner
 from rllib_sea.preference_learning.losses import LOSSES
+from text_duel.errors import ConfigError
 
 PAIRS = random_pairs(16, seed=1)
 LN_2 = 0.6931471824645996  # in float32
@@ -28,7 +30,11 @@ LN_2 = 0.6931471824645996  # in float32
 @pytest.fixture
 def config(tiny_policy: Path) -> PolicyTrainConfig:
     return PolicyTrainConfig(
-        lr=1e-3, schedule="constant", precision="fp32", model_path=str(tiny_policy)
+        lr=1e-3,
+        schedule="constant",
+        precision="fp32",
+        model_path=str(tiny_policy),
+        probes=((1, 2, 3, 4), (5, 6, 7, 8)),
     )
 
 
@@ -171,6 +177,36 @@ def test_what_is_not_finite_is_not_applied(
     assert_equal(weights_of(learner), before)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_published_weights_say_of_the_probe_what_their_model_says(
+    config: PolicyTrainConfig, precision: str
+) -> None:
+    learner = PolicyLearner(dataclasses.replace(config, precision=precision, lr=1e-2))
+    learner.update(PAIRS)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    probes = {}
+    for which in ("trained", "initial", "rehearsal"):
+        published = learner.weights(which)
+        model = AutoModelForCausalLM.from_pretrained(config.model_path, dtype=torch.float32)
+        replace_weights(model, published.tensors)
+        assert {tensor.dtype for tensor in published.tensors.values()} == {dtype}
+        assert published.probe.dtype == dtype
+        assert published.probe.token_ids == config.probes
+        probes[which] = published.probe.logprobs
+        for ids, row in zip(config.probes, published.probe.logprobs, strict=True):
+            with torch.no_grad():
+                logps = model.eval()(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+            expected = [float(logps[i, token]) for i, token in enumerate(ids[1:])]
+            assert row == pytest.approx(expected, abs=1e-5 if precision == "fp32" else 0.05)
+    assert len(set(probes.values())) == 3
+    # A rehearsal leaves no trace in the reference: the next update has the same margin.
+    again = learner.weights("initial")
+    assert again.probe.logprobs == probes["initial"]
+    other = PolicyLearner(dataclasses.replace(config, precision=precision, lr=1e-2))
+    other.update(PAIRS)
+    assert other.update(PAIRS) == learner.update(PAIRS)
+
+
 @pytest.mark.parametrize("loss", [name for name in LOSSES if name != "simpo"])
 def test_a_reference_that_is_not_finite_is_noticed(config: PolicyTrainConfig, loss: str) -> None:
     """SLiC's gradient is finite there: it must not be applied either. SimPO has no reference."""
@@ -224,7 +260,7 @@ def test_what_samples_and_what_is_loaded_is_what_was_trained(
     learner = PolicyLearner(dataclasses.replace(config, precision=precision, lr=1e-6))
     initial = weights_of(learner)
     learner.update(PAIRS)
-    published, trained = learner.weights(), weights_of(learner)
+    published, trained = learner.weights().tensors, weights_of(learner)
     assert published.keys() == trained.keys()
     learner.save(tmp_path / "policy")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "policy").state_dict()
@@ -241,7 +277,7 @@ def test_what_samples_and_what_is_loaded_is_what_was_trained(
 
 
 def test_a_loaded_learner_goes_on_bit_by_bit(config: PolicyTrainConfig, tmp_path: Path) -> None:
-    config = dataclasses.replace(config, schedule="cosine", total_rounds=4, precision="bf16")
+    config = dataclasses.replace(config, schedule="cosine", total_steps=4, precision="bf16")
     never_stopped = PolicyLearner(config)
     never_stopped.update(PAIRS[:8])
     never_stopped.save(tmp_path / "policy")
@@ -261,8 +297,8 @@ def test_a_folder_without_the_policys_weights_is_refused(
     learner.save(tmp_path / "policy")
     weights = load_file(tmp_path / "policy" / "model.safetensors")
     del weights["model.norm.weight"]
-    save_file(weights, tmp_path / "policy" / "model.safetensors")
-    with pytest.raises(ValueError, match=r"lacks weights of the policy, such as 'model.norm"):
+    save_file(weights, tmp_path / "policy" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"checkpoint: the safetensors of .* lack 'model\.norm"):
         learner.load(tmp_path / "policy")
 
 

@@ -82,13 +82,14 @@ def config(policy: Path, tmp_path: Path) -> PolicyTrainConfig:
     return PolicyTrainConfig(
         lr=1e-3,
         schedule="cosine",
-        total_rounds=4,
+        total_steps=4,
         warmup_ratio=0.25,
         precision="fp32",
         minibatch_size=2,
         max_failures=0,
         model_path=str(policy),
         storage_path=str(tmp_path / "train"),
+        probes=((1, 2, 3), (4, 5)),
     )
 
 
@@ -98,7 +99,7 @@ def expected(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Aft
     config = PolicyTrainConfig(
         lr=1e-3,
         schedule="cosine",
-        total_rounds=4,
+        total_steps=4,
         warmup_ratio=0.25,
         precision="fp32",
         minibatch_size=8,
@@ -189,6 +190,21 @@ def _assert_refused(run: PolicyTrainRun, weights: dict[str, torch.Tensor], tmp_p
     _assert_equal(_saved(run, tmp_path / "after-refusal"), weights)
 
 
+def _assert_initial_and_rehearsal(run: PolicyTrainRun, initial: Mapping[str, torch.Tensor]) -> None:
+    """The reference's weights are the initial ones, also after it stood in for a rehearsal."""
+    before = run.score(PROMPTS)
+    rehearsal = run.weights("rehearsal")
+    published = run.weights("initial")
+    _assert_equal(published.tensors, initial)
+    for name, tensor in initial.items():
+        assert not torch.equal(rehearsal.tensors[name], tensor), name
+    assert rehearsal.probe != published.probe
+    for one, other in zip(
+        dataclasses.astuple(before), dataclasses.astuple(run.score(PROMPTS)), strict=True
+    ):
+        assert (one == other).all()
+
+
 def test_one_worker_saves_loads_and_refuses_what_is_not_finite(
     config: PolicyTrainConfig,
     expected: list[AfterUpdate],
@@ -196,7 +212,7 @@ def test_one_worker_saves_loads_and_refuses_what_is_not_finite(
     tmp_path: Path,
 ) -> None:
     run = start(config)
-    initial = run.weights()
+    initial = run.weights().tensors
     assert run.version == 0
     scores = run.score(PROMPTS)
     assert not scores.kl.any()
@@ -206,11 +222,12 @@ def test_one_worker_saves_loads_and_refuses_what_is_not_finite(
     assert run.version == 2
     saved = _saved(run, tmp_path / "two")
     assert_same_updates(saved, expected[1].weights)
-    weights = run.weights()
+    weights = run.weights().tensors
     _assert_equal(weights, saved)
     moved = "model.layers.0.mlp.up_proj.weight"
     assert initial.keys() == weights.keys()
     assert not torch.equal(weights[moved], initial[moved])
+    _assert_initial_and_rehearsal(run, initial)
     _assert_refused(run, saved, tmp_path)
     third = run.update(ROUNDS[2])
     after_three = _saved(run, tmp_path / "three")
@@ -299,9 +316,10 @@ def test_deepspeed_does_what_one_process_does(
         _assert_same_scores(run.score(PROMPTS), after.scores)
     saved = _saved(run, tmp_path / "two")
     assert_same_updates(saved, expected[1].weights)
-    weights = run.weights()
+    weights = run.weights().tensors
     _assert_equal(weights, saved)
     AutoModelForCausalLM.from_pretrained(tmp_path / "two")
+    _assert_initial_and_rehearsal(run, load_file(config.model_path + "/model.safetensors"))
     _assert_refused(run, saved, tmp_path)
     third = run.update(ROUNDS[2])
     _assert_same(third, expected[2])

@@ -1,0 +1,157 @@
+"""A policy's folder and its weights: read and written as Transformers does, in this one place.
+
+Weights travel between trainer and samplers by their names in the model's own state dictionary.
+Names and shapes in a folder may be others: Transformers renames and fuses when it reads (a
+GPT-NeoX's ``embed_out`` is a ``lm_head``, a mixture's experts are one tensor), and turns that back
+when it writes. So no file of weights is read or written here but through it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers.core_model_loading import revert_weight_conversion
+from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME
+
+from text_duel.errors import ConfigError
+from text_duel.model_files import SAFE_WEIGHTS, load_tokenizer
+
+Weights = Mapping[str, torch.Tensor]
+
+
+def load_policy(
+    path: str | Path, dtype: torch.dtype, key: str = "policy_model"
+) -> transformers.PreTrainedModel:
+    """A causal language model from its folder, on the CPU and without dropout.
+
+    Args:
+        path: The model's folder.
+        dtype: Of its weights.
+        key: What named it, for the message.
+
+    Raises:
+        ConfigError: It cannot be read, or lacks weights: Transformers would make them up, in each
+            process others.
+    """
+    return _load(Path(path), key, dtype=dtype).eval()
+
+
+def check_policy_folder(folder: Path, key: str = "policy_model") -> None:
+    """Does without weights what a run does with them at its start and at its end.
+
+    The folder is read as by :func:`load_policy`, names and shapes only, and written as by
+    :func:`save_policy`, without a tensor: what cannot be written would else show at the first
+    checkpoint, when labels have been paid.
+
+    Args:
+        folder: The model's.
+        key: What named it, for the message.
+
+    Raises:
+        ConfigError: One line that says what cannot be read or written.
+    """
+    model = _load(folder, key, device_map="meta")
+    with tempfile.TemporaryDirectory(prefix="rllib-sea-check-") as trial:
+        try:
+            save_policy(model, {}, Path(trial), folder)
+        except Exception as error:
+            raise ConfigError(
+                f"{key}: Transformers reads {folder} and cannot write it again, as a checkpoint "
+                f"would: {_one_line(error)}"
+            ) from error
+
+
+def save_policy(
+    model: transformers.PreTrainedModel, weights: Weights, folder: Path, source: Path
+) -> None:
+    """Writes a folder that ``AutoModelForCausalLM.from_pretrained`` loads, tokenizer included.
+
+    Settings of generation are not learned. They stay those of the source, byte for byte:
+    Transformers reads some that it refuses to write, such as a ``top_p`` without ``do_sample``.
+
+    Args:
+        model: Whose class and configuration they are; its own weights are not looked at.
+        weights: By name, as :func:`weights_of` gives them.
+        folder: Where to.
+        source: The folder that the model was loaded from.
+    """
+    settings = model.generation_config
+    model.generation_config = transformers.GenerationConfig(eos_token_id=settings.eos_token_id)
+    try:
+        model.save_pretrained(folder, state_dict=dict(weights))
+    finally:
+        model.generation_config = settings
+    if (source / GENERATION_CONFIG_NAME).is_file():
+        shutil.copyfile(source / GENERATION_CONFIG_NAME, folder / GENERATION_CONFIG_NAME)
+    load_tokenizer(source, "policy_model").save_pretrained(folder)
+
+
+def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A model's state, not copied, without the second names of tied weights."""
+    seen: set[int] = set()
+    state = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.data_ptr() not in seen:
+            seen.add(tensor.data_ptr())
+            state[name] = tensor
+    return state
+
+
+def replace_weights(model: transformers.PreTrainedModel, weights: Weights) -> None:
+    """Copies weights into a model.
+
+    Args:
+        model: The model.
+        weights: By name; of tied weights one name is enough.
+
+    Raises:
+        ValueError: They are another model's: weights are missing, or there are others.
+    """
+    missing, unexpected = model.load_state_dict(dict(weights), strict=False)
+    # Names that are no parameter's are the second ones of tied weights, or buffers'.
+    parameters = {name for name, _ in model.named_parameters()}
+    missing = sorted(parameters.intersection(missing))
+    if missing or unexpected:
+        raise ValueError(
+            f"weights do not fit {type(model).__name__}: missing {missing}, unexpected {unexpected}"
+        )
+
+
+def names_on_disk(model: transformers.PreTrainedModel, weights: Weights) -> dict[str, torch.Tensor]:
+    """Weights as a folder has them: names, and experts one by one.
+
+    Args:
+        model: A model that was loaded from its folder; its tensors may be on ``meta``.
+        weights: By name, as :func:`weights_of` gives them.
+    """
+    return revert_weight_conversion(model, dict(weights))
+
+
+def _load(folder: Path, key: str, **how: Any) -> transformers.PreTrainedModel:
+    try:
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, output_loading_info=True, **how, **SAFE_WEIGHTS
+        )
+    except Exception as error:  # of many kinds: configuration, files, shapes
+        raise ConfigError(
+            f"{key}: {folder} cannot be loaded as a causal language model: {_one_line(error)}"
+        ) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        others = f" and {len(missing) - 1} others" if missing[1:] else ""
+        raise ConfigError(
+            f"{key}: the safetensors of {folder} lack {missing[0]!r}{others}, which "
+            f"{type(model).__name__} has ({CONFIG_NAME}): it would be filled with random numbers"
+        )
+    return model
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 400 else text[:400] + " ..."

@@ -1,0 +1,56 @@
+"""Starts an engine on each of several models and prints how far it is from what it was given.
+
+A process of its own: vLLM changes Transformers' classes for the process that it is in.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+
+from rllib_sea.policy.audit import PublishedWeights, sampler_gap
+from rllib_sea.policy.sampler import make_sampler
+
+
+def gaps(kind: str, folder: Path, options: dict[str, object]) -> dict[str, float]:
+    """Gaps in nats per token, by what was done before.
+
+    Args:
+        kind: The sampler.
+        folder: Has the model in ``model`` and :class:`PublishedWeights` in ``*.pt``.
+        options: The sampler's.
+    """
+    published: dict[str, PublishedWeights] = {
+        which: torch.load(folder / f"{which}.pt", weights_only=False)
+        for which in ("initial", "rehearsal", "trained")
+    }
+    sampler = make_sampler(kind, folder / "model", 64, options)
+    found = {
+        "start": sampler_gap(sampler, published["initial"].probe),
+        # What an audit would see if the engine had kept its weights.
+        "untouched": sampler_gap(sampler, published["trained"].probe),
+        "unrehearsed": sampler_gap(sampler, published["rehearsal"].probe),
+    }
+    for version, which in enumerate(("rehearsal", "initial", "trained", "initial"), 1):
+        sampler.load_weights(published[which].tensors, version)
+        found[f"{version} {which}"] = sampler_gap(sampler, published[which].probe)
+    sampler.close()
+    return found
+
+
+def main() -> None:
+    kind, options, folders = json.loads(sys.argv[1])
+    for folder in map(Path, folders):
+        try:
+            result: object = gaps(kind, folder, options)
+        except Exception:
+            result = traceback.format_exc()
+        print("GAPS " + json.dumps([folder.name, result]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
