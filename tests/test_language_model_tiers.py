@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.language_models.command import in_order, missing
 from benchmarks.language_models.curves import COLUMNS, POINTS, CurveRecorder
-from benchmarks.language_models.methods import METHODS, method_keys
+from benchmarks.language_models.methods import METHODS, control_of, method_keys
 from benchmarks.language_models.report import write_report
 from benchmarks.language_models.sweep import CurveWriter, Run, run_all
 from benchmarks.sample_efficiency.methods import RECIPE
@@ -233,7 +233,22 @@ def test_mixing_begins_after_a_fifth_and_a_variant_changes_what_its_name_says() 
         {"erm_minibatches": 20},
         {"beta": 0.05},
         {"synthetic_pair": "best_vs_worst", "gamma": [*warm_up, [1001, 0.5]], "beta": 0.3},
+        {"synthetic_pair": "best_vs_worst", "gamma": [*warm_up, [1001, 0.5]], "policy_replay": 1},
     ]
+
+
+def test_the_control_makes_as_many_updates_per_label() -> None:
+    """With 128 prompts per round: 128 gamma labels for each of 1 + replay updates."""
+    assert control_of(f"bai_ts+mix, {RECIPE}", 128) == "passive, 64 a round"
+    assert control_of(f"bai_ts+mix, {RECIPE}", 16) == "passive, 8 a round"
+    assert control_of("bai_ts+mix", 128) == "passive, 90 a round"  # 89.6
+    assert control_of("passive, replay 1", 128) == "passive, 64 a round"
+    assert control_of("bai_ts", 128) == "passive"
+    assert control_of("passive, 64 a round", 128) is None
+    # 32 labels for an update: no such control is run.
+    assert control_of(f"bai_ts+mix, {RECIPE}, replay 1", 128) is None
+    for method in METHODS:
+        assert control_of(method, 128) in {None, *METHODS} - {method}
 
 
 def test_what_is_called_the_recipe_mixes_as_the_recipe_does() -> None:
@@ -257,6 +272,8 @@ def result(queries: int, win_rate: float | None, regret: float, accuracy: float)
     return {
         "num_oracle_queries": queries,
         "time_total_s": float(queries),
+        "policy_steps": queries // 50,
+        "policy": {"sampler_gap": 1e-7},
         "duels": {"cumulative_pool_regret": regret},
         "reward_model": {"accuracy_on_new_labels": accuracy},
         "evaluation": evaluated if win_rate is not None else {},
@@ -280,6 +297,7 @@ def test_a_curve_by_hand():
     start, middle, end = curve[0], curve[POINTS // 2], curve[-1]
     assert [row["queries"] for row in (start, middle, end)] == [0, 250, 500]
     assert (start["win_rate"], start["mean_score"], start["regret"]) == (0.5, 0.5, 0.0)
+    assert (start["steps"], end["steps"]) == (0.0, 10.0)
     assert middle["win_rate"] == pytest.approx(0.65)  # a sixth of the way from 0.6 to 0.9
     assert end["win_rate"] == pytest.approx(0.9)
     # Averaged over the rounds since the evaluation before: 0.6, then 0.9.
@@ -328,7 +346,8 @@ def test_a_sweep_goes_on_where_it_was_stopped_and_is_drawn(tmp_path: Path):
     assert list(runs) == ["passive", "bai_ts+mix"]
     write_report(tmp_path, tiny_lm.TIER, runs)
     tables = (tmp_path / "tables.md").read_text()
-    assert "| SEA (BAI-TS + mixing) | 2 | 480 [480, 480] | 1.00 [1.00, 1.00] |" in tables
+    assert "| SEA (BAI-TS + mixing) | 2 | 480 [480, 480] | 1.00 [1.00, 1.00] | - |" in tables
+    assert "| 10 [10, 10] | 2.0 |" in tables  # policy steps, KL
 
 
 def test_a_run_that_fails_is_named_and_does_not_stop_the_others(

@@ -27,7 +27,7 @@ _OF_ROUNDS = {
     "agreement": ("reward_model", "argmax_agreement"),
     "label_accuracy": ("duels", "synthetic_label_accuracy"),
 }
-COLUMNS = (*_EVALUATED, *_OF_ROUNDS, "regret", "seconds")
+COLUMNS = (*_EVALUATED, *_OF_ROUNDS, "regret", "steps", "sampler_gap", "seconds")
 
 
 class CurveRecorder:
@@ -52,12 +52,19 @@ class CurveRecorder:
         if not self._rows:
             start = dict.fromkeys(COLUMNS, math.nan)
             start |= {"queries": 0.0, "win_rate": 0.5, "hard_win_rate": 0.5, "regret": 0.0}
-            start |= {"mean_score": evaluated["initial_mean_score"], "kl": 0.0, "seconds": 0.0}
+            start |= {
+                "mean_score": evaluated["initial_mean_score"],
+                "kl": 0.0,
+                "seconds": 0.0,
+                "steps": 0.0,
+            }
             self._rows.append(start)
         row = {"queries": float(result["num_oracle_queries"])}
         row |= {name: float(evaluated[key]) for name, key in _EVALUATED.items()}
         row |= {name: float(np.mean(v)) if v else math.nan for name, v in self._since.items()}
         row["regret"] = float(result["duels"]["cumulative_pool_regret"])
+        row["steps"] = float(result["policy_steps"])
+        row["sampler_gap"] = float(result["policy"].get("sampler_gap", math.nan))
         row["seconds"] = float(result["time_total_s"])
         self._rows.append(row)
         self._since = {name: [] for name in _OF_ROUNDS}

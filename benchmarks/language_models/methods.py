@@ -36,6 +36,7 @@ HEADLINE = (
     "passive",
     f"bai_ts+mix, {RECIPE}",
     f"random+mix, {RECIPE}",
+    "passive, 64 a round",
     "bai_ts+mix, best_vs_worst",
     "random+mix, best_vs_worst",
     "bai_ts+mix",
@@ -53,6 +54,9 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "20 minibatches": {"erm_minibatches": 20},
     "beta 0.05": {"beta": 0.05},
     "beta 0.3": {"beta": 0.3},
+    **{f"replay {steps}": {"policy_replay": steps} for steps in (1, 3)},
+    # Controls of equal updates: of gamma 0.5 and 0.7 with 128 prompts a round, of 0.5 with 16.
+    **{f"{prompts} a round": {"prompts_per_round": prompts} for prompts in (64, 90, 8)},
 }
 _VARIED = (
     "bai_ts+mix, gamma 0.5",
@@ -66,7 +70,21 @@ _VARIED = (
     "drts+mix, M 20",
     "passive+mix, gamma 0.5",
 )
-METHODS = tuple(dict.fromkeys((*_ORDER, *(f"{name}+mix" for name in _ACTIVE), *_ACTIVE, *_VARIED)))
+# More updates per label: by fewer prompts per round, or by labels that are used again.
+_MORE_UPDATES = (
+    "passive, 64 a round",
+    "passive, replay 1",
+    "passive, replay 3",
+    "bai_ts, replay 1",
+    f"bai_ts+mix, {RECIPE}, replay 1",
+    "passive, 90 a round",
+    "passive, 8 a round",
+)
+METHODS = tuple(
+    dict.fromkeys(
+        (*_ORDER, *(f"{name}+mix" for name in _ACTIVE), *_ACTIVE, *_VARIED, *_MORE_UPDATES)
+    )
+)
 
 
 def method_keys(method: str, queries: int) -> dict[str, Any]:
@@ -89,3 +107,25 @@ def method_keys(method: str, queries: int) -> dict[str, Any]:
         keys.setdefault("synthetic_pair", "selected_pair")
         keys["gamma"] = [[0, 1.0], [warm_up, 1.0], [warm_up + 1, gamma]]
     return keys
+
+
+def control_of(method: str, prompts_per_round: int) -> str | None:
+    """Passive with as many updates per label as a method makes after the warm-up.
+
+    Args:
+        method: A name of :data:`METHODS`.
+        prompts_per_round: Of the tier.
+
+    Returns:
+        A name of :data:`METHODS`; None if the tiers have no such control, or the method is it.
+    """
+    keys = method_keys(method, 1000)
+    gamma = keys["gamma"][-1][1] if "gamma" in keys else 1.0
+    asked = keys.get("prompts_per_round", prompts_per_round) * gamma
+    labels_per_update = round(asked / (1 + keys.get("policy_replay", 0)))
+    control = (
+        "passive"
+        if labels_per_update == prompts_per_round
+        else f"passive, {labels_per_update} a round"
+    )
+    return control if control in METHODS and control != method else None

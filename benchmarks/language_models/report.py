@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.language_models.methods import control_of
 from benchmarks.language_models.tier import Tier
 from benchmarks.sample_efficiency.methods import RECIPE
 from benchmarks.sample_efficiency.names import label
@@ -17,22 +18,33 @@ from benchmarks.sample_efficiency.results import (
     can_draw,
     efficiency,
 )
-from benchmarks.sample_efficiency.tables import mean_at, needed_cells, table
+from benchmarks.sample_efficiency.tables import last_cell, mean_at, needed_cells, table
 
 Runs = Mapping[str, Curves]
 
 
-def efficiency_table(runs: Runs) -> str:
-    """A row a method: queries needed, final figures, and the cumulative regret."""
+def _control_cell(name: str, tier: Tier, runs: Runs) -> str:
+    """Queries to the target, as a share of those of the control of equal updates."""
+    control = control_of(name, tier.prompts_per_round)
+    if control not in runs:
+        return "-"
+    _, ratio = needed_cells(efficiency(runs[name], runs[BASELINE], runs[control]))
+    return f"{ratio} of {label(control)}"
+
+
+def efficiency_table(tier: Tier, runs: Runs) -> str:
+    """A row per method: queries needed, final figures, and the cumulative regret."""
     last = float(runs[BASELINE].queries[-1])
     rows = [
         [
             label(name),
             str(len(curves.seeds)),
             *needed_cells(efficiency(curves, runs[BASELINE])),
+            _control_cell(name, tier, runs),
             f"{mean_at(curves, 'win_rate', last / 2):.3f}",
             f"{mean_at(curves, 'win_rate', last):.3f}",
             f"{mean_at(curves, 'hard_win_rate', last):.3f}",
+            last_cell(curves, "steps", 0),
             f"{mean_at(curves, 'kl', last):.1f}",
             f"{mean_at(curves, 'evaluated_length', last):.1f}",
             f"{mean_at(curves, 'regret', last):.0f}",
@@ -45,9 +57,11 @@ def efficiency_table(runs: Runs) -> str:
             "seeds",
             "queries to target",
             "ratio to passive",
+            "to the control of equal updates",
             f"win rate at {last / 2:.0f}",
             f"at {last:.0f}",
             "hard",
+            "policy steps",
             "KL",
             "tokens",
             "cumulative pool regret",
@@ -87,8 +101,9 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
         "95% bootstrap intervals over seeds. Win rates are soft: the mean hidden preference "
         "probability of greedy responses to held-out prompts over the initial policy's; "
         "*hard* is the share that wins. "
-        f"*Recipe*: {RECIPE}; else the selected pair and gamma 0.7.\n\n"
-        + efficiency_table(runs)
+        f"*Recipe*: {RECIPE}; else the selected pair and gamma 0.7. The *control of equal updates* "
+        "is passive with as many policy steps per label as the method makes after the warm-up.\n\n"
+        + efficiency_table(tier, runs)
         + "\n*accuracy*: of the mean reward on labels that it had not seen, noise and all; "
         "*label_accuracy*: of the ERM's own labels against the hidden reward.\n\n"
         + reward_model_table(runs)

@@ -18,6 +18,7 @@ class Tier:
         name: Of its package, and of its folder in ``docs/results``.
         title: For readers.
         queries: The budget of a run.
+        prompts_per_round: Of the methods that do not say another number.
         methods: Names of :data:`benchmarks.language_models.methods.METHODS` that run by default.
         at_once: Runs side by side.
         prepare: Makes what runs need and gives the configuration of a seed, without the method's
@@ -27,6 +28,7 @@ class Tier:
     name: str
     title: str
     queries: int
+    prompts_per_round: int
     methods: Sequence[str]
     at_once: int
     prepare: Callable[[], Callable[[int], Mapping[str, Any]]]

@@ -32,7 +32,7 @@ _GPU = _SAMPLING | {
     "num_gpus_per_train_worker": 0.5 / _RUNS_PER_GPU,
     "num_threads": max(1, len(os.sched_getaffinity(0)) // _RUNS_PER_GPU),
 }
-_CPU = {"prompts_per_round": 16}
+_CPU: dict[str, Any] = {"prompts_per_round": 16}
 
 
 def run_config(seed: int, *, on_gpu: bool) -> dict[str, Any]:
@@ -68,7 +68,8 @@ TIER = Tier(
     name="smollm2",
     title="SmolLM2 tier",
     queries=5000 if _ON_GPU else 256,
-    methods=HEADLINE if _ON_GPU else HEADLINE[:3],
+    prompts_per_round=(_GPU if _ON_GPU else _CPU)["prompts_per_round"],
+    methods=HEADLINE if _ON_GPU else (*HEADLINE[:3], "passive, 8 a round"),
     at_once=_RUNS_PER_GPU if _ON_GPU else 1,
     prepare=lambda: partial(run_config, on_gpu=_ON_GPU),
 )
