@@ -42,7 +42,6 @@ CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
     "gpt2": lambda: transformers.GPT2Config(
         **_TOKENS, n_embd=64, n_layer=2, n_head=2, n_positions=256
     ),
-    # Last: an engine with it changes Transformers' class in its process.
     "gpt_neox": lambda: transformers.GPTNeoXConfig(**_SIZES, intermediate_size=128),
 }
 

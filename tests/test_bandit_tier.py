@@ -10,15 +10,25 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.sample_efficiency.controls import (
+    CONTROLLED,
+    SETTINGS,
+    baseline_of,
+    control_of,
+    labels_per_update,
+    replayed_control_of,
+)
 from benchmarks.sample_efficiency.environment import (
     Labeller,
     World,
     best_of_n,
+    divergence,
     expected_value,
     make_world,
     regret,
 )
-from benchmarks.sample_efficiency.methods import SUITES
+from benchmarks.sample_efficiency.methods import RECIPE, SUITES
+from benchmarks.sample_efficiency.names import label
 from benchmarks.sample_efficiency.policy import SoftmaxPolicy
 from benchmarks.sample_efficiency.results import (
     Curves,
@@ -29,7 +39,7 @@ from benchmarks.sample_efficiency.results import (
 )
 from benchmarks.sample_efficiency.reward_model import RewardModelOptions
 from benchmarks.sample_efficiency.simulation import COLUMNS, Settings, Simulation, sample
-from benchmarks.sample_efficiency.tables import baseline_of
+from benchmarks.sample_efficiency.tables import control_cells, efficiency_table, last_cell
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +122,17 @@ def test_samples_have_the_policys_distribution():
     assert sample(log_probs, np.array([[0.05, 0.15, 0.95]] * 2)).tolist() == [[0, 1, 2], [1, 1, 1]]
 
 
+def test_divergence_by_brute_force():
+    rng = np.random.default_rng(1)
+    policy, reference = rng.dirichlet(np.ones(5), size=(2, 3))
+    expected = 0.0
+    for x, y in itertools.product(range(3), range(5)):
+        expected += policy[x, y] * math.log(policy[x, y] / reference[x, y]) / 3
+    log_probs = [torch.from_numpy(p).log() for p in (policy, reference)]
+    assert divergence(*log_probs) == pytest.approx(expected)
+    assert divergence(log_probs[0], log_probs[0]) == 0
+
+
 # -- The policy -----------------------------------------------------------------------
 
 
@@ -146,6 +167,60 @@ def test_only_real_labels_are_counted_and_learned(strategy: str):
     assert simulation.queries == asked == 150  # the last round is cut
     assert synthetic > 30
     assert simulation.reward_model.num_labels == 150
+
+
+def test_steps_and_divergence_are_zero_at_the_start_and_counted_after_it():
+    settings = Settings("random", gamma=0.5, warm_up=32, query_budget=200, policy_replay=2)
+    rows = Simulation(settings, seed=0).run()
+    assert rows[0]["steps"] == 0
+    assert rows[0]["kl"] == pytest.approx(0, abs=1e-6)
+    assert math.isnan(rows[0]["replay_age"])
+    assert rows[-1]["steps"] % 3 == 0  # one on the round's pairs, two on those of all rounds
+    assert rows[-1]["steps"] > 3 * 200 / 32
+    assert rows[-1]["kl"] > 0
+    assert rows[-1]["replay_age"] > 0
+    still = Simulation(Settings("random", update_policy=False, query_budget=100), seed=0).run()
+    assert still[-1]["steps"] == 0
+    assert still[-1]["kl"] == pytest.approx(0, abs=1e-6)
+
+
+def test_replay_draws_from_the_oracles_pairs_of_all_rounds(monkeypatch: pytest.MonkeyPatch):
+    settings = Settings("random", gamma=0.5, warm_up=0, query_budget=400, policy_replay=2)
+    simulation = Simulation(settings, seed=0)
+    updates: list[list[tuple[int, int, int]]] = []
+
+    def update(*index: torch.Tensor, **_: object) -> None:
+        updates.append(list(zip(*(i.tolist() for i in index), strict=True)))
+
+    monkeypatch.setattr(simulation.policy, "update", update)
+    real: list[tuple[int, int, int]] = []
+    synthetic, this_round_replayed = 0, False
+    for _ in range(8):
+        updates.clear()
+        duels = simulation.step()
+        winners = np.where(duels.first_wins, duels.first, duels.second)
+        losers = np.where(duels.first_wins, duels.second, duels.first)
+        pairs = list(zip(duels.prompts.tolist(), winners.tolist(), losers.tolist(), strict=True))
+        new = [pair for pair, is_real in zip(pairs, duels.real, strict=True) if is_real]
+        real += new
+        own, *replayed = updates
+        assert own == [pair for pair, valid in zip(pairs, duels.valid, strict=True) if valid]
+        synthetic += len(own) - len(new)
+        for drawn in replayed:
+            assert len(drawn) == min(32, len(real))
+            assert set(drawn) <= set(real)
+            this_round_replayed |= bool(set(drawn) & set(new))
+        assert replayed[0] != replayed[1]
+    assert synthetic > 30
+    assert this_round_replayed
+
+
+def test_a_replayed_policy_asks_the_same_first_round():
+    once, again = (Simulation(Settings("passive", policy_replay=n), seed=0) for n in (0, 3))
+    first, second = once.step(), again.step()
+    assert (first.pool == second.pool).all()
+    assert (first.first_wins == second.first_wins).all()
+    assert (once.step().pool != again.step().pool).any()
 
 
 def test_xpo_duels_have_one_response_of_the_reference():
@@ -219,7 +294,8 @@ def test_queries_to_a_level_by_hand():
 
 def _curves(win_rate: np.ndarray) -> Curves:
     queries = np.linspace(0, 1000, win_rate.shape[1])
-    return Curves(queries, np.arange(len(win_rate)), {"win_rate": win_rate})
+    columns = dict.fromkeys(("win_rate", "regret", "online_win_rate", "distinct"), win_rate)
+    return Curves(queries, np.arange(len(win_rate)), columns)
 
 
 def test_a_method_that_is_twice_as_fast_has_the_ratio_one_half():
@@ -235,13 +311,110 @@ def test_a_method_that_is_twice_as_fast_has_the_ratio_one_half():
 
 
 def test_a_method_is_compared_with_passive_under_its_condition():
-    runs = dict.fromkeys(["passive", "passive, flip 0.1"], _curves(np.zeros((1, 2))))
-    assert baseline_of("bai_ts+mix, flip 0.1", runs) == "passive, flip 0.1"
-    assert (
-        baseline_of("bai_ts+mix, best_vs_worst, gamma 0.5, flip 0.1", runs) == "passive, flip 0.1"
-    )
-    assert baseline_of("bai_ts+mix, best_vs_worst, gamma 0.5", runs) == "passive"
-    assert baseline_of("passive", runs) == "passive"
+    assert baseline_of("bai_ts+mix, flip 0.1", SETTINGS) == "passive, flip 0.1"
+    assert baseline_of(f"bai_ts+mix, {RECIPE}, flip 0.1", SETTINGS) == "passive, flip 0.1"
+    assert baseline_of(f"bai_ts+mix, {RECIPE}", SETTINGS) == "passive"
+    assert baseline_of("passive", SETTINGS) == "passive"
+    assert baseline_of("bai_ts+mix, flip 0.1", ["passive"]) == "passive"
+
+
+def test_a_control_is_nobodys_baseline():
+    for name, settings in SETTINGS.items():
+        baseline = SETTINGS[baseline_of(name, SETTINGS)]
+        assert baseline.prompts_per_round == 32, name
+        assert baseline.policy_replay == 0, name
+        assert baseline.labeller == settings.labeller, name
+
+
+@pytest.mark.parametrize(
+    ("method", "control"),
+    [
+        ("passive", "passive"),
+        ("bai_ts", "passive"),
+        ("bai_ts+mix", "passive, 22 a round"),
+        (f"bai_ts+mix, {RECIPE}", "passive, 16 a round"),
+        (f"random+mix, {RECIPE}", "passive, 16 a round"),
+        (f"bai_ts+mix, {RECIPE}, replay 1", "passive, 8 a round"),
+        (f"bai_ts+mix, {RECIPE}, replay 3", "passive, 4 a round"),
+        ("passive, replay 1", "passive, 16 a round"),
+        ("bai_ts, replay 3", "passive, 8 a round"),
+        ("passive, replay 7", "passive, 4 a round"),
+        ("passive, 8 a round", "passive, 8 a round"),
+        (f"bai_ts+mix, {RECIPE}, flip 0.1", "passive, 16 a round, flip 0.1"),
+        ("passive, replay 3, flip 0.1", None),
+        (f"bai_ts+mix, {RECIPE}, flip 0.2", None),
+        ("bai_ts+mix, gamma 0.3", None),
+        ("bai_ts+mix, lr 0.001", None),
+        ("reward_model_only", None),
+    ],
+)
+def test_a_methods_control_makes_as_many_updates_a_label(method: str, control: str | None):
+    assert control_of(method, SETTINGS) == control
+    if control is not None:
+        ours, theirs = (labels_per_update(SETTINGS[name]) for name in (method, control))
+        assert ours == pytest.approx(theirs, rel=0.02)
+        assert control_of(method, ["passive, lr 0.001"]) is None  # it was not run
+
+
+@pytest.mark.parametrize(
+    ("method", "control"),
+    [
+        (f"bai_ts+mix, {RECIPE}", "passive, replay 1"),
+        ("passive, 8 a round", "passive, replay 3"),
+        (f"bai_ts+mix, {RECIPE}, replay 1", "passive, replay 3"),
+        (f"bai_ts+mix, {RECIPE}, replay 3", "passive, replay 7"),
+        ("passive, replay 7", "passive, replay 7"),
+        ("passive", None),
+        ("bai_ts+mix", None),
+        ("bai_ts+mix, gamma 0.3", None),
+        ("passive, 16 a round, flip 0.1", None),
+        ("reward_model_only", None),
+    ],
+)
+def test_a_methods_replayed_control(method: str, control: str | None):
+    assert replayed_control_of(method, SETTINGS) == control
+
+
+def test_a_ratio_to_the_control_by_hand(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("benchmarks.sample_efficiency.results.NUM_RESAMPLES", 50)
+    steps = np.linspace(0, 1, 11)
+    speeds = {"passive": 1.0, "passive, 16 a round": 2.0, f"bai_ts+mix, {RECIPE}": 5.0}
+    runs = {
+        name: _curves(0.5 + (0.4 + 0.01 * np.arange(5)[:, None]) * np.minimum(speed * steps, 1))
+        for name, speed in speeds.items()
+    }
+    # At 950 / 5 queries the method is where passive is at 950 and its control at 475.
+    cells = control_cells(f"bai_ts+mix, {RECIPE}", "passive, 16 a round", runs)
+    assert cells == ["0.40 [0.40, 0.40]", "passive, 16 a round"]
+    assert control_cells("passive", None, runs) == ["-", "-"]
+    shown = efficiency_table(runs, runs).splitlines()
+    assert "| 0.20 [0.20, 0.20] | 0.40 [0.40, 0.40] | passive, 16 a round |" in shown[-1]
+    alone = efficiency_table({f"bai_ts+mix, {RECIPE}": runs[f"bai_ts+mix, {RECIPE}"]}, runs)
+    assert alone.splitlines()[-1] == shown[-1]
+    del runs["passive, 16 a round"]
+    shown = efficiency_table(runs, runs).splitlines()
+    assert "| 0.20 [0.20, 0.20] | - | - |" in shown[-1]
+
+
+def test_a_method_that_never_gets_there_has_no_ratio_to_a_control_that_does_not_either():
+    steps = np.linspace(0, 1, 11)
+    passive, slow = _curves(0.5 + 0.4 * steps[None]), _curves(0.5 + 0.1 * steps[None])
+    assert efficiency(slow, passive, slow).ratio == math.inf
+    assert efficiency(passive, passive, slow).ratio == 0
+
+
+def test_a_column_that_a_file_lacks_is_a_dash():
+    curves = _curves(np.array([[0.5, 0.6], [0.5, 0.8]]))
+    assert last_cell(curves, "kl", 1) == "-"
+    assert last_cell(curves, "win_rate", 2) == "0.70 [0.50, 0.90]"  # 1.96 * 0.1 on both sides
+
+
+def test_names_in_pictures():
+    assert label("passive") == "passive (online DPO)"
+    assert label("passive, 16 a round") == "passive, 16 a round"
+    assert label("bai_ts, replay 3") == "BAI-TS, replay 3"
+    assert label(f"bai_ts+mix, {RECIPE}, replay 1") == "BAI-TS + mixing (recipe), replay 1"
+    assert set(CONTROLLED) <= set(SUITES["main"].methods)
 
 
 def test_runs_come_back_from_their_file(tmp_path: Path):
@@ -254,6 +427,11 @@ def test_runs_come_back_from_their_file(tmp_path: Path):
     assert curves.queries.tolist() == [0, 100]
     assert curves.columns["win_rate"].tolist() == [[0.25, 0.6]] * 2
     assert np.isnan(curves.columns["best_of_n"]).all()
+    # A file has the columns of its first run.
+    append_run(file, "later", 0, [{"new": 1.0} | row])
+    later = read_runs(file)["later"]
+    assert list(later.columns) == list(curves.columns)
+    assert later.columns["win_rate"].tolist() == [[0.25]]
 
 
 # -- The direction --------------------------------------------------------------------

@@ -115,7 +115,6 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
     for name in runs:
         if name not in drawn:
             print(f"not drawn, since it lacks seeds that {BASELINE} has: {name}")
-    from benchmarks.language_models.pictures import win_rate_by_kl
     from benchmarks.sample_efficiency import pictures
 
     for picture in (
@@ -124,6 +123,7 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
         pictures.same_win_rate,
         pictures.direct_optimizers,
         pictures.regrets,
-        win_rate_by_kl,
+        pictures.win_rate_by_kl,
+        pictures.win_rate_by_steps,
     ):
         picture(drawn, out)

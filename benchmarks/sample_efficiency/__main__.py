@@ -1,6 +1,6 @@
 """Runs the bandit tier and draws it.
 
-    python -m benchmarks.sample_efficiency                       # all, one core, most of an hour
+    python -m benchmarks.sample_efficiency                       # all, one core, one or two hours
     python -m benchmarks.sample_efficiency --suites main noise   # some suites
     python -m benchmarks.sample_efficiency --methods passive bai_ts+mix --seeds 5
     python -m benchmarks.sample_efficiency --draw                # pictures and tables only

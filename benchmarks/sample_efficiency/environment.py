@@ -162,6 +162,16 @@ def expected_value(probabilities: torch.Tensor, values: torch.Tensor) -> float:
     return float((probabilities * values).sum(dim=1).mean())
 
 
+def divergence(log_probs: torch.Tensor, reference: torch.Tensor) -> float:
+    """``mean_x KL(pi(.|x) || pi_ref(.|x))`` in nats, exactly.
+
+    Args:
+        log_probs: (C, R) log pi(y|x).
+        reference: (C, R) log pi_ref(y|x).
+    """
+    return float((log_probs.exp() * (log_probs - reference)).sum(dim=1).mean())
+
+
 def best_of_n(probabilities: torch.Tensor, scores: torch.Tensor, n: int) -> torch.Tensor:
     """(C, R) the distribution of the best of n samples by a score, exactly.
 

@@ -58,6 +58,7 @@ def _main() -> dict[str, Settings]:
     # The seven variants of SEA's ablation: 4 to 6 are 1 to 3 with the best of N at test time.
     for name in ("passive", "bai_ts", "bai_ts+mix"):
         methods[name] = replace(methods[name], best_of_n=BEST_OF_N)
+    methods |= _more_updates()
     methods["reward_model_only"] = Settings("bai_ts", update_policy=False, best_of_n=BEST_OF_N)
     methods["offline"] = Settings("passive", sync_interval=None)
     methods["iterative"] = Settings("passive", sync_interval=4)
@@ -67,9 +68,25 @@ def _main() -> dict[str, Settings]:
     return methods
 
 
+def _more_updates() -> dict[str, Settings]:
+    """More updates of the policy a label: fewer prompts a round, or the oracle's pairs again."""
+    methods = {
+        f"passive, {prompts} a round": Settings("passive", prompts_per_round=prompts)
+        for prompts in (22, 16, 8, 4)
+    }
+    methods |= {f"passive, replay {n}": Settings("passive", policy_replay=n) for n in (1, 3, 7)}
+    methods |= {
+        f"{name}, replay 3": Settings(name, policy_replay=3)
+        for name in ("random", "bai_ts", "drts")
+    }
+    for name, replayed in (("bai_ts", 1), ("bai_ts", 3), ("random", 1)):
+        methods[f"{name}+mix, {RECIPE}, replay {replayed}"] = _recipe(name, policy_replay=replayed)
+    return methods
+
+
 def _mixing() -> dict[str, Settings]:
-    """What makes mixing work: which pair, how much, or only more updates a query."""
-    methods = {"passive 22 a round": Settings("passive", prompts_per_round=22)}
+    """What makes mixing work: which pair, and how much."""
+    methods = {}
     for name in ("bai_ts", "drts", "random", "passive"):
         methods[f"{name}+mix, best_vs_worst"] = _mixed(name, synthetic_pair="best_vs_worst")
     for gamma in (0.85, 0.5, 0.3):
@@ -109,6 +126,10 @@ def _noise() -> dict[str, Settings]:
         methods[f"drts+mix, flip {flip}"] = _mixed("drts", labeller=labeller)
         # Is a reward model that learns from noise still good enough for half of the pairs?
         methods[f"bai_ts+mix, {RECIPE}, flip {flip}"] = _recipe("bai_ts", labeller=labeller)
+    for flip in (0.1, 0.3):
+        passive = Settings("passive", labeller=Labeller(flip=flip))
+        methods[f"passive, 16 a round, flip {flip}"] = replace(passive, prompts_per_round=16)
+        methods[f"passive, replay 3, flip {flip}"] = replace(passive, policy_replay=3)
     exact = Labeller(deterministic=True)
     methods["passive, deterministic"] = Settings("passive", labeller=exact)
     methods["bai_ts+mix, deterministic"] = _mixed("bai_ts", labeller=exact)

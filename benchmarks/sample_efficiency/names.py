@@ -40,12 +40,16 @@ _COLORS = {
 }
 MIXED = "+mix"
 BEST_VS_WORST = "best_vs_worst"
+REPLAY = ", replay "
+A_ROUND = " a round"
 
 
 def label(method: str) -> str:
     """A method's name in pictures and tables."""
     if method == "bai_ts+mix":
         return "SEA (BAI-TS + mixing)"
+    if method.startswith("passive, "):
+        return method
     strategy, plus, rest = method.partition(MIXED)
     base, comma, more = strategy.partition(",")
     rest = rest.replace(f", {RECIPE}", " (recipe)")
@@ -53,19 +57,34 @@ def label(method: str) -> str:
 
 
 def color(method: str) -> str:
-    """A strategy's colour, with or without mixing."""
-    return _COLORS[method.partition(MIXED)[0].partition(",")[0]]
+    """A strategy's colour, with or without mixing; darker where the policy replays pairs."""
+    shade = _COLORS[method.partition(MIXED)[0].partition(",")[0]]
+    return dark(shade) if REPLAY in method else shade
 
 
 def line_style(method: str) -> str:
-    """Dotted where the ERM labels its best and worst response, dashed without mixing."""
+    """Dotted where the ERM labels its best and worst response, dashed without mixing.
+
+    With more updates a label by fewer prompts a round, or by replay alone, dashes and dots.
+    """
     if BEST_VS_WORST in method:
         return ":"
+    if REPLAY in method or A_ROUND in method:
+        return "-."
     without_mixing = method in STRATEGY_NAMES and method != "passive"
     return "--" if without_mixing or method == "offline" else "-"
 
 
+def dark(shade: str) -> str:
+    """A colour half-way to black."""
+    return _half_way(shade, 0)
+
+
 def pale(shade: str) -> str:
     """A colour half-way to white."""
+    return _half_way(shade, 255)
+
+
+def _half_way(shade: str, end: int) -> str:
     parts = (int(shade[i : i + 2], 16) for i in (1, 3, 5))
-    return "#" + "".join(f"{(part + 255) // 2:02x}" for part in parts)
+    return "#" + "".join(f"{(part + end) // 2:02x}" for part in parts)

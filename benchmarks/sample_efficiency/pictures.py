@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from benchmarks.sample_efficiency.controls import CONTROLLED
 from benchmarks.sample_efficiency.methods import RECIPE
 from benchmarks.sample_efficiency.names import color, label, line_style, pale
 from benchmarks.sample_efficiency.results import BASELINE, Curves, efficiency, interval, queries_to
@@ -29,6 +30,9 @@ plt.rcParams |= {
 }
 HEADLINE = (
     "passive",
+    # The controls of equal updates of the recipe, in the tiers of language models.
+    "passive, 64 a round",
+    "passive, 8 a round",
     "offline",
     "random",
     "bai_ts",
@@ -106,14 +110,58 @@ def some(runs: Runs, names: tuple[str, ...] | list[str]) -> dict[str, Curves]:
 # -- The main suite -------------------------------------------------------------------
 
 
-def win_rates(runs: Runs, out: Path) -> None:
+def win_rates(runs: Runs, out: Path, names: tuple[str, ...] = HEADLINE) -> None:
     _, axes = plt.subplots(figsize=(8, 5))
-    draw_lines(axes, some(runs, HEADLINE), "win_rate")
+    draw_lines(axes, some(runs, names), "win_rate")
     seeds = len(runs[BASELINE].seeds)
     axes.set_title("Win rate of the policy over its start")
     of = "one seed" if seeds == 1 else f"mean of {seeds} seeds, 95% band"
     axes.set_ylabel(f"win rate ({of})")
     save(out, "win_rate")
+
+
+def win_rate_by_kl(runs: Runs, out: Path, names: tuple[str, ...] = HEADLINE) -> None:
+    """What a method makes of the distance that it goes: means over seeds, a point per measurement.
+
+    Args:
+        runs: Curves by method, with columns ``win_rate`` and ``kl``.
+        out: Folder.
+        names: What is drawn of it.
+    """
+    axes = _win_rate_by("kl", some(runs, names))
+    axes.set_xlabel("KL from the initial policy, nats a response")
+    axes.set_title("What is gained for how far the policy goes")
+    save(out, "win_rate_by_kl")
+
+
+def win_rate_by_steps(runs: Runs, out: Path, names: tuple[str, ...] = HEADLINE) -> None:
+    """What a method makes of its policy's updates, whatever they cost in labels."""
+    axes = _win_rate_by("steps", some(runs, names))
+    axes.set_xlabel("updates of the policy")
+    axes.set_title("What is gained for how often the policy is updated")
+    save(out, "win_rate_by_steps")
+
+
+def _win_rate_by(column: str, runs: Runs) -> Axes:
+    """Win rates against another column than the queries, where that was measured."""
+    _, axes = plt.subplots(figsize=(8, 5))
+    for name, curves in runs.items():
+        if column not in curves.columns:
+            continue
+        along, height = (curves.columns[c].mean(axis=0) for c in (column, "win_rate"))
+        axes.plot(
+            along,
+            height,
+            color=color(name),
+            linestyle=line_style(name),
+            linewidth=1.5,
+            marker=".",
+            label=label(name),
+        )
+        axes.plot(along[-1], height[-1], "o", color=color(name), markersize=8)
+    axes.set_ylabel("win rate over the initial policy")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return axes
 
 
 def queries_needed(runs: Runs, out: Path) -> None:
@@ -133,7 +181,7 @@ def queries_needed(runs: Runs, out: Path) -> None:
             continue
         low, high = (min(end, never) for end in result.queries_interval)
         axes.plot([low, high], [place, place], color=shade, linewidth=2)
-        filled = "white" if line_style(name) == "--" else shade
+        filled = "white" if line_style(name) in ("--", "-.") else shade
         axes.plot(result.queries, place, "o", color=shade, markerfacecolor=filled, markersize=7)
         axes.annotate(
             f"{result.ratio:.2f}",
@@ -165,7 +213,7 @@ def queries_needed(runs: Runs, out: Path) -> None:
     save(out, "queries_needed")
 
 
-def same_win_rate(runs: Runs, out: Path) -> None:
+def same_win_rate(runs: Runs, out: Path, names: tuple[str, ...] = HEADLINE) -> None:
     """The paper's Figure 1, right."""
     _, axes = plt.subplots(figsize=(7, 5.5))
     baseline = runs[BASELINE]
@@ -174,7 +222,7 @@ def same_win_rate(runs: Runs, out: Path) -> None:
     passive = np.array([queries_to(level, baseline.queries, base) for level in levels])
     last = float(baseline.queries[-1])
     ends, num_never = [], 0
-    for name in HEADLINE:
+    for name in names:
         if name not in runs or name == BASELINE:
             continue
         mean = runs[name].columns["win_rate"].mean(axis=0)
@@ -347,7 +395,8 @@ def sweeps(runs: Runs, out: Path) -> None:
     }
     losses = {"DPO": "", "IPO": "ipo", "IPO, beta 0.05": "ipo beta 0.05", "SLiC": "slic"}
     if any("flip" in name for name in runs):
-        panels = _conditions(flips, (*COMPARED, f"bai_ts+mix, {RECIPE}"))
+        more = (f"bai_ts+mix, {RECIPE}", "passive, 16 a round", "passive, replay 3")
+        panels = _conditions(flips, (*COMPARED, *more))
         _row_of_panels(runs, panels, out, "noise", "Labels turned round at random")
     if any("lr 0" in name for name in runs):
         _row_of_panels(
@@ -411,10 +460,10 @@ def draw(out: Path, runs_by_suite: Mapping[str, Runs]) -> None:
     """
     runs: dict[str, Curves] = {k: v for suite in runs_by_suite.values() for k, v in suite.items()}
     main = runs_by_suite["main"]
+    for controlled in (win_rates, same_win_rate, win_rate_by_steps, win_rate_by_kl):
+        controlled(main, out, CONTROLLED)
     for picture in (
-        win_rates,
         queries_needed,
-        same_win_rate,
         direct_optimizers,
         regrets,
         variants,

@@ -22,7 +22,8 @@ class SoftmaxPolicy:
     """
 
     def __init__(self, world: World, lr: float, seed: int) -> None:
-        self._world = world
+        self._reference = world.reference_log_probs
+        self._features = world.all_features(torch.arange(len(self._reference)))
         first, second, last = (
             nn.Linear(FEATURE_DIM, HIDDEN),
             nn.Linear(HIDDEN, HIDDEN),
@@ -41,8 +42,8 @@ class SoftmaxPolicy:
 
     def log_probs(self, prompts: torch.Tensor) -> torch.Tensor:
         """(B, R) log pi(y|x) for prompts (B,)."""
-        learned = self._network(self._world.all_features(prompts)).squeeze(-1)
-        return (self._world.reference_log_probs[prompts] + learned).log_softmax(dim=1)
+        learned = self._network(self._features[prompts]).squeeze(-1)
+        return (self._reference[prompts] + learned).log_softmax(dim=1)
 
     def update(
         self,
@@ -69,7 +70,7 @@ class SoftmaxPolicy:
             chosen_from_reference: (B,) bool, for the optimism term.
         """
         log_probs = self.log_probs(prompts)
-        reference = self._world.reference_log_probs[prompts]
+        reference = self._reference[prompts]
         one_token = torch.ones(len(prompts))
         pairs = PairLogProbs(
             chosen=log_probs.gather(1, chosen[:, None])[:, 0],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,15 +46,19 @@ def append_run(file: Path, method: str, seed: int, rows: Sequence[Mapping[str, f
         file: The file.
         method: What was run.
         seed: Its seed.
-        rows: At least one: ``queries`` and the columns, the same ones in every run of a file.
+        rows: At least one: ``queries`` and the columns. The file keeps those of its first run.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
+    header = ["method", "seed", "queries", *(name for name in rows[0] if name != "queries")]
     new = not file.exists()
-    names = [name for name in rows[0] if name != "queries"]
+    if not new:
+        with file.open(newline="") as stream:
+            header = next(csv.reader(stream))
+    names = header[3:]
     with file.open("a", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         if new:
-            writer.writerow(["method", "seed", "queries", *names])
+            writer.writerow(header)
         for row in rows:
             cells = [_cell(row[name]) for name in names]
             writer.writerow([method, seed, int(row["queries"]), *cells])
@@ -118,12 +123,12 @@ def queries_to(target: float, queries: np.ndarray, curve: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """Queries that a method needs, and how many of passive's that is.
+    """Queries that a method needs, and how many of passive's, or of a control's, that is.
 
     Attributes:
         queries: To the target.
         queries_interval: 95%, by bootstrap over seeds.
-        ratio: To passive's.
+        ratio: To passive's or the control's; 0 where only the method reaches the target.
         ratio_interval: 95%.
         seeds: How many.
     """
@@ -135,20 +140,28 @@ class Efficiency:
     seeds: int
 
 
-def efficiency(method: Curves, baseline: Curves) -> Efficiency:
-    """Queries to the target, on mean win rates over the seeds that both have.
+def efficiency(method: Curves, baseline: Curves, control: Curves | None = None) -> Efficiency:
+    """Queries to the target, on mean win rates over the seeds that all have.
 
-    Seeds are drawn anew with replacement, the same for both since they share their worlds;
+    Seeds are drawn anew with replacement, the same for all since they share their worlds;
     the target moves with the baseline's mean.
+
+    Args:
+        method: What is judged.
+        baseline: What the target is read off.
+        control: What the ratio is to, at the same target; without it, the baseline.
     """
-    shared = np.intersect1d(method.seeds, baseline.seeds)
-    ours, theirs = (c.only(shared).columns["win_rate"] for c in (method, baseline))
+    compared = (method, baseline, control or baseline)
+    shared = functools.reduce(np.intersect1d, (curves.seeds for curves in compared))
+    win_rates = [curves.only(shared).columns["win_rate"] for curves in compared]
 
     def read(rows: np.ndarray) -> tuple[float, float]:
-        base = theirs[rows].mean(axis=0)
+        ours, base, others = (values[rows].mean(axis=0) for values in win_rates)
         target = 0.5 + TARGET_SHARE * (base[-1] - 0.5)
-        needed = queries_to(target, method.queries, ours[rows].mean(axis=0))
-        return needed, needed / queries_to(target, baseline.queries, base)
+        needed = queries_to(target, method.queries, ours)
+        if not np.isfinite(needed):
+            return needed, needed
+        return needed, needed / queries_to(target, compared[2].queries, others)
 
     queries, ratio = read(np.arange(len(shared)))
     rng = np.random.default_rng(0)

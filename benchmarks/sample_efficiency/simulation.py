@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from benchmarks.sample_efficiency.environment import (
     Labeller,
     best_of_n,
+    divergence,
     expected_value,
     make_world,
     regret,
@@ -22,6 +23,7 @@ from benchmarks.sample_efficiency.results import interpolate
 from benchmarks.sample_efficiency.reward_model import RewardModel, RewardModelOptions
 from rllib_sea.exploration import STRATEGIES, Proposals
 from rllib_sea.preference_learning.mixing import draw_synthetic, gamma_at, mix
+from rllib_sea.preference_learning.replay import draw_replayed
 from rllib_sea.randomness import Stream, generator, generators, prompt_order
 from rllib_sea.reward_model.health import argmax_agreement, member_disagreement
 
@@ -51,6 +53,8 @@ class Settings:
         prompts_per_round: Duels in a round.
         sync_interval: Rounds after which the trained policy samples; None: never (offline).
         update_policy: False leaves the policy as it is.
+        policy_replay: Further updates a round, each on as many pairs as a round has prompts, drawn
+            from all that the oracle has labelled so far.
         lr: The policy's.
         loss: A name of :data:`rllib_sea.preference_learning.losses.LOSSES`.
         beta: The loss's.
@@ -72,6 +76,7 @@ class Settings:
     prompts_per_round: int = 32
     sync_interval: int | None = 1
     update_policy: bool = True
+    policy_replay: int = 0
     lr: float = 2e-3
     loss: str = "dpo"
     beta: float = 0.1
@@ -106,6 +111,9 @@ COLUMNS = (
     "agreement",  # share of members that have the most popular favourite
     "distinct",  # different responses among a prompt's candidates
     "asked",  # queries; less than those of the row where the run had ended
+    "steps",  # updates of the policy so far
+    "kl",  # of the policy from the reference policy, mean over prompts, in nats
+    "replay_age",  # mean over the pairs replayed since the last measurement, in rounds
 )
 
 
@@ -136,6 +144,36 @@ class Duels:
     first_wins: np.ndarray
 
 
+@dataclass(frozen=True)
+class LabelledPairs:
+    """What the policy learns from.
+
+    Attributes:
+        prompts: (N,) indices.
+        chosen: (N,) indices of the preferred responses.
+        rejected: (N,) indices of the others.
+        chosen_from_reference: (N,) bool, whether the preferred one is from the reference policy.
+        rounds: (N,) in which they were labelled.
+    """
+
+    prompts: np.ndarray
+    chosen: np.ndarray
+    rejected: np.ndarray
+    chosen_from_reference: np.ndarray
+    rounds: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def __getitem__(self, rows: np.ndarray) -> LabelledPairs:
+        """Some of them, by their indices or by (N,) bool."""
+        return LabelledPairs(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def __add__(self, others: LabelledPairs) -> LabelledPairs:
+        columns = ((getattr(self, f.name), getattr(others, f.name)) for f in fields(self))
+        return LabelledPairs(*map(np.concatenate, columns))
+
+
 class Simulation:
     """A run.
 
@@ -155,6 +193,9 @@ class Simulation:
         self._round = 0
         self._drawn = 0
         self._sampler = self.world.reference_log_probs  # log-probabilities of who samples
+        self._steps = 0
+        self._oracles: LabelledPairs | None = None  # what replay draws from
+        self._ages: list[np.ndarray] = []  # of the pairs replayed since the last measurement
         self._sums = dict.fromkeys(("regret", "pool_regret", "online_win_rate"), 0.0)
         self._prompts = torch.arange(len(self._sampler))
         rng = generator(seed, 0, 0, Stream.BEST_OF_N)
@@ -215,39 +256,61 @@ class Simulation:
         """One round of Algorithm 2: duels, labels, ERM update, policy update."""
         settings = self.settings
         duels = self._duels()
-        chosen = np.where(duels.first_wins, duels.first, duels.second)
-        rejected = np.where(duels.first_wins, duels.second, duels.first)
+        pairs = LabelledPairs(
+            prompts=duels.prompts,
+            chosen=np.where(duels.first_wins, duels.first, duels.second),
+            rejected=np.where(duels.first_wins, duels.second, duels.first),
+            chosen_from_reference=duels.first_wins == duels.first_from_reference,
+            rounds=np.full(len(duels.prompts), self._round),
+        )
+        real = pairs[duels.real]
         self.queries += int(duels.real.sum())
         if settings.uses_reward_model:
             self.reward_model.add(
                 *(
                     self.world.features(
-                        torch.from_numpy(duels.prompts[duels.real]),
-                        torch.from_numpy(responses[duels.real]),
+                        torch.from_numpy(real.prompts), torch.from_numpy(responses)
                     ).numpy()
-                    for responses in (chosen, rejected)
+                    for responses in (real.chosen, real.rejected)
                 )
             )
             self.reward_model.update(self._round)
-        if settings.update_policy and duels.valid.any():
-            self.policy.update(
-                *(
-                    torch.from_numpy(index[duels.valid])
-                    for index in (duels.prompts, chosen, rejected)
-                ),
-                loss=settings.loss,
-                beta=settings.beta,
-                optimism=settings.optimism,
-                optimism_alpha=settings.optimism_alpha,
-                chosen_from_reference=torch.from_numpy(
-                    (duels.first_wins == duels.first_from_reference)[duels.valid]
-                ),
-            )
+        if settings.update_policy:
+            self._update_policy(pairs[duels.valid])
+            self._replay(real)
         self._round += 1
         if settings.sync_interval and self._round % settings.sync_interval == 0:
             with torch.inference_mode():
                 self._sampler = self.policy.log_probs(self._prompts)
         return duels
+
+    def _update_policy(self, pairs: LabelledPairs) -> None:
+        """One step of the direct loss on pairs, where there are any."""
+        if len(pairs) == 0:
+            return
+        settings = self.settings
+        self.policy.update(
+            torch.from_numpy(pairs.prompts),
+            torch.from_numpy(pairs.chosen),
+            torch.from_numpy(pairs.rejected),
+            loss=settings.loss,
+            beta=settings.beta,
+            optimism=settings.optimism,
+            optimism_alpha=settings.optimism_alpha,
+            chosen_from_reference=torch.from_numpy(pairs.chosen_from_reference),
+        )
+        self._steps += 1
+
+    def _replay(self, labelled: LabelledPairs) -> None:
+        """The round's further steps on the oracle's pairs, those just labelled among them."""
+        settings = self.settings
+        oracles = labelled if self._oracles is None else self._oracles + labelled
+        for step in range(settings.policy_replay):
+            rng = generator(self._seed, self._round, step, Stream.POLICY_REPLAY)
+            drawn = oracles[draw_replayed(len(oracles), settings.prompts_per_round, rng)]
+            self._update_policy(drawn)
+            self._ages.append(self._round - drawn.rounds)
+        self._oracles = oracles
 
     def _duels(self) -> Duels:
         """The round's prompts, candidates, pairs and labels (Algorithm 2, lines 2 to 6)."""
@@ -356,9 +419,15 @@ class Simulation:
     def _measure(self, duels: Duels | None) -> dict[str, float]:
         """The columns, of a round's duels where they are of duels."""
         settings = self.settings
-        probabilities = self.policy.log_probs(self._prompts).exp()
+        log_probs = self.policy.log_probs(self._prompts)
+        probabilities = log_probs.exp()
         row = dict.fromkeys(COLUMNS, math.nan) | self._sums | {"queries": float(self.queries)}
         row["asked"] = float(self.queries)
+        row["steps"] = float(self._steps)
+        row["kl"] = divergence(log_probs, self.world.reference_log_probs)
+        if self._ages:
+            row["replay_age"] = float(np.concatenate(self._ages).mean())
+            self._ages.clear()
         row["win_rate"] = expected_value(probabilities, self._win_table)
         row["online_win_rate"] = self._sums["online_win_rate"] / max(self.queries, 1)
         if settings.best_of_n is not None and self._best_of_n_is_due():

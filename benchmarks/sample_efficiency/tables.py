@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.sample_efficiency.controls import baseline_of, control_of, replayed_control_of
 from benchmarks.sample_efficiency.methods import RECIPE
 from benchmarks.sample_efficiency.names import label
 from benchmarks.sample_efficiency.results import (
-    BASELINE,
     TARGET_SHARE,
     Curves,
     Efficiency,
     efficiency,
+    interval,
 )
 
 TITLES = {
@@ -30,16 +31,6 @@ TITLES = {
 Runs = Mapping[str, Curves]
 
 
-def baseline_of(method: str, runs: Runs) -> str:
-    """Passive under the same condition (the last of a method's words), or else passive."""
-    words = method.split(", ")[1:]
-    for first in range(len(words)):
-        under_the_same = ", ".join([BASELINE, *words[first:]])
-        if under_the_same in runs:
-            return under_the_same
-    return BASELINE
-
-
 def _number(value: float) -> str:
     return f"{value:.0f}" if np.isfinite(value) else "never"
 
@@ -50,20 +41,51 @@ def _with_ends(value: str, low: str, high: str) -> str:
 
 def needed_cells(result: Efficiency) -> list[str]:
     """Queries to the target and the ratio to passive's, each with its interval."""
+    return [
+        _with_ends(_number(result.queries), *map(_number, result.queries_interval)),
+        _ratio_cell(result),
+    ]
 
+
+def _ratio_cell(result: Efficiency) -> str:
     def ratio(value: float) -> str:
         return f"{value:.2f}" if np.isfinite(value) else "never"
 
-    return [
-        _with_ends(_number(result.queries), *map(_number, result.queries_interval)),
-        _with_ends(ratio(result.ratio), *map(ratio, result.ratio_interval)),
-    ]
+    return _with_ends(ratio(result.ratio), *map(ratio, result.ratio_interval))
+
+
+def control_cells(method: str, control: str | None, runs: Runs) -> list[str]:
+    """The ratio to a control, and the control's name; "-" where there is none.
+
+    Args:
+        method: One of the runs.
+        control: Another, or None.
+        runs: Curves by method, baselines and controls among them.
+    """
+    if control is None:
+        return ["-", "-"]
+    result = efficiency(runs[method], runs[baseline_of(method, runs)], runs[control])
+    return [_ratio_cell(result), label(control)]
 
 
 def mean_at(curves: Curves, column: str, queries: float) -> float:
     """A column's mean over seeds at the nearest of the measured queries."""
     index = int(np.argmin(np.abs(curves.queries - queries)))
     return float(curves.columns[column][:, index].mean())
+
+
+def last_cell(curves: Curves, column: str, digits: int) -> str:
+    """A column's last mean with its 95% interval; "-" where it was not measured.
+
+    Args:
+        curves: Of a method.
+        column: The name.
+        digits: After the point.
+    """
+    if column not in curves.columns:
+        return "-"
+    ends = (float(values[0]) for values in interval(curves.columns[column][:, -1:]))
+    return _with_ends(*(f"{value:.{digits}f}" for value in ends))
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -73,26 +95,30 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def efficiency_table(runs: Runs, every_run: Runs) -> str:
-    """A row a method: queries needed, win rates, regret, and how many responses are left.
+    """A row a method: queries needed, win rates, regret, how far the policy went and by what.
 
     Args:
-        runs: What to show.
-        every_run: Where the baselines are.
+        runs: What to show, of the seeds that the baselines have.
+        every_run: Where the baselines and the controls are.
     """
     rows = []
-    for name, curves in runs.items():
+    for name, every_seed in runs.items():
         baseline = every_run[baseline_of(name, every_run)]
+        curves = every_seed.only(baseline.seeds)
         last = curves.queries[-1]
         rows.append(
             [
                 label(name),
                 str(len(curves.seeds)),
                 *needed_cells(efficiency(curves, baseline)),
+                *control_cells(name, control_of(name, every_run), every_run),
                 f"{mean_at(curves, 'win_rate', last / 2):.3f}",
-                f"{mean_at(curves, 'win_rate', last):.3f}",
+                last_cell(curves, "win_rate", 3),
                 f"{mean_at(curves, 'regret', last):.0f}",
                 f"{mean_at(curves, 'online_win_rate', last):.3f}",
                 f"{mean_at(curves, 'distinct', last):.1f}",
+                last_cell(curves, "steps", 0),
+                last_cell(curves, "kl", 1),
             ]
         )
     half, last = (f"{share * next(iter(runs.values())).queries[-1]:.0f}" for share in (0.5, 1))
@@ -102,14 +128,28 @@ def efficiency_table(runs: Runs, every_run: Runs) -> str:
             "seeds",
             "queries to target",
             "ratio to passive",
+            "ratio to the control of equal updates",
+            "its control",
             f"win rate at {half}",
             f"at {last}",
             "cumulative regret",
             "online win rate",
             "different of M, at the end",
+            "steps",
+            "KL",
         ],
         rows,
     )
+
+
+def replay_table(runs: Runs) -> str:
+    """The methods that make as many updates a label as passive with replay, against that."""
+    rows = []
+    for name in runs:
+        control = replayed_control_of(name, runs)
+        if control not in (None, name):
+            rows.append([label(name), *control_cells(name, control, runs)])
+    return table(["method", "ratio to passive with replay of equal updates", "that is"], rows)
 
 
 def health_table(runs: Runs) -> str:
@@ -163,8 +203,14 @@ def write_tables(out: Path, runs_by_suite: Mapping[str, Runs]) -> None:
         "# Bandit tier: tables\n",
         "Made by `python -m benchmarks.sample_efficiency`. The target is "
         f"{TARGET_SHARE:.0%} of the way from 0.5 to passive's last mean win rate under the same "
-        "condition; in brackets 95% bootstrap intervals over seeds. Regret and the online win "
-        "rate are of all duels that the oracle was asked about. "
+        "condition; in brackets 95% intervals over seeds (of queries and ratios by bootstrap). "
+        "The *control of equal updates* is passive with as many updates of the policy a label, "
+        "under the same condition: with so many prompts a round as the method has labels for an "
+        "update after the warm-up. *replay n*: n further updates a round, each on 32 pairs drawn "
+        "from all that the oracle has labelled. *steps*: updates of the policy at the end; *KL*: "
+        "from its start, at the end, in nats; '-' where it was not measured or there is no such "
+        "control. Regret and the online win rate are of all duels that the oracle was asked "
+        "about. "
         f"*Recipe*: {RECIPE}; else the selected pair and gamma 0.7.\n",
     ]
     for suite, runs in runs_by_suite.items():
@@ -174,6 +220,7 @@ def write_tables(out: Path, runs_by_suite: Mapping[str, Runs]) -> None:
             continue
         parts.append(efficiency_table(runs, every_run))
         if suite == "main":
+            parts.append(replay_table(runs))
             parts.append(variants_table(runs))
         if suite in ("main", "reward_model"):
             parts.append(health_table(runs))

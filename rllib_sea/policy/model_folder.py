@@ -23,6 +23,9 @@ from text_duel.errors import ConfigError
 from text_duel.model_files import SAFE_WEIGHTS, load_tokenizer
 
 Weights = Mapping[str, torch.Tensor]
+# Keys of configurations that change logits after the output embedding. Training computes logits at
+# responses' tokens alone, by that embedding.
+LOGIT_KEYS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
 def load_policy(
@@ -57,6 +60,13 @@ def check_policy_folder(folder: Path, key: str = "policy_model") -> None:
         ConfigError: One line that says what cannot be read or written.
     """
     model = _load(folder, key, device_map="meta")
+    for name in LOGIT_KEYS:
+        value = getattr(model.config, name, None)
+        if value is not None and value != 1.0:
+            raise ConfigError(
+                f"{key}: {folder}: {type(model).__name__} scales or caps its logits "
+                f"({name} {value} in {CONFIG_NAME}), which is not supported"
+            )
     with tempfile.TemporaryDirectory(prefix="rllib-sea-check-") as trial:
         try:
             save_policy(model, {}, Path(trial), folder)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from model_families import make_family
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config
 
 from rllib_sea.policy.model_folder import (
     check_policy_folder,
@@ -105,6 +106,19 @@ def test_settings_that_cannot_be_read_are_refused(model: Path) -> None:
     with pytest.raises(ConfigError, match="num_return_sequences") as wrong:
         check_policy_folder(model)
     assert "\n" not in str(wrong.value)
+
+
+def test_logits_that_are_capped_are_refused_before_anything_starts(model: Path) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "head_dim": 16}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 261}
+    for config, expected in (
+        (Gemma2Config(**sizes, **heads), "final_logit_softcapping 30.0 in config.json"),
+        (CohereConfig(**sizes, **heads), "logit_scale 0.0625 in config.json"),
+    ):
+        AutoModelForCausalLM.from_config(config).save_pretrained(model)
+        with pytest.raises(ConfigError, match=expected) as wrong:
+            check_policy_folder(model)
+        assert "\n" not in str(wrong.value)
 
 
 def test_what_cannot_be_written_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
