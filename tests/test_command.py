@@ -25,7 +25,7 @@ def rllib(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
         env=environment | {"COLUMNS": "200"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=500,
     )
 
 

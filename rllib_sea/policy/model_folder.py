@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from transformers.core_model_loading import revert_weight_conversion
-from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME
+from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, logging
 
 from text_duel.errors import ConfigError
 from text_duel.model_files import SAFE_WEIGHTS, load_tokenizer
@@ -59,6 +60,11 @@ def check_policy_folder(folder: Path, key: str = "policy_model") -> None:
     Raises:
         ConfigError: One line that says what cannot be read or written.
     """
+    with _no_progress_bars():
+        _check(folder, key)
+
+
+def _check(folder: Path, key: str) -> None:
     model = _load(folder, key, device_map="meta")
     for name in LOGIT_KEYS:
         value = getattr(model.config, name, None)
@@ -160,6 +166,18 @@ def _load(folder: Path, key: str, **how: Any) -> transformers.PreTrainedModel:
             f"{type(model).__name__} has ({CONFIG_NAME}): it would be filled with random numbers"
         )
     return model
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """For what takes a moment."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _one_line(error: Exception) -> str:
