@@ -1,4 +1,4 @@
-"""Models by name; the bundled one is really converted, once for all tests here."""
+"""Models by name; the bundled one is really converted, once."""
 
 from __future__ import annotations
 
@@ -14,35 +14,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rllib_sea.policy import models
 from rllib_sea.policy.models import BUNDLED_MODEL, COMPLETE_MARK, check_model, resolve_model
 from text_duel.errors import ConfigError
-
-
-@pytest.fixture(scope="module")
-def bundled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that two processes converted at once, in a cache with a killed one's remains."""
-    cache = tmp_path_factory.mktemp("cache")
-    (cache / BUNDLED_MODEL).mkdir()  # cut off: no mark in it
-    (cache / BUNDLED_MODEL / "model.safetensors").write_bytes(b"half")
-    (cache / "converting-killed").mkdir()
-    code = (
-        "from rllib_sea.policy.models import resolve_model\n"
-        f"print(resolve_model({BUNDLED_MODEL!r}))"
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RLLIB_SEA_CACHE", str(cache))
-        processes = [
-            subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-            for _ in range(2)
-        ]
-        try:
-            outputs = [process.communicate(timeout=240)[0] for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
-    folders = {Path(output.splitlines()[-1]) for output in outputs}
-    assert folders == {cache / BUNDLED_MODEL}
-    assert all(process.returncode == 0 for process in processes)
-    return folders.pop()
 
 
 def test_the_bundled_model_is_converted_once_and_whole(bundled: Path) -> None:

@@ -18,8 +18,10 @@ from preference_pairs import random_pairs
 
 from rllib_sea.policy.audit import probe_tokens, tolerance
 from rllib_sea.policy.model_folder import check_policy_folder
+from rllib_sea.policy.tokenization import PromptTokenizer
 from rllib_sea.preference_learning.config import PolicyTrainConfig
 from rllib_sea.preference_learning.learner import PolicyLearner
+from text_duel.prompts import load_prompts
 
 PROBES = probe_tokens([tuple(range(1, 250))], context_length=256)
 OPTIONS = {
@@ -42,19 +44,10 @@ def prepare(folder: Path, name: str, precision: str) -> None:
     model = make_family(family, folder / "model")
     change(model)
     check_policy_folder(model)
-    learner = PolicyLearner(
-        PolicyTrainConfig(
-            lr=3e-3,
-            schedule="constant",
-            precision=precision,
-            model_path=str(model),
-            probes=PROBES,
-        )
+    config = PolicyTrainConfig(
+        lr=3e-3, schedule="constant", precision=precision, model_path=str(model), probes=PROBES
     )
-    for which in ("initial", "rehearsal"):
-        torch.save(learner.weights(which), folder / f"{which}.pt")
-    for seed in range(3):
-        assert math.isfinite(learner.update(random_pairs(8, seed=seed))["loss"])
+    learner = publish(config, folder, num_updates=3)
     learner.save(folder / "saved")
     # What is published is that of a run that was resumed.
     resumed = PolicyLearner(learner.config)
@@ -64,7 +57,17 @@ def prepare(folder: Path, name: str, precision: str) -> None:
     assert again.tensors.keys() == trained.tensors.keys()
     assert all(torch.equal(again.tensors[key], value) for key, value in trained.tensors.items())
     assert learner.weights("initial").probe == resumed.weights("initial").probe
-    torch.save(again, folder / "trained.pt")
+
+
+def publish(config: PolicyTrainConfig, folder: Path, num_updates: int) -> PolicyLearner:
+    """Writes what a learner publishes, for :mod:`engine_gaps`."""
+    learner = PolicyLearner(config)
+    for which in ("initial", "rehearsal"):
+        torch.save(learner.weights(which), folder / f"{which}.pt")
+    for seed in range(num_updates):
+        assert math.isfinite(learner.update(random_pairs(4, seed=seed))["loss"])
+    torch.save(learner.weights(), folder / "trained.pt")
+    return learner
 
 
 def engine_gaps(kind: str, dtype: str, folders: list[Path]) -> dict[str, Any]:
@@ -99,9 +102,10 @@ def float32_folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module", params=["vllm", "transformers"])
 def float32_gaps(request: pytest.FixtureRequest, float32_folders: list[Path]) -> dict[str, Any]:
-    # vLLM changes Transformers' class of a GPT-NeoX: each is alone in its process.
-    alone = [[folder] for folder in float32_folders if "neox" in folder.name]
-    together = [folder for folder in float32_folders if "neox" not in folder.name]
+    together, alone = list(float32_folders), []
+    if request.param == "vllm":  # it changes Transformers' class of a GPT-NeoX in its process
+        alone = [[folder] for folder in float32_folders if "neox" in folder.name]
+        together = [folder for folder in float32_folders if "neox" not in folder.name]
     found = {}
     for folders in (together, *alone):
         found |= engine_gaps(request.param, "float32", folders)
@@ -130,6 +134,27 @@ def test_engine_and_trainer_agree_in_bf16(tmp_path: Path) -> None:
         prepare(tmp_path / name, name, "bf16")
     for found in engine_gaps("vllm", "bfloat16", [tmp_path / name for name in HALVED]).values():
         assert_exact(found, tolerance(torch.bfloat16))
+
+
+@pytest.mark.timeout(900)
+def test_engine_and_trainer_agree_on_the_bundled_model(bundled: Path, tmp_path: Path) -> None:
+    """SmolLM2, tied as it is, after updates at the recipe's rate; the rehearsal is what tells."""
+    (tmp_path / "model").symlink_to(bundled)
+    tokenizer = PromptTokenizer(bundled)
+    prompt = tokenizer.encode(load_prompts("tldr_mini", limit=1)[0].text)
+    config = PolicyTrainConfig(
+        lr=2e-6,
+        schedule="constant",
+        precision="fp32",
+        model_path=str(bundled),
+        probes=probe_tokens([prompt], tokenizer.context_length),
+    )
+    publish(config, tmp_path, num_updates=2)
+    (found,) = engine_gaps("vllm", "float32", [tmp_path]).values()
+    assert isinstance(found, dict), found
+    assert found.pop("unrehearsed") > 1.0
+    assert found.pop("untouched") > 0.0
+    assert max(found.values()) < 1e-3, found
 
 
 def test_a_tied_head_is_published_once(tmp_path: Path) -> None:
