@@ -20,6 +20,7 @@ from sea_runs import asked, measured
 from small_disk import SmallDisk
 
 import text_duel
+from rllib_sea.duels.log_lock import writer_of
 from rllib_sea.duels.log_records import LogEntry
 from rllib_sea.duels.preference_log import LOG_FILE, PreferenceReader
 
@@ -194,8 +195,10 @@ def test_a_run_that_everything_happens_to(
         # Its last checkpoint is damaged. It goes on; who starts it a second time is refused.
         damaged = max(where.glob("SEA_*/checkpoint_*"))
         os.truncate(damaged / "policy" / "model.safetensors", 100)
+        (trial,) = where.glob("SEA_*")
         with train(tmp_path, "--resume", **how) as command:
-            assert command.wait_for("engines are up", 120), command.output
+            # From here on, while its engines start: its last rounds take less than a second start.
+            wait_until(lambda: writer_of(trial / LOG_FILE) is not None, command)
             with train(tmp_path, "--resume", **how) as second:
                 assert second.wait(150) == 2, second.output
                 (line,) = second.output.splitlines()

@@ -50,7 +50,7 @@ def check_policy_folder(folder: Path, key: str = "policy_model") -> None:
     """Does without weights what a run does with them at its start and at its end.
 
     The folder is read as by :func:`load_policy`, names and shapes only, and written as by
-    :func:`save_policy`, without a tensor: what cannot be written would else show at the first
+    :func:`save_policy`, all but the tensors: what cannot be written would else show at the first
     checkpoint, when labels have been paid.
 
     Args:
@@ -75,7 +75,10 @@ def _check(folder: Path, key: str) -> None:
             )
     with tempfile.TemporaryDirectory(prefix="rllib-sea-check-") as trial:
         try:
-            save_policy(model, {}, Path(trial), folder)
+            # What `save_pretrained` does, but for the tensors; it would also import DeepSpeed.
+            model.config.save_pretrained(trial)
+            _settings_to_write(model).save_pretrained(trial)
+            _write_beside_weights(Path(trial), folder)
         except Exception as error:
             raise ConfigError(
                 f"{key}: Transformers reads {folder} and cannot write it again, as a checkpoint "
@@ -98,11 +101,20 @@ def save_policy(
         source: The folder that the model was loaded from.
     """
     settings = model.generation_config
-    model.generation_config = transformers.GenerationConfig(eos_token_id=settings.eos_token_id)
+    model.generation_config = _settings_to_write(model)
     try:
         model.save_pretrained(folder, state_dict=dict(weights))
     finally:
         model.generation_config = settings
+    _write_beside_weights(folder, source)
+
+
+def _settings_to_write(model: transformers.PreTrainedModel) -> transformers.GenerationConfig:
+    """Settings that Transformers writes whatever it has read; the source's own replace them."""
+    return transformers.GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
+
+
+def _write_beside_weights(folder: Path, source: Path) -> None:
     if (source / GENERATION_CONFIG_NAME).is_file():
         shutil.copyfile(source / GENERATION_CONFIG_NAME, folder / GENERATION_CONFIG_NAME)
     load_tokenizer(source, "policy_model").save_pretrained(folder)

@@ -125,7 +125,7 @@ def test_what_cannot_be_written_is_refused(model: Path, monkeypatch: pytest.Monk
     def refuse(*args: object, **kwargs: object) -> None:
         raise ValueError("no\nway")
 
-    monkeypatch.setattr("rllib_sea.policy.model_folder.save_policy", refuse)
+    monkeypatch.setattr("rllib_sea.policy.model_folder._write_beside_weights", refuse)
     with pytest.raises(ConfigError, match=r"cannot write it again, as a checkpoint would: no way$"):
         check_policy_folder(model)
 
