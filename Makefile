@@ -17,9 +17,6 @@ BIN := $(VENV)/bin
 BACKEND := $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo cuda || echo cpu)
 STAMP := $(VENV)/.installed-$(BACKEND)
 
-# Of each tier.
-BENCHMARK := $(patsubst bandit,sample_efficiency,$(TIER))
-
 .PHONY: train test results format
 .DELETE_ON_ERROR:
 
@@ -29,10 +26,11 @@ train: $(STAMP)
 test: $(STAMP)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/python -m pytest
 
 results: $(STAMP)
-	@$(BIN)/python -m benchmarks.$(BENCHMARK)
+	@$(BIN)/python -m studies.$(TIER)
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from rllib_sea.config import SEAConfig
 from rllib_sea.policy.audit import probe_tokens, sampler_gap, tolerance
 from rllib_sea.policy.models import BUNDLED_MODEL, resolve_model
+from rllib_sea.policy.precision import DTYPE_OF_PRECISION
 from rllib_sea.policy.sampler import make_sampler
 from rllib_sea.policy.tokenization import PromptTokenizer
-from rllib_sea.precision import DTYPE_OF_PRECISION
-from rllib_sea.preference_learning.config import PolicyTrainConfig
-from rllib_sea.preference_learning.learner import PolicyLearner
+from rllib_sea.policy_update.config import PolicyTrainConfig
+from rllib_sea.policy_update.learner import PolicyLearner
 from text_duel.prompts import load_prompts
 
 REPEATS = 5

@@ -85,8 +85,8 @@ class BareDPO:
 def learner_step(work: dict[str, Any]) -> Callable[[Sequence[Pair]], object]:
     """The step of this project's learner, as a function of a round's pairs."""
     from rllib_sea.duels.records import PreferencePair
-    from rllib_sea.preference_learning.config import PolicyTrainConfig
-    from rllib_sea.preference_learning.learner import PolicyLearner
+    from rllib_sea.policy_update.config import PolicyTrainConfig
+    from rllib_sea.policy_update.learner import PolicyLearner
 
     learner = PolicyLearner(
         PolicyTrainConfig(

@@ -35,7 +35,7 @@ import yaml
 import text_duel
 from rllib_sea import SEAConfig
 from rllib_sea.cli.yaml_files import read_yaml
-from rllib_sea.duels.preference_log import LOG_FILE, PreferenceReader
+from rllib_sea.preference_log.log import LOG_FILE, PreferenceReader
 from text_duel import Oracle, Prompt
 
 HERE = Path(__file__).resolve().parent

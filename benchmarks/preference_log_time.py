@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rllib_sea.duels.log_records import AnswerRecord, QuestionRecord, RunRecord
-from rllib_sea.duels.preference_log import LOG_FILE, PreferenceLog, PreferenceReader
 from rllib_sea.duels.records import Candidate
+from rllib_sea.preference_log.log import LOG_FILE, PreferenceLog, PreferenceReader
+from rllib_sea.preference_log.records import AnswerRecord, QuestionRecord, RunRecord
 
 ROUNDS, QUESTIONS, PROMPT_TOKENS, RESPONSE_TOKENS, VOCABULARY = 40, 128, 300, 53, 49152
 RUN = RunRecord("benchmark", 0, "smollm2-135m-instruct", True)

@@ -35,8 +35,8 @@ from rllib_sea.cli.yaml_files import read_yaml
 from rllib_sea.duels.records import Duel
 from rllib_sea.duels.selection import SelectedDuel
 from rllib_sea.policy.models import cache_folder
+from rllib_sea.policy.precision import DTYPE_OF_PRECISION, resolve_dtype
 from rllib_sea.policy.tokenization import PromptTokenizer
-from rllib_sea.precision import DTYPE_OF_PRECISION, resolve_dtype
 from rllib_sea.randomness import prompt_order
 from rllib_sea.sea import RoundPlan
 from text_duel import ConfigError, Prompt

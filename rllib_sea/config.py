@@ -13,22 +13,22 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 
 import text_duel
-from rllib_sea import config_checks as check
-from rllib_sea.duels.initial_preferences import check_initial_preferences
 from rllib_sea.duels.records import SamplingConfig
+from rllib_sea.env_runners.duel_env_runner import DuelEnvRunner
 from rllib_sea.evaluation import evaluate
 from rllib_sea.exploration import STRATEGIES
+from rllib_sea.exploration.mixing import SYNTHETIC_PAIRS, Gamma, gamma_at
 from rllib_sea.exploration.prompt_acquisition import ACQUISITIONS
 from rllib_sea.policy.models import check_policy, resolve_model
+from rllib_sea.policy.precision import AUTO, DTYPE_OF_PRECISION
 from rllib_sea.policy.sampler import check_sampler
-from rllib_sea.precision import AUTO, DTYPE_OF_PRECISION
-from rllib_sea.preference_learning.config import PolicyTrainConfig
-from rllib_sea.preference_learning.mixing import SYNTHETIC_PAIRS, Gamma, gamma_at
+from rllib_sea.policy_update.config import PolicyTrainConfig
 from rllib_sea.randomness import Stream, generator
 from rllib_sea.reward_model.encoder import check_encoder
+from rllib_sea.reward_model.initial_preferences import check_initial_preferences
 from rllib_sea.reward_model.learner import EpistemicRewardLearner
 from rllib_sea.reward_model.module import EpistemicRewardModel
-from rllib_sea.runner import DuelEnvRunner
+from rllib_sea.settings import checks as check
 from text_duel.errors import ConfigError, nearest
 from text_duel.oracles import oracle_class
 
@@ -148,7 +148,7 @@ class SEAConfig(AlgorithmConfig):
         # `preference_learning()`
         # False: reward-model-only learning, the policy stays as it is.
         self.update_policy = True
-        # A name of `rllib_sea.preference_learning.losses.LOSSES`.
+        # A name of `rllib_sea.policy_update.objectives.losses.LOSSES`.
         self.loss = "dpo"
         self.beta = 0.1
         # Options of the loss; see docs/losses.md.
@@ -352,7 +352,7 @@ class SEAConfig(AlgorithmConfig):
 
         Args:
             update_policy: False leaves the policy as it is and learns the ERM only.
-            loss: A name of :data:`rllib_sea.preference_learning.losses.LOSSES`.
+            loss: A name of :data:`rllib_sea.policy_update.objectives.losses.LOSSES`.
             beta: Strength of the pull towards the reference policy.
             loss_config: The loss's options.
             optimism: ``"xpo"`` or ``"selm"``: a term beside the loss; None: none.

@@ -47,18 +47,8 @@ from ray.tune.result import SHOULD_CHECKPOINT, TIME_TOTAL_S, TRAINING_ITERATION
 from ray.util.debug import log_once
 
 import text_duel
-from rllib_sea import checkpoints
+from rllib_sea import checkpointing
 from rllib_sea.config import SEAConfig
-from rllib_sea.duels.initial_preferences import read_initial_preferences
-from rllib_sea.duels.log_duels import (
-    answer_record,
-    as_asked,
-    logged_answer,
-    logged_pair,
-    question_record,
-)
-from rllib_sea.duels.log_records import QuestionRecord, RunRecord
-from rllib_sea.duels.preference_log import LOG_FILE, PreferenceLog
 from rllib_sea.duels.records import Duel, PreferencePair
 from rllib_sea.duels.rounds import (
     Answer,
@@ -86,7 +76,16 @@ from rllib_sea.duels.selection import (
     select_duels,
     usable_proposals,
 )
+from rllib_sea.env_runners.calls import EnvRunnerCalls, OracleAwayError
 from rllib_sea.evaluation import evaluate
+from rllib_sea.exploration.mixing import draw_synthetic, gamma_at
+from rllib_sea.labelling.questions import (
+    answer_record,
+    as_asked,
+    logged_answer,
+    logged_pair,
+    question_record,
+)
 from rllib_sea.metrics import (
     DashboardMetrics,
     duel_metrics,
@@ -97,15 +96,17 @@ from rllib_sea.metrics import (
 from rllib_sea.policy.audit import REHEARSAL_VERSION, probe_tokens
 from rllib_sea.policy.model_folder import check_policy_folder
 from rllib_sea.policy.tokenization import PromptTokenizer
-from rllib_sea.policy_trainer import FixedPolicy, PolicyTrainer
-from rllib_sea.preference_learning.feed import WhichWeights
-from rllib_sea.preference_learning.learner import NonFiniteUpdateError
-from rllib_sea.preference_learning.mixing import draw_synthetic, gamma_at
-from rllib_sea.preference_learning.replay import draw_replayed
-from rllib_sea.preference_learning.scores import PromptResponses
+from rllib_sea.policy_update.feed import WhichWeights
+from rllib_sea.policy_update.learner import NonFiniteUpdateError
+from rllib_sea.policy_update.replay import draw_replayed
+from rllib_sea.policy_update.scores import PromptResponses
+from rllib_sea.policy_update.trainer import FixedPolicy, PolicyTrainer
+from rllib_sea.preference_log.log import LOG_FILE, PreferenceLog
+from rllib_sea.preference_log.records import QuestionRecord, RunRecord
 from rllib_sea.randomness import Stream, generator, generators, prompt_order
 from rllib_sea.reward_model.ensemble import regularisation_strength
 from rllib_sea.reward_model.health import CalibrationWindow, CollapseWatch
+from rllib_sea.reward_model.initial_preferences import read_initial_preferences
 from rllib_sea.reward_model.module import (
     CHOSEN_FEATURES,
     MEMBER_MASKS,
@@ -113,7 +114,6 @@ from rllib_sea.reward_model.module import (
     STRENGTH,
 )
 from rllib_sea.reward_model.replay import PreferenceReplay, draw_mask
-from rllib_sea.runner_calls import EnvRunnerCalls, OracleAwayError
 from text_duel.config import label_rule
 from text_duel.errors import ConfigError
 from text_duel.labels import LabelRule
@@ -1025,7 +1025,7 @@ class SEA(Algorithm):
     @override(Algorithm)
     def from_checkpoint(cls, path: str | Path | Checkpoint, *args: Any, **kwargs: Any) -> Self:
         """As in RLlib, but raises DamagedCheckpointError before anything is started."""
-        checkpoints.check_whole(Path(path.path if isinstance(path, Checkpoint) else path))
+        checkpointing.check_whole(Path(path.path if isinstance(path, Checkpoint) else path))
         return super().from_checkpoint(path, *args, **kwargs)
 
     @override(Algorithm)
@@ -1063,13 +1063,13 @@ class SEA(Algorithm):
         checkpoint = getattr(checkpoint_path, "checkpoint", None)
         if checkpoint is not None and Path(checkpoint.path).resolve().parent == self.folder:
             named = Path(checkpoint.path).resolve()
-            wrong = checkpoints.damage(named)
+            wrong = checkpointing.damage(named)
             if wrong is not None:
-                other = checkpoints.newest_whole_beside(named)
+                other = checkpointing.newest_whole_beside(named)
                 logger.warning("checkpoint %s is damaged: %s; taken: %s", named, wrong, other)
                 if other is None:
                     return
-                progress = checkpoints.progress_of(other)
+                progress = checkpointing.progress_of(other)
                 metrics = {
                     TRAINING_ITERATION: progress.training_iteration,
                     TIME_TOTAL_S: progress.time_total_s,
@@ -1080,7 +1080,7 @@ class SEA(Algorithm):
     @override(Algorithm)
     def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
         if kwargs.get("component") is None:
-            checkpoints.check_whole(Path(path))
+            checkpointing.check_whole(Path(path))
         super().restore_from_path(path, *args, **kwargs)
         # What was published before is another run's, or another time's, of the same version.
         self._published_policy = None
@@ -1096,7 +1096,7 @@ class SEA(Algorithm):
     def save_to_path(self, path: str | Path | None = None, **kwargs: Any) -> str:
         folder = super().save_to_path(path, **kwargs)
         self._preferences.copy_to(Path(folder) / LOG_FILE)
-        checkpoints.seal(Path(folder), checkpoints.Progress(self.iteration, self._time_total))
+        checkpointing.seal(Path(folder), checkpointing.Progress(self.iteration, self._time_total))
         return folder
 
     # -- Timing -----------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny_models import make_tiny_policy
+
+from tests.helpers.tiny_models import make_tiny_policy
 
 
 @pytest.fixture(scope="session")

@@ -188,12 +188,12 @@ def test_what_is_wrong_is_said_in_one_line(
             {
                 "measure_candidate_scores": True,
                 "env_config": {
-                    "oracle": "tests.counting_oracle:CountingOracle",
+                    "oracle": "tests.helpers.counting_oracle:CountingOracle",
                     "oracle_config": {"file": "questions"},
                 },
             },
-            "measure_candidate_scores: the oracle tests.counting_oracle:CountingOracle has no "
-            "scores",
+            "measure_candidate_scores: the oracle "
+            "tests.helpers.counting_oracle:CountingOracle has no scores",
         ),
         ({"policy_sync_interval": 0}, "policy_sync_interval: 0 is less than 1"),
         ({"erm_bootstrap": 0}, "erm_bootstrap: 0 is outside (0, 1]"),

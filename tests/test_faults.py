@@ -12,11 +12,11 @@ from typing import Any
 import psutil
 import pytest
 import ray
-from sea_runs import asked, measured, restore_beside, tiny_config
 
 from rllib_sea import SEA
-from rllib_sea.duels.log_duels import logged_pair
-from rllib_sea.runner_calls import OracleAwayError
+from rllib_sea.env_runners.calls import OracleAwayError
+from rllib_sea.labelling.questions import logged_pair
+from tests.helpers.sea_runs import asked, measured, restore_beside, tiny_config
 
 # Where a baseline differs from SEA, and after how many rounds its checkpoint is written. All of it
 # is read in the Algorithm's own process, so that one running Algorithm can be any of them.
@@ -45,7 +45,7 @@ def config(policy: Path, oracle_folder: Path, **changes: Any) -> Any:
         **{
             "env_config": {
                 "prompts": "tldr_mini",
-                "oracle": "tests.away_oracle:AwayOracle",
+                "oracle": "tests.helpers.away_oracle:AwayOracle",
                 "oracle_config": {"folder": str(oracle_folder)},
             },
             "measure_online_win_rate": False,

@@ -10,8 +10,8 @@ def test_engines_are_imported_when_they_are_used() -> None:
     """In a process of its own, as those of the feed and of Ray Train's controller are."""
     code = (
         "import sys\n"
-        "import rllib_sea.preference_learning.controller\n"
-        "import rllib_sea.preference_learning.feed\n"
+        "import rllib_sea.policy_update.controller\n"
+        "import rllib_sea.policy_update.feed\n"
         "print(*[name for name in ('torch', 'transformers', 'ray.rllib') if name in sys.modules])\n"
         "import ray.tune.registry\n"
         "from rllib_sea import SEA, SEAConfig, text_duel\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 from rllib_sea.cli.recipes import recipes
 from rllib_sea.exploration import STRATEGIES
 from rllib_sea.exploration.prompt_acquisition import ACQUISITIONS
-from rllib_sea.preference_learning.losses import LOSSES
-from rllib_sea.preference_learning.optimism import OPTIMISM
+from rllib_sea.policy_update.objectives.losses import LOSSES
+from rllib_sea.policy_update.objectives.optimism import OPTIMISM
 
 ROOT = Path(__file__).parents[1]
 TABLE = (ROOT / "docs" / "methods.md").read_text()

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from round_cases import proposal, selected
 
 from rllib_sea.duels.rounds import Answer, Measurement
 from rllib_sea.metrics import duel_metrics, oracle_metrics, reward_model_metrics, skip_metrics
 from rllib_sea.reward_model.health import CalibrationWindow
+from tests.helpers.round_cases import proposal, selected
 
 NAN = math.nan
 LOG3 = math.log(3.0)

@@ -17,24 +17,24 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from preference_pairs import random_pairs
-from tiny_models import make_tiny_policy
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from weights import assert_same_updates
 
 from rllib_sea import SEAConfig
 from rllib_sea.duels.records import Candidate, SamplingConfig
 from rllib_sea.exploration import STRATEGIES, Proposals, Selection, text_identities
+from rllib_sea.exploration.mixing import draw_synthetic, gamma_at, mix
 from rllib_sea.policy.tokenization import PromptTokenizer
 from rllib_sea.policy.transformers_sampler import TransformersSampler
-from rllib_sea.preference_learning.config import PolicyTrainConfig
-from rllib_sea.preference_learning.learner import PolicyLearner
-from rllib_sea.preference_learning.losses import LOSSES, PairLogProbs
-from rllib_sea.preference_learning.mixing import draw_synthetic, gamma_at, mix
+from rllib_sea.policy_update.config import PolicyTrainConfig
+from rllib_sea.policy_update.learner import PolicyLearner
+from rllib_sea.policy_update.objectives.losses import LOSSES, PairLogProbs
 from rllib_sea.randomness import Stream, generator, generators, integer_seeds, prompt_order
 from rllib_sea.reward_model.encoder import FeatureEncoder
 from rllib_sea.reward_model.ensemble import EnsembleMLP, ensemble_loss, regularisation_strength
 from rllib_sea.reward_model.replay import PreferenceReplay
+from tests.helpers.preference_pairs import random_pairs
+from tests.helpers.tiny_models import make_tiny_policy
+from tests.helpers.weights import assert_same_updates
 from text_duel.encoders import MiniLMEncoder
 from text_duel.labels import LabelRule
 

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from killed_runs import NAME, TrainCommand, write_recipe
-from sea_runs import asked, measured
-from small_disk import SmallDisk
 
 import text_duel
-from rllib_sea.duels.log_lock import writer_of
-from rllib_sea.duels.log_records import LogEntry
-from rllib_sea.duels.preference_log import LOG_FILE, PreferenceReader
+from rllib_sea.preference_log.lock import writer_of
+from rllib_sea.preference_log.log import LOG_FILE, PreferenceReader
+from rllib_sea.preference_log.records import LogEntry
+from tests.helpers.killed_runs import NAME, TrainCommand, write_recipe
+from tests.helpers.sea_runs import asked, measured
+from tests.helpers.small_disk import SmallDisk
 
 BUDGET = 44
 ROUNDS = 6
@@ -39,7 +39,7 @@ def recipe(folder: Path, policy: Path, **config: Any) -> None:
     }
     oracle_config = {"folder": str(folder)}
     write_recipe(
-        folder, policy, "tests.away_oracle:AwayOracle", oracle_config, **settings, **config
+        folder, policy, "tests.helpers.away_oracle:AwayOracle", oracle_config, **settings, **config
     )
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import ray
 import torch
-from sea_runs import BUDGET, curve, run_to_the_end, tiny_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rllib_sea import SEA
-from tests.stale_engine import LaterStaleEnvRunner, StaleEnvRunner
+from tests.helpers.sea_runs import BUDGET, curve, run_to_the_end, tiny_config
+from tests.helpers.stale_engine import LaterStaleEnvRunner, StaleEnvRunner
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -198,7 +198,7 @@ def test_an_oracle_that_cannot_answer_is_named(tiny_policy: Path) -> None:
         tiny_policy,
         env_config={
             "prompts": "tldr_mini",
-            "oracle": "tests.failing_oracle:FailingOracle",
+            "oracle": "tests.helpers.failing_oracle:FailingOracle",
             "oracle_config": {"answers": 8},
         },
         measure_online_win_rate=False,
@@ -220,7 +220,7 @@ def test_an_oracle_that_leaves_before_the_last_evaluation_costs_that_alone(
         tiny_policy,
         env_config={
             "prompts": "tldr_mini",
-            "oracle": "tests.failing_oracle:FailingOracle",
+            "oracle": "tests.helpers.failing_oracle:FailingOracle",
             "oracle_config": {"answers": BUDGET},
         },
         measure_online_win_rate=False,
@@ -248,7 +248,7 @@ def test_the_oracle_is_asked_as_often_as_questions_are_counted(
         tiny_policy,
         env_config={
             "prompts": "tldr_mini",
-            "oracle": "tests.counting_oracle:CountingOracle",
+            "oracle": "tests.helpers.counting_oracle:CountingOracle",
             "oracle_config": {"file": str(file)},
         },
         gamma=0.5,

@@ -19,16 +19,16 @@ from typing import Any
 import pytest
 
 from rllib_sea.cli.yaml_files import parse_option, read_yaml
-from rllib_sea.duels.log_import import read_preferences
-from rllib_sea.duels.log_records import PreferenceLogError
-from rllib_sea.duels.preference_log import PreferenceReader
 from rllib_sea.policy import models
 from rllib_sea.policy.models import check_model, resolve_model
 from rllib_sea.policy.tokenization import PromptTokenizer
 from rllib_sea.policy.transformers_sampler import TransformersSampler
-from rllib_sea.preference_learning.config import PolicyTrainConfig
-from rllib_sea.preference_learning.learner import PolicyLearner
-from rllib_sea.preference_learning.strategies import OPTIMIZER_FILE
+from rllib_sea.policy_update.config import PolicyTrainConfig
+from rllib_sea.policy_update.learner import PolicyLearner
+from rllib_sea.policy_update.sharding.ddp import OPTIMIZER_FILE
+from rllib_sea.preference_log.importing import read_preferences
+from rllib_sea.preference_log.log import PreferenceReader
+from rllib_sea.preference_log.records import PreferenceLogError
 from rllib_sea.reward_model.encoder import MeanPoolingEncoder, check_encoder
 from rllib_sea.reward_model.policy_encoder import PolicyEncoder
 from text_duel import ConfigError, RewardModelOracle, load_prompts

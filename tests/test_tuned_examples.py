@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import ray
-from sea_runs import restore_beside
 
 from rllib_sea import SEA, SEAConfig
 from rllib_sea.cli.recipes import headline, recipes
 from rllib_sea.cli.yaml_files import read_yaml
+from tests.helpers.sea_runs import restore_beside
 from text_duel import Prompt
 
 RECIPES = recipes()

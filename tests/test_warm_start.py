@@ -14,13 +14,13 @@ import pytest
 import ray
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
-from sea_runs import measured, tiny_config
 
 import rllib_sea.sea
 from rllib_sea import SEA
-from rllib_sea.duels.log_import import import_preferences
-from rllib_sea.duels.preference_log import LOG_FILE, PreferenceReader
+from rllib_sea.preference_log.importing import import_preferences
+from rllib_sea.preference_log.log import LOG_FILE, PreferenceReader
 from rllib_sea.reward_model.ensemble import EnsembleMLP
+from tests.helpers.sea_runs import measured, tiny_config
 
 NUM_LABELS = 100
 WORDS = ["cat", "dog", "sun", "moon", "tree", "river", "stone", "cloud", "bird", "fish"]

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from rllib_sea.duels.log_records import PreferenceLogError
+from rllib_sea.preference_log.records import PreferenceLogError
 from text_duel.errors import ConfigError
 
 

@@ -20,13 +20,13 @@ from ray.tune.registry import get_trainable_cls
 from ray.tune.schedulers import SCHEDULER_IMPORT, TrialScheduler, create_scheduler
 
 from rllib_sea import SEAConfig
-from rllib_sea import config_checks as check
-from rllib_sea.checkpoints import DamagedCheckpointError, check_whole
+from rllib_sea.checkpointing import DamagedCheckpointError, check_whole
 from rllib_sea.cli.options import TrainOptions
 from rllib_sea.cli.python_files import read_python
 from rllib_sea.cli.result_keys import check_result_key
 from rllib_sea.cli.search_space import variants
 from rllib_sea.cli.yaml_files import parse_option, read_yaml
+from rllib_sea.settings import checks as check
 from text_duel.errors import ConfigError, nearest
 
 EXPERIMENT_KEYS = (

@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from rllib_sea.duels.log_export import export_preferences
-from rllib_sea.duels.log_import import NO_POLICY_VERSION, import_preferences
-from rllib_sea.duels.log_records import LogEntry
-from rllib_sea.duels.log_statistics import LogStatistics, log_statistics
-from rllib_sea.duels.preference_log import PreferenceReader
-from rllib_sea.progress import duration_text
+from rllib_sea.cli.progress import duration_text
+from rllib_sea.preference_log.export import export_preferences
+from rllib_sea.preference_log.importing import NO_POLICY_VERSION, import_preferences
+from rllib_sea.preference_log.log import PreferenceReader
+from rllib_sea.preference_log.records import LogEntry
+from rllib_sea.preference_log.statistics import LogStatistics, log_statistics
 
 preferences_app = typer.Typer(
     help="Read a run's preference log (preferences.sqlite in its folder), also while it runs; "
@@ -29,7 +29,7 @@ _NAMED = 5
 
 
 class Format(StrEnum):
-    """The names of :data:`rllib_sea.duels.log_export.FORMATS`."""
+    """The names of :data:`rllib_sea.preference_log.export.FORMATS`."""
 
     JSONL = "jsonl"
     PARQUET = "parquet"
@@ -111,7 +111,7 @@ def statistics_rows(found: LogStatistics) -> list[tuple[str, str]]:
     """Statistics as names and texts.
 
     Args:
-        found: What :func:`rllib_sea.duels.log_statistics.log_statistics` returns.
+        found: What :func:`rllib_sea.preference_log.statistics.log_statistics` returns.
     """
     rows = [("questions", str(found.num_questions))]
     if found.rounds is not None:

@@ -11,8 +11,8 @@ from ray.tune.experiment import Trial
 from ray.tune.utils import flatten_dict
 from rich.console import Console
 
+from rllib_sea.cli.progress import duration_text, estimate_text, trial_label
 from rllib_sea.duels.samples import DUELS_FILE
-from rllib_sea.progress import duration_text, estimate_text, trial_label
 
 _ERROR_LINES = 4
 _EXCEPTION = re.compile(r"[\w.]+(Error|Exception|Interrupt|Exit)\b")

@@ -20,13 +20,13 @@ from rich.console import Console
 
 from rllib_sea.cli.experiments import Experiment
 from rllib_sea.cli.options import TrainOptions
+from rllib_sea.cli.progress import Progress
 from rllib_sea.cli.ray_session import check_ray_options, ray_session
 from rllib_sea.cli.resume import rewind
 from rllib_sea.cli.search_results import report_search
 from rllib_sea.cli.search_space import num_grid_variants, to_tune
 from rllib_sea.cli.summary import print_summary
 from rllib_sea.cli.tune_state import Room, check_state
-from rllib_sea.progress import Progress
 from text_duel.errors import ConfigError
 
 # Exit statuses.

@@ -11,8 +11,8 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from rllib_sea.cli.experiments import Experiment
-from rllib_sea.duels.log_lock import writer_of
-from rllib_sea.duels.preference_log import LOG_FILE
+from rllib_sea.preference_log.lock import writer_of
+from rllib_sea.preference_log.log import LOG_FILE
 from text_duel.errors import ConfigError
 
 ROOM_FILE = ".room"

@@ -1,7 +1,7 @@
 """From a round's proposals to its duels: which pair, and who labels it.
 
 The rules themselves are pure functions of tensors (:mod:`rllib_sea.exploration`,
-:mod:`rllib_sea.preference_learning.mixing`); here their choices become records.
+:mod:`rllib_sea.exploration.mixing`); here their choices become records.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from rllib_sea.duels.records import Candidate, Duel
 from rllib_sea.duels.rounds import Answer, Proposal
 from rllib_sea.exploration import STRATEGIES, Proposals, text_identities
+from rllib_sea.exploration.mixing import mix
 from rllib_sea.exploration.prompt_acquisition import ACQUISITIONS, choose_prompts
-from rllib_sea.preference_learning.mixing import mix
 from rllib_sea.randomness import Stream, generators
 
 # Why a prompt gives no duel.
@@ -166,7 +166,7 @@ def select_duels(
         strategy: A name of :data:`rllib_sea.exploration.STRATEGIES`.
         options: Its options.
         synthetic: For each position, whether the ERM labels.
-        synthetic_pair: See :func:`rllib_sea.preference_learning.mixing.mix`.
+        synthetic_pair: See :func:`rllib_sea.exploration.mixing.mix`.
         acquisition: How ``num_duels`` of the prompts are chosen; None takes all.
         num_duels: Prompts to keep.
         seed: The run's seed.

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from rllib_sea.config_checks import check_choice
 from rllib_sea.exploration.base import (
     Proposals,
     Selection,
@@ -17,6 +16,7 @@ from rllib_sea.exploration.base import (
     member_argmax,
     member_variance,
 )
+from rllib_sea.settings.checks import check_choice
 
 
 def preference_variance(rewards: torch.Tensor, first: torch.Tensor) -> torch.Tensor:

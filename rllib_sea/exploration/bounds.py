@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from rllib_sea.config_checks import check_number
+from rllib_sea.settings.checks import check_number
 
 
 def centred(rewards: torch.Tensor) -> torch.Tensor:

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import torch
 
-from rllib_sea import config_checks as check
 from rllib_sea.duels.records import Candidate, SamplingConfig
-from rllib_sea.precision import AUTO, DTYPES
+from rllib_sea.policy.precision import AUTO, DTYPES
+from rllib_sea.settings import checks as check
 from text_duel.errors import ConfigError
 
 SAMPLERS = ("vllm", "transformers")

@@ -9,8 +9,8 @@ import torch
 
 from rllib_sea.duels.records import Candidate, SamplingConfig
 from rllib_sea.policy.model_folder import load_policy, replace_weights
+from rllib_sea.policy.precision import AUTO, resolve_dtype
 from rllib_sea.policy.tokenization import PromptTokenizer
-from rllib_sea.precision import AUTO, resolve_dtype
 
 
 class TransformersSampler:
@@ -23,7 +23,7 @@ class TransformersSampler:
         path: The model's folder.
         num_threads: CPU threads; None leaves torch's choice.
         dtype: Of the weights, such as ``"float32"``; ``"auto"``: see
-            :func:`rllib_sea.precision.auto_dtype`.
+            :func:`rllib_sea.policy.precision.auto_dtype`.
         batch_size: Prompts sampled at a time (the generation batch).
     """
 

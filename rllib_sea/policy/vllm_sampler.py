@@ -11,8 +11,8 @@ import torch
 
 from rllib_sea.duels.records import Candidate, FinishReason, SamplingConfig
 from rllib_sea.policy.model_folder import load_policy, names_on_disk, weights_of
+from rllib_sea.policy.precision import AUTO, resolve_dtype
 from rllib_sea.policy.tokenization import PromptTokenizer
-from rllib_sea.precision import AUTO, resolve_dtype
 
 # The smallest KV block of the CPU build, which caches full blocks only: with its default of
 # 128 the M samples of a short prompt would each prefill the prompt again.
@@ -32,7 +32,7 @@ class VLLMSampler:
         kv_cache_gib: Size of the KV cache on a CPU.
         gpu_memory_utilization: Share of a GPU's memory that the engine takes.
         dtype: Of the weights, such as ``"float32"``; ``"auto"``: see
-            :func:`rllib_sea.precision.auto_dtype`.
+            :func:`rllib_sea.policy.precision.auto_dtype`.
         max_num_seqs: Sequences sampled at a time (the generation batch).
         enforce_eager: No compilation: the engine starts in seconds instead of a minute, and
             is as fast on a CPU.

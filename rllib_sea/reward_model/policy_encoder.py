@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from rllib_sea.duels.records import Candidate
-from rllib_sea.precision import auto_dtype
+from rllib_sea.policy.precision import auto_dtype
 from text_duel.model_files import SAFE_WEIGHTS
 
 # Tokens of prompts and responses whose keys and values are held at a time. On a CPU prompts are
@@ -22,7 +22,7 @@ class PolicyEncoder:
     """The initial policy as a frozen encoder: its last hidden state at a response's last token.
 
     The state is the one that the output embedding reads, after the model's last norm, divided
-    by its own root mean square. It is computed in :func:`rllib_sea.precision.auto_dtype`.
+    by its own root mean square. It is computed in :func:`rllib_sea.policy.precision.auto_dtype`.
 
     A prompt is computed once for its M responses, which continue its keys and values. Tokens
     are the sampled ones, the end token included where it was sampled.

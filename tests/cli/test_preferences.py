@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from preference_log_cases import RUN, fill, question
 
 from rllib_sea.cli.rllib_sea import main
-from rllib_sea.duels.preference_log import LOG_FILE, PreferenceLog
+from rllib_sea.preference_log.log import LOG_FILE, PreferenceLog
+from tests.helpers.preference_log_cases import RUN, fill, question
 
 Run = Callable[..., tuple[int, str, str]]
 

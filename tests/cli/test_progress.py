@@ -8,7 +8,7 @@ from ray.tune.utils import flatten_dict
 from rich.console import Console
 from toy import BUDGET, toy_result
 
-from rllib_sea.progress import (
+from rllib_sea.cli.progress import (
     Progress,
     TrialProgress,
     duration_text,

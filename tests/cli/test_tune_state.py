@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from rllib_sea.cli.tune_state import ROOM_BYTES, ROOM_FILE, Room, check_state
-from rllib_sea.duels.log_lock import WriterLock
-from rllib_sea.duels.preference_log import LOG_FILE
+from rllib_sea.preference_log.lock import WriterLock
+from rllib_sea.preference_log.log import LOG_FILE
 from text_duel.errors import ConfigError
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from round_cases import proposal, selected
 
 from rllib_sea.duels.records import Candidate
 from rllib_sea.duels.rounds import Answer, Proposal
@@ -23,7 +22,8 @@ from rllib_sea.duels.selection import (
     usable_proposals,
 )
 from rllib_sea.exploration import STRATEGIES
-from rllib_sea.preference_learning.mixing import SYNTHETIC_PAIRS
+from rllib_sea.exploration.mixing import SYNTHETIC_PAIRS
+from tests.helpers.round_cases import proposal, selected
 
 ABC = ("a", "bb", "ccc")
 NAN, INF = math.nan, math.inf

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from model_families import make_family
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config
 
@@ -22,6 +21,7 @@ from rllib_sea.policy.model_folder import (
     save_policy,
     weights_of,
 )
+from tests.helpers.model_families import make_family
 from text_duel.errors import ConfigError
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import make_tiny_policy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rllib_sea.policy import models
 from rllib_sea.policy.models import BUNDLED_MODEL, COMPLETE_MARK, check_model, resolve_model
+from tests.helpers.tiny_models import make_tiny_policy
 from text_duel.errors import ConfigError
 
 

@@ -12,8 +12,8 @@ import pytest
 from rllib_sea.duels.records import SamplingConfig
 from rllib_sea.policy.audit import SamplerGapError, probe_tokens
 from rllib_sea.policy.module import VLLMPolicyModule
-from rllib_sea.preference_learning.config import PolicyTrainConfig
-from rllib_sea.preference_learning.learner import PolicyLearner
+from rllib_sea.policy_update.config import PolicyTrainConfig
+from rllib_sea.policy_update.learner import PolicyLearner
 
 
 @pytest.fixture

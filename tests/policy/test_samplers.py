@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_models import make_tiny_policy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rllib_sea.duels.records import Candidate, SamplingConfig
 from rllib_sea.policy.sampler import Sampler, check_sampler, make_sampler
 from rllib_sea.policy.tokenization import PromptTokenizer
+from tests.helpers.tiny_models import make_tiny_policy
 from text_duel.errors import ConfigError
 
 SAMPLING = SamplingConfig(max_new_tokens=12, temperature=1.0)

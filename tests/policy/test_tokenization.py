@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny_models import EOS, make_tiny_policy
 
 from rllib_sea.policy.tokenization import PromptTokenizer
+from tests.helpers.tiny_models import EOS, make_tiny_policy
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 import torch
-from model_families import CONFIGS, as_older_versions_wrote, make_family, reshard
-from preference_pairs import random_pairs
 
 from rllib_sea.policy.audit import probe_tokens, tolerance
 from rllib_sea.policy.model_folder import check_policy_folder
 from rllib_sea.policy.tokenization import PromptTokenizer
-from rllib_sea.preference_learning.config import PolicyTrainConfig
-from rllib_sea.preference_learning.learner import PolicyLearner
+from rllib_sea.policy_update.config import PolicyTrainConfig
+from rllib_sea.policy_update.learner import PolicyLearner
+from tests.helpers.model_families import CONFIGS, as_older_versions_wrote, make_family, reshard
+from tests.helpers.preference_pairs import random_pairs
 from text_duel.prompts import load_prompts
 
 PROBES = probe_tokens([tuple(range(1, 250))], context_length=256)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import make_tiny_policy, make_tokenizer
 from transformers import BertConfig, BertModel
 
 from rllib_sea.duels.records import Candidate
@@ -20,6 +19,7 @@ from rllib_sea.reward_model.encoder import (
     make_encoder,
 )
 from rllib_sea.reward_model.policy_encoder import PolicyEncoder
+from tests.helpers.tiny_models import make_tiny_policy, make_tokenizer
 from text_duel.errors import ConfigError
 
 

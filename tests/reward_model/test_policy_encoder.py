@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import make_tiny_policy
 from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
 
 from rllib_sea.duels.records import Candidate
-from rllib_sea.precision import auto_dtype
+from rllib_sea.policy.precision import auto_dtype
 from rllib_sea.reward_model.policy_encoder import PolicyEncoder
+from tests.helpers.tiny_models import make_tiny_policy
 
 LENGTHS = [(5, (3, 1, 7)), (11, (2, 2, 2)), (1, (4, 6, 5)), (40, (1, 12, 3))]
 

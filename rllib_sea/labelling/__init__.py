@@ -1,0 +1,1 @@
+"""Algorithm 2, line 6: what is asked of whom, and what comes back."""

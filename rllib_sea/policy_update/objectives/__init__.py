@@ -1,0 +1,1 @@
+"""What the policy update minimises: pure functions of log-probabilities."""

@@ -1,1 +1,0 @@
-"""Direct losses on preference pairs, and the Ray Train run that applies them."""

@@ -1,0 +1,83 @@
+"""What a preference log holds, in numbers."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from datetime import datetime
+
+from rllib_sea.preference_log.log import PreferenceReader
+from rllib_sea.preference_log.records import IMPORTED, LABELS
+
+
+@dataclass(frozen=True, slots=True)
+class LogStatistics:
+    """Counts of a log, and how long answers took.
+
+    Attributes:
+        rounds: The first and the last round that has a question; None without any.
+        num_questions: Questions asked.
+        num_queries: Questions answered.
+        labels: Answers by label.
+        strategies: Questions by exploration strategy.
+        oracles: Questions by the oracle that was asked.
+        answered_by: Answers by who gave them.
+        asked: When the first and the last question were asked; None without any.
+        waited: Seconds from question to answer: median, 90th percentile, longest; None where
+            nobody answered. Imported preferences were not asked for.
+    """
+
+    rounds: tuple[int, int] | None
+    num_questions: int
+    num_queries: int
+    labels: dict[str, int]
+    strategies: dict[str, int]
+    oracles: dict[str, int]
+    answered_by: dict[str, int]
+    asked: tuple[datetime, datetime] | None
+    waited: tuple[float, float, float] | None
+
+
+def log_statistics(log: PreferenceReader) -> LogStatistics:
+    """Counts what a log holds.
+
+    Args:
+        log: An open log.
+    """
+    low, high, first, last = next(
+        log.query("SELECT min(round), max(round), min(asked_at), max(asked_at) FROM questions")
+    )
+    labels = _counts(log, "label", "answers")
+    return LogStatistics(
+        rounds=None if low is None else (low, high),
+        num_questions=log.num_questions(),
+        num_queries=log.num_queries(),
+        labels={label: labels.get(label, 0) for label in LABELS},
+        strategies=_counts(log, "strategy", "questions"),
+        oracles=_counts(log, "oracle", "questions"),
+        answered_by=_counts(log, "answered_by", "answers"),
+        asked=None if low is None else (_time(first), _time(last)),
+        waited=_waited(log),
+    )
+
+
+def _counts(log: PreferenceReader, column: str, table: str) -> dict[str, int]:
+    """How often each value stands in a column, the most frequent first."""
+    return dict(
+        log.query(f"SELECT {column}, count(*) FROM {table} GROUP BY 1 ORDER BY count(*) DESC, 1")
+    )
+
+
+def _waited(log: PreferenceReader) -> tuple[float, float, float] | None:
+    times = log.query(
+        "SELECT asked_at, answered_at FROM answers JOIN questions ON question_id = questions.id "
+        f"WHERE strategy != '{IMPORTED}'"
+    )
+    seconds = sorted((_time(after) - _time(before)).total_seconds() for before, after in times)
+    if not seconds:
+        return None
+    return statistics.median(seconds), seconds[int(0.9 * (len(seconds) - 1))], seconds[-1]
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)

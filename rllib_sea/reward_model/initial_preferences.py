@@ -1,0 +1,132 @@
+"""The labels that a new run starts from: those of another run's preference log, or of an import."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rllib_sea.duels.records import Candidate
+from rllib_sea.policy.tokenization import PromptTokenizer
+from rllib_sea.preference_log.log import PreferenceReader
+from rllib_sea.preference_log.records import LogEntry, PreferenceLogError
+from rllib_sea.preference_log.written_preferences import (
+    Preference,
+    TokenizedPreference,
+    tokenize_preferences,
+)
+from text_duel.errors import ConfigError
+
+KEY = "initial_preferences"
+_ENTRIES_AT_ONCE = 1024
+
+
+def check_initial_preferences(path: Any) -> None:
+    """Checks that a run can start from a log.
+
+    Args:
+        path: The value of ``initial_preferences``; None is right, too.
+
+    Raises:
+        ConfigError: It is no readable preference log, or has no answer that prefers a response.
+    """
+    if path is None:
+        return
+    if not isinstance(path, str | Path):
+        raise ConfigError(f"{KEY}: {path!r} is not the path of a preference log")
+    if Path(path).suffix in (".jsonl", ".parquet"):
+        raise ConfigError(
+            f"{KEY}: {path} is no preference log: make one with `rllib-sea preferences import`"
+        )
+    try:
+        with _open(path) as log:
+            decided = log.query("SELECT 1 FROM answers WHERE label IN ('first', 'second') LIMIT 1")
+            if next(decided, None) is None:
+                raise ConfigError(f"{KEY}: {path} has no answer that prefers a response")
+    except PreferenceLogError as error:
+        raise ConfigError(f"{KEY}: {error}") from error
+
+
+def read_initial_preferences(
+    path: str | Path, tokenizer: PromptTokenizer
+) -> tuple[list[TokenizedPreference], list[str]]:
+    """Reads the labels that a run starts from; ties, skips and pending questions are left out.
+
+    The tokens that were sampled are kept where they are this policy's: where this tokenizer makes
+    the logged prompt of the prompt's text, and the logged responses decode to their texts. That
+    says more than the model's name: models share tokenizers, and a folder may get another model.
+    Otherwise the texts are tokenized anew, as whole responses.
+
+    Args:
+        path: A preference log.
+        tokenizer: This run's.
+
+    Returns:
+        The preferences that fit the model's context, in the log's order, and the places of those
+        that do not.
+
+    Raises:
+        PreferenceLogError: The log cannot be read.
+    """
+    kept: list[TokenizedPreference] = []
+    too_long: list[str] = []
+    with _open(path) as log:
+        for entries in _parts(log.read()):
+            written = tokenize_preferences([_texts(entry) for entry in entries], tokenizer)
+            for entry, tokenized in zip(entries, written, strict=True):
+                logged = _as_logged(entry, tokenized.place)
+                if _is_of(tokenizer, logged, tokenized.prompt_token_ids):
+                    tokenized = logged
+                if tokenized.num_tokens > tokenizer.context_length:
+                    too_long.append(tokenized.place)
+                else:
+                    kept.append(tokenized)
+    return kept, too_long
+
+
+def _open(path: str | Path) -> PreferenceReader:
+    return PreferenceReader(Path(path).expanduser())
+
+
+def _parts(entries: Iterator[LogEntry]) -> Iterator[list[LogEntry]]:
+    """The entries whose answer prefers a response, some at a time."""
+    decided = (e for e in entries if e.answer and e.answer.label in ("first", "second"))
+    while some := list(islice(decided, _ENTRIES_AT_ONCE)):
+        yield some
+
+
+def _in_order(entry: LogEntry) -> tuple[Candidate, Candidate]:
+    """The chosen and the rejected response."""
+    question = entry.question
+    if entry.answer is not None and entry.answer.label == "first":
+        return question.first, question.second
+    return question.second, question.first
+
+
+def _texts(entry: LogEntry) -> Preference:
+    question = entry.question
+    chosen, rejected = _in_order(entry)
+    place = f"round {question.round}, position {question.position}"
+    return Preference(question.prompt_text, chosen.text, rejected.text, place)
+
+
+def _as_logged(entry: LogEntry, place: str) -> TokenizedPreference:
+    question = entry.question
+    return TokenizedPreference(
+        question.prompt_text, question.prompt_token_ids, *_in_order(entry), place
+    )
+
+
+def _is_of(
+    tokenizer: PromptTokenizer, logged: TokenizedPreference, prompt_token_ids: Sequence[int]
+) -> bool:
+    """Whether logged tokens are those of the tokenizer."""
+    if logged.prompt_token_ids != prompt_token_ids:
+        return False
+    return all(
+        response.token_ids
+        and max(response.token_ids) < len(tokenizer.tokenizer)
+        and tokenizer.decode(response.token_ids) == response.text
+        for response in (logged.chosen, logged.rejected)
+    )

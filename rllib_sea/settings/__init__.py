@@ -1,0 +1,1 @@
+"""A key once: what values may be."""

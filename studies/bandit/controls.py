@@ -1,0 +1,100 @@
+"""With whom a method is compared: passive in its place, and passive with as many updates."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import replace
+
+from studies.bandit.methods import RECIPE, SUITES
+from studies.bandit.results import BASELINE
+from studies.bandit.simulation import Settings
+
+PASSIVE = Settings(BASELINE)
+SETTINGS = {name: s for suite in SUITES.values() for name, s in suite.methods.items()}
+# What separates the ensemble's share of a saving from that of more updates a label.
+CONTROLLED = (
+    "passive",
+    "passive, 16 a round",
+    "passive, replay 3",
+    "bai_ts, replay 3",
+    "bai_ts+mix",
+    f"bai_ts+mix, {RECIPE}",
+    f"random+mix, {RECIPE}",
+    f"bai_ts+mix, {RECIPE}, replay 1",
+)
+
+
+def labels_per_update(settings: Settings) -> float:
+    """Labels that a method asks for, after the warm-up, for each update of its policy.
+
+    Prompts without a duel are not counted, so that a policy which has hardly two responses left
+    to a prompt makes more updates than this says.
+    """
+    return settings.prompts_per_round * settings.gamma / (1 + settings.policy_replay)
+
+
+def baseline_of(method: str, runs: Container[str]) -> str:
+    """Passive under a method's condition where that was run, or else passive.
+
+    Args:
+        method: A name of :data:`SETTINGS`.
+        runs: Names of what was run.
+    """
+    found = _passive_like(SETTINGS[method])
+    return found if found in runs else BASELINE
+
+
+def control_of(method: str, runs: Container[str]) -> str | None:
+    """Passive with as many updates a label as a method, under its condition.
+
+    Passive makes an update for each round's labels: its control has so many prompts a round as
+    the method has labels for an update (to the nearest whole number).
+
+    Args:
+        method: A name of :data:`SETTINGS`.
+        runs: Names of what was run.
+
+    Returns:
+        A name of `runs`, the method's own where it is such a control; None where there is none.
+    """
+    settings = SETTINGS[method]
+    if not settings.update_policy:
+        return None
+    found = _passive_like(settings, prompts_per_round=round(labels_per_update(settings)))
+    return found if found in runs else None
+
+
+def replayed_control_of(method: str, runs: Container[str]) -> str | None:
+    """Passive with as many updates a label as a method by replay alone, under its condition.
+
+    Args:
+        method: A name of :data:`SETTINGS`.
+        runs: Names of what was run.
+
+    Returns:
+        A name of `runs`, the method's own where it is such a control; None where there is none.
+    """
+    settings = SETTINGS[method]
+    updates_a_round = PASSIVE.prompts_per_round / labels_per_update(settings)
+    replayed = round(updates_a_round) - 1
+    if replayed == 0 or not settings.update_policy:
+        return None
+    found = _passive_like(settings, policy_replay=replayed)
+    return found if found in runs else None
+
+
+def _passive_like(settings: Settings, **changes: int) -> str | None:
+    """The name of passive with a method's learner and oracle, but for what is changed."""
+    wanted = replace(
+        PASSIVE,
+        **changes,
+        lr=settings.lr,
+        loss=settings.loss,
+        beta=settings.beta,
+        labeller=settings.labeller,
+        drift_at=settings.drift_at,
+    )
+    for name, other in SETTINGS.items():
+        if replace(other, best_of_n=None) == wanted:
+            return name
+    return None

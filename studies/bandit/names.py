@@ -1,0 +1,90 @@
+"""One name and one colour for each method, in every picture."""
+
+from __future__ import annotations
+
+from studies.bandit.methods import RECIPE, STRATEGY_NAMES
+
+_LABELS = {
+    "passive": "passive (online DPO)",
+    "random": "random",
+    "bai_ts": "BAI-TS",
+    "ee_ts": "E&E-TS",
+    "uncertainty": "uncertainty",
+    "infomax": "infomax",
+    "drts": "DRTS",
+    "delta_ucb": "DeltaUCB",
+    "maxmin_lcb": "MaxMinLCB",
+    "offline": "offline DPO",
+    "iterative": "iterative DPO",
+    "apl": "APL",
+    "xpo": "XPO",
+    "selm": "SELM",
+    "reward_model_only": "reward model only",
+}
+_COLORS = {
+    "passive": "#444444",
+    "random": "#a0722a",
+    "bai_ts": "#c0392b",
+    "ee_ts": "#1f6fb4",
+    "uncertainty": "#8e44ad",
+    "infomax": "#17a2a2",
+    "drts": "#2e8b3d",
+    "delta_ucb": "#e67e22",
+    "maxmin_lcb": "#d6559b",
+    "offline": "#9a9a9a",
+    "iterative": "#777777",
+    "apl": "#5c6bc0",
+    "xpo": "#7a8f00",
+    "selm": "#b8860b",
+    "reward_model_only": "#000000",
+}
+MIXED = "+mix"
+BEST_VS_WORST = "best_vs_worst"
+REPLAY = ", replay "
+A_ROUND = " a round"
+
+
+def label(method: str) -> str:
+    """A method's name in pictures and tables."""
+    if method == "bai_ts+mix":
+        return "SEA (BAI-TS + mixing)"
+    if method.startswith("passive, "):
+        return method
+    strategy, plus, rest = method.partition(MIXED)
+    base, comma, more = strategy.partition(",")
+    rest = rest.replace(f", {RECIPE}", " (recipe)")
+    return _LABELS.get(base, base) + (" + mixing" if plus else "") + comma + more + rest
+
+
+def color(method: str) -> str:
+    """A strategy's colour, with or without mixing; darker where the policy replays pairs."""
+    shade = _COLORS[method.partition(MIXED)[0].partition(",")[0]]
+    return dark(shade) if REPLAY in method else shade
+
+
+def line_style(method: str) -> str:
+    """Dotted where the ERM labels its best and worst response, dashed without mixing.
+
+    With more updates a label by fewer prompts a round, or by replay alone, dashes and dots.
+    """
+    if BEST_VS_WORST in method:
+        return ":"
+    if REPLAY in method or A_ROUND in method:
+        return "-."
+    without_mixing = method in STRATEGY_NAMES and method != "passive"
+    return "--" if without_mixing or method == "offline" else "-"
+
+
+def dark(shade: str) -> str:
+    """A colour half-way to black."""
+    return _half_way(shade, 0)
+
+
+def pale(shade: str) -> str:
+    """A colour half-way to white."""
+    return _half_way(shade, 255)
+
+
+def _half_way(shade: str, end: int) -> str:
+    parts = (int(shade[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{(part + end) // 2:02x}" for part in parts)

@@ -1,0 +1,486 @@
+"""One seed of one method: Algorithm 2 on the bandit, with the plugin's own rules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from rllib_sea.exploration import STRATEGIES, Proposals
+from rllib_sea.exploration.mixing import draw_synthetic, gamma_at, mix
+from rllib_sea.policy_update.replay import draw_replayed
+from rllib_sea.randomness import Stream, generator, generators, prompt_order
+from rllib_sea.reward_model.health import argmax_agreement, member_disagreement
+from studies.bandit.environment import (
+    Labeller,
+    best_of_n,
+    divergence,
+    expected_value,
+    make_world,
+    regret,
+)
+from studies.bandit.policy import SoftmaxPolicy
+from studies.bandit.results import interpolate
+from studies.bandit.reward_model import RewardModel, RewardModelOptions
+
+MEASURE_EVERY = 100  # queries
+REWARD_FREE = ("apl", "passive", "random", "xpo")
+# A policy that gives one response a prompt leaves nothing to ask: a run ends after so many times
+# the rounds that its budget takes where every prompt has a duel and none is synthetic.
+MAX_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A method and its surroundings.
+
+    The policy's learning rate was chosen on seeds 100 to 102, which are in no result, looking
+    at passive sampling: with 1e-3 it is far from its best after 3200 queries, with 2e-3 it gets
+    near it.
+
+    Attributes:
+        strategy: A name of :data:`rllib_sea.exploration.STRATEGIES`.
+        options: The strategy's options.
+        gamma: Share of real labels after the warm-up; 1 does not mix.
+        warm_up: Queries with gamma 1.
+        synthetic_pair: See :func:`rllib_sea.exploration.mixing.mix`.
+        query_budget: Labels.
+        num_candidates: M.
+        prompts_per_round: Duels in a round.
+        sync_interval: Rounds after which the trained policy samples; None: never (offline).
+        update_policy: False leaves the policy as it is.
+        policy_replay: Further updates a round, each on as many pairs as a round has prompts, drawn
+            from all that the oracle has labelled so far.
+        lr: The policy's.
+        loss: A name of :data:`rllib_sea.policy_update.objectives.losses.LOSSES`.
+        beta: The loss's.
+        optimism: A name of :data:`rllib_sea.policy_update.objectives.optimism.OPTIMISM`.
+        optimism_alpha: Its weight.
+        reward_model: The ERM's settings.
+        labeller: The oracle.
+        drift_at: Queries after which preferences have drifted.
+        best_of_n: N of the test-time choice by the ERM's mean; None does not measure it.
+    """
+
+    strategy: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    gamma: float = 1.0
+    warm_up: int = 320
+    synthetic_pair: str = "selected_pair"
+    query_budget: int = 3200
+    num_candidates: int = 20
+    prompts_per_round: int = 32
+    sync_interval: int | None = 1
+    update_policy: bool = True
+    policy_replay: int = 0
+    lr: float = 2e-3
+    loss: str = "dpo"
+    beta: float = 0.1
+    optimism: str | None = None
+    optimism_alpha: float = 0.0
+    reward_model: RewardModelOptions = field(default_factory=RewardModelOptions)
+    labeller: Labeller = field(default_factory=Labeller)
+    drift_at: int | None = None
+    best_of_n: int | None = None
+
+    @property
+    def uses_reward_model(self) -> bool:
+        """Whether anything depends on the ERM; where nothing does it is not trained."""
+        return self.strategy not in REWARD_FREE or self.gamma < 1.0 or self.best_of_n is not None
+
+    def gamma_schedule(self) -> float | list[list[float]]:
+        """The plugin's ``gamma``."""
+        if self.gamma == 1.0:
+            return 1.0
+        return [[0, 1.0], [self.warm_up, 1.0], [self.warm_up + 1, self.gamma]]
+
+
+COLUMNS = (
+    "win_rate",  # of the policy over its start
+    "best_of_n",  # of the best of N by the ERM's mean
+    "regret",  # cumulative, against the best response there is
+    "pool_regret",  # cumulative, against the best of the candidates
+    "online_win_rate",  # mean over all duels asked so far, both responses against the start
+    "accuracy",  # of the ERM's mean, pairs of the reference policy, without label noise
+    "pool_accuracy",  # the same on pairs of the round's candidates
+    "disagreement",  # standard deviation over members of a win probability
+    "agreement",  # share of members that have the most popular favourite
+    "distinct",  # different responses among a prompt's candidates
+    "asked",  # queries; less than those of the row where the run had ended
+    "steps",  # updates of the policy so far
+    "kl",  # of the policy from the reference policy, mean over prompts, in nats
+    "replay_age",  # mean over the pairs replayed since the last measurement, in rounds
+)
+
+
+@dataclass(frozen=True)
+class Duels:
+    """A round's duels.
+
+    Attributes:
+        prompts: (B,) indices.
+        pool: (B, M) the candidates, as indices of responses.
+        rewards: (K, B, M) by the ERM's members.
+        first: (B,) index of the first response.
+        second: (B,) index of the second response.
+        first_from_reference: (B,) bool, whether the first is from the reference policy.
+        valid: (B,) bool, whether the prompt has a duel.
+        real: (B,) bool, whether the oracle was asked.
+        first_wins: (B,) bool labels, the oracle's or a member's.
+    """
+
+    prompts: np.ndarray
+    pool: np.ndarray
+    rewards: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    first_from_reference: np.ndarray
+    valid: np.ndarray
+    real: np.ndarray
+    first_wins: np.ndarray
+
+
+@dataclass(frozen=True)
+class LabelledPairs:
+    """What the policy learns from.
+
+    Attributes:
+        prompts: (N,) indices.
+        chosen: (N,) indices of the preferred responses.
+        rejected: (N,) indices of the others.
+        chosen_from_reference: (N,) bool, whether the preferred one is from the reference policy.
+        rounds: (N,) in which they were labelled.
+    """
+
+    prompts: np.ndarray
+    chosen: np.ndarray
+    rejected: np.ndarray
+    chosen_from_reference: np.ndarray
+    rounds: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def __getitem__(self, rows: np.ndarray) -> LabelledPairs:
+        """Some of them, by their indices or by (N,) bool."""
+        return LabelledPairs(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def __add__(self, others: LabelledPairs) -> LabelledPairs:
+        columns = ((getattr(self, f.name), getattr(others, f.name)) for f in fields(self))
+        return LabelledPairs(*map(np.concatenate, columns))
+
+
+class Simulation:
+    """A run.
+
+    Args:
+        settings: What to run.
+        seed: Of the bandit and of every draw; methods with the same seed meet the same world.
+    """
+
+    def __init__(self, settings: Settings, seed: int) -> None:
+        self.settings = settings
+        self._seed = seed
+        self.world = make_world(seed)
+        self._wins = self.world.win_probabilities()
+        self.policy = SoftmaxPolicy(self.world, settings.lr, seed)
+        self.reward_model = RewardModel(settings.reward_model, seed)
+        self.queries = 0
+        self._round = 0
+        self._drawn = 0
+        self._sampler = self.world.reference_log_probs  # log-probabilities of who samples
+        self._steps = 0
+        self._oracles: LabelledPairs | None = None  # what replay draws from
+        self._ages: list[np.ndarray] = []  # of the pairs replayed since the last measurement
+        self._sums = dict.fromkeys(("regret", "pool_regret", "online_win_rate"), 0.0)
+        self._prompts = torch.arange(len(self._sampler))
+        rng = generator(seed, 0, 0, Stream.BEST_OF_N)
+        self._test = sample(self._sampler, rng.random((len(self._sampler), 10)))
+
+    def run(self) -> list[dict[str, float]]:
+        """Runs until the budget is used; one row every 100 queries, and one at the start.
+
+        Returns:
+            Rows of :data:`COLUMNS` and ``queries``, interpolated between rounds. A run that
+            ended early, since hardly a prompt had two responses left, stays as it was.
+        """
+        settings, measured = self.settings, [self._measure(None)]
+        last_round = MAX_ROUNDS * settings.query_budget // settings.prompts_per_round
+        while self.queries < settings.query_budget and self._round < last_round:
+            duels = self.step()
+            due = self.queries // MEASURE_EVERY > measured[-1]["queries"] // MEASURE_EVERY
+            if due or self.queries == settings.query_budget or self._round == last_round:
+                measured.append(self._measure(duels))
+        if self.queries < settings.query_budget:
+            measured.append(self._as_it_would_go_on(measured[-1]))
+        at = [row["queries"] for row in measured]
+        grid = np.arange(0, self.settings.query_budget + 1, MEASURE_EVERY)
+        curves = {
+            name: interpolate(grid, np.array(at), np.array([row[name] for row in measured]))
+            for name in COLUMNS
+        }
+        return [
+            {"queries": float(queries)} | {name: float(curves[name][i]) for name in COLUMNS}
+            for i, queries in enumerate(grid)
+        ]
+
+    def _as_it_would_go_on(self, last: dict[str, float]) -> dict[str, float]:
+        """The row at the budget's end of a run that ended early.
+
+        Users go on getting the policy's responses: regret grows, and nothing else changes.
+        """
+        with torch.inference_mode():
+            probabilities = self.policy.log_probs(self._prompts).exp()
+        budget = self.settings.query_budget
+        more = budget - self.queries
+        best = float(self._rewards.max(dim=1).values.mean())
+        online = last["online_win_rate"] * self.queries + last["win_rate"] * more
+        return last | {
+            "queries": float(budget),
+            "regret": last["regret"] + more * (best - expected_value(probabilities, self._rewards)),
+            "online_win_rate": online / budget,
+        }
+
+    @property
+    def regret(self) -> float:
+        """Cumulative, against the best response there is."""
+        return self._sums["regret"]
+
+    # -- One round --------------------------------------------------------------------
+
+    def step(self) -> Duels:
+        """One round of Algorithm 2: duels, labels, ERM update, policy update."""
+        settings = self.settings
+        duels = self._duels()
+        pairs = LabelledPairs(
+            prompts=duels.prompts,
+            chosen=np.where(duels.first_wins, duels.first, duels.second),
+            rejected=np.where(duels.first_wins, duels.second, duels.first),
+            chosen_from_reference=duels.first_wins == duels.first_from_reference,
+            rounds=np.full(len(duels.prompts), self._round),
+        )
+        real = pairs[duels.real]
+        self.queries += int(duels.real.sum())
+        if settings.uses_reward_model:
+            self.reward_model.add(
+                *(
+                    self.world.features(
+                        torch.from_numpy(real.prompts), torch.from_numpy(responses)
+                    ).numpy()
+                    for responses in (real.chosen, real.rejected)
+                )
+            )
+            self.reward_model.update(self._round)
+        if settings.update_policy:
+            self._update_policy(pairs[duels.valid])
+            self._replay(real)
+        self._round += 1
+        if settings.sync_interval and self._round % settings.sync_interval == 0:
+            with torch.inference_mode():
+                self._sampler = self.policy.log_probs(self._prompts)
+        return duels
+
+    def _update_policy(self, pairs: LabelledPairs) -> None:
+        """One step of the direct loss on pairs, where there are any."""
+        if len(pairs) == 0:
+            return
+        settings = self.settings
+        self.policy.update(
+            torch.from_numpy(pairs.prompts),
+            torch.from_numpy(pairs.chosen),
+            torch.from_numpy(pairs.rejected),
+            loss=settings.loss,
+            beta=settings.beta,
+            optimism=settings.optimism,
+            optimism_alpha=settings.optimism_alpha,
+            chosen_from_reference=torch.from_numpy(pairs.chosen_from_reference),
+        )
+        self._steps += 1
+
+    def _replay(self, labelled: LabelledPairs) -> None:
+        """The round's further steps on the oracle's pairs, those just labelled among them."""
+        settings = self.settings
+        oracles = labelled if self._oracles is None else self._oracles + labelled
+        for step in range(settings.policy_replay):
+            rng = generator(self._seed, self._round, step, Stream.POLICY_REPLAY)
+            drawn = oracles[draw_replayed(len(oracles), settings.prompts_per_round, rng)]
+            self._update_policy(drawn)
+            self._ages.append(self._round - drawn.rounds)
+        self._oracles = oracles
+
+    def _duels(self) -> Duels:
+        """The round's prompts, candidates, pairs and labels (Algorithm 2, lines 2 to 6)."""
+        settings, seed, number = self.settings, self._seed, self._round
+        places = range(settings.prompts_per_round)
+        gamma = gamma_at(settings.gamma_schedule(), self.queries)
+        synthetic = np.array(draw_synthetic(gamma, generators(seed, number, places, Stream.MIXING)))
+        left = settings.query_budget - self.queries
+        places = range(int(np.searchsorted(np.cumsum(~synthetic), left, side="right")))
+        synthetic = synthetic[: len(places)]
+        prompts = np.array(prompt_order(len(self._sampler), seed, self._drawn, len(places)))
+        self._drawn += len(places)
+
+        pool, proposals = self._propose(prompts)
+        selection = STRATEGIES[settings.strategy].select(
+            proposals,
+            generators(seed, number, places, Stream.SELECTION),
+            **settings.options,
+        )
+        pairs = mix(
+            selection,
+            proposals,
+            synthetic.tolist(),
+            settings.synthetic_pair,
+            generators(seed, number, places, Stream.SYNTHETIC_LABEL),
+        )
+        rows = np.arange(len(places))
+        first, second = pool[rows, pairs.first], pool[rows, pairs.second]
+        real = selection.valid & ~synthetic
+        scores = self._rewards.numpy()
+        first_score, second_score = scores[prompts, first], scores[prompts, second]
+        uniforms = generator(seed, number, 0, Stream.LABEL).random((len(places), 2))
+        labels = settings.labeller.first_wins(first_score, second_score, uniforms)
+
+        best, pool_best = scores[prompts].max(axis=1), scores[prompts[:, None], pool].max(axis=1)
+        wins = self._win_table.numpy()
+        online = (wins[prompts, first] + wins[prompts, second]) / 2
+        self._sums["regret"] += regret(best, first_score, second_score)[real].sum()
+        self._sums["pool_regret"] += regret(pool_best, first_score, second_score)[real].sum()
+        self._sums["online_win_rate"] += online[real].sum()
+        return Duels(
+            prompts=prompts,
+            pool=pool,
+            rewards=proposals.rewards.numpy(),
+            first=first,
+            second=second,
+            first_from_reference=proposals.from_reference.numpy()[pairs.first],
+            valid=selection.valid,
+            real=real,
+            first_wins=np.where(synthetic, pairs.first_wins, labels),
+        )
+
+    def _propose(self, prompts: np.ndarray) -> tuple[np.ndarray, Proposals]:
+        """(B, M) sampled responses, as indices, and what the strategies see of them."""
+        settings = self.settings
+        strategy = STRATEGIES[settings.strategy]
+        num = settings.num_candidates
+        num_reference = num // 2 if strategy.reference_candidates else 0
+        reference, sampler = self.world.reference_log_probs[prompts], self._sampler[prompts]
+        uniforms = generator(self._seed, self._round, 0, Stream.SAMPLING).random(
+            (len(prompts), num)
+        )
+        own = num - num_reference
+        pool = np.concatenate(
+            [sample(sampler, uniforms[:, :own]), sample(reference, uniforms[:, own:])], axis=1
+        )
+        index = torch.from_numpy(pool)
+        log_probs = sampler.gather(1, index)
+        rewards = torch.zeros(settings.reward_model.num_members, *pool.shape)
+        if settings.uses_reward_model:
+            rows = torch.from_numpy(prompts)[:, None].expand_as(index)
+            rewards = self.reward_model.rewards(self.world.features(rows, index))
+        return pool, Proposals(
+            rewards=rewards,
+            texts=index,
+            log_probs=log_probs,
+            implicit_rewards=(
+                log_probs - reference.gather(1, index) if strategy.needs_implicit_rewards else None
+            ),
+            from_reference=torch.arange(num) >= own,
+        )
+
+    # -- Measuring --------------------------------------------------------------------
+
+    def _best_of_n_is_due(self) -> bool:
+        """At every fourth measurement, and at the end: it takes longer than all others."""
+        quarter = self.queries // MEASURE_EVERY % 4 == 0
+        return quarter or self.queries == self.settings.query_budget
+
+    @property
+    def _drifted(self) -> int:
+        drift_at = self.settings.drift_at
+        return int(drift_at is not None and self.queries >= drift_at)
+
+    @property
+    def _rewards(self) -> torch.Tensor:
+        """(C, R) the hidden rewards now."""
+        return self.world.rewards[self._drifted]
+
+    @property
+    def _win_table(self) -> torch.Tensor:
+        """(C, R) the probability now that a response beats one of the reference policy."""
+        return self._wins[self._drifted]
+
+    @torch.inference_mode()
+    def _measure(self, duels: Duels | None) -> dict[str, float]:
+        """The columns, of a round's duels where they are of duels."""
+        settings = self.settings
+        log_probs = self.policy.log_probs(self._prompts)
+        probabilities = log_probs.exp()
+        row = dict.fromkeys(COLUMNS, math.nan) | self._sums | {"queries": float(self.queries)}
+        row["asked"] = float(self.queries)
+        row["steps"] = float(self._steps)
+        row["kl"] = divergence(log_probs, self.world.reference_log_probs)
+        if self._ages:
+            row["replay_age"] = float(np.concatenate(self._ages).mean())
+            self._ages.clear()
+        row["win_rate"] = expected_value(probabilities, self._win_table)
+        row["online_win_rate"] = self._sums["online_win_rate"] / max(self.queries, 1)
+        if settings.best_of_n is not None and self._best_of_n_is_due():
+            features = self.world.all_features(self._prompts)
+            scores = self.reward_model.rewards(features).mean(dim=0)
+            best = best_of_n(probabilities, scores, settings.best_of_n)
+            row["best_of_n"] = expected_value(best, self._win_table)
+        if duels is not None:
+            row["distinct"] = float(np.mean([len(np.unique(pool)) for pool in duels.pool]))
+        if settings.uses_reward_model:
+            prompts, index = self._prompts[:, None], torch.from_numpy(self._test)
+            rewards = self.reward_model.rewards(
+                self.world.features(prompts.expand_as(index), index)
+            ).numpy()
+            true = self._rewards.gather(1, index).numpy()
+            row["accuracy"], _ = pair_health(rewards, self._test, true)
+        if settings.uses_reward_model and duels is not None:
+            true = self._rewards.numpy()[duels.prompts[:, None], duels.pool]
+            row["pool_accuracy"], row["disagreement"] = pair_health(duels.rewards, duels.pool, true)
+            row["agreement"] = argmax_agreement(duels.rewards, duels.pool)
+        return row
+
+
+def sample(log_probs: torch.Tensor, uniforms: np.ndarray) -> np.ndarray:
+    """(B, M) samples of distributions (B, R), by inverting their distribution functions.
+
+    Args:
+        log_probs: (B, R).
+        uniforms: (B, M) draws from [0, 1).
+    """
+    below = log_probs.double().exp().cumsum(dim=1)
+    drawn = torch.from_numpy(uniforms) * below[:, -1:]
+    return torch.searchsorted(below, drawn, right=True).clamp(max=below.shape[1] - 1).numpy()
+
+
+def pair_health(rewards: np.ndarray, texts: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    """How the ERM does on all pairs of different responses to a prompt.
+
+    Args:
+        rewards: (K, B, M) by the members.
+        texts: (B, M) identities of the responses.
+        scores: (B, M) hidden rewards.
+
+    Returns:
+        Share of the pairs that the mean reward puts in the right order, and
+        :func:`rllib_sea.reward_model.health.member_disagreement`; NaN without pairs.
+    """
+    first, second = np.triu_indices(texts.shape[1], k=1)
+    rows, pairs = np.nonzero(texts[:, first] != texts[:, second])
+    if len(rows) == 0:
+        return math.nan, math.nan
+    first, second = first[pairs], second[pairs]
+    both = np.stack([rewards[:, rows, first], rewards[:, rows, second]]).transpose(2, 0, 1)
+    favoured = (both[:, 0] - both[:, 1]).mean(axis=1) > 0
+    right = favoured == (scores[rows, first] > scores[rows, second])
+    return float(right.mean()), member_disagreement(both)

@@ -1,0 +1,101 @@
+"""The command of a language-model tier: runs what is not there yet, and draws."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from studies.bandit.results import BASELINE, Curves, read_runs
+from studies.language_models.curves import POINTS
+from studies.language_models.methods import METHODS, method_keys
+from studies.language_models.report import write_report
+from studies.language_models.tier import Tier
+from text_duel.errors import ConfigError
+
+EPILOG = """\
+Curves are kept in runs/<queries>.csv of the folder; a run that is there is not run again, so
+that a sweep which was stopped goes on. Delete the file to start anew.
+"""
+
+
+def main(tier: Tier) -> None:
+    """Reads the command line and does as it says.
+
+    Args:
+        tier: What is run.
+    """
+    parser = argparse.ArgumentParser(
+        prog=tier.command,
+        description=f"{tier.title}: queries that each method needs.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=tier.methods,
+        metavar="NAME",
+        help=f"of {', '.join(METHODS)} ({', '.join(tier.methods)})",
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each method (3)")
+    parser.add_argument("--first-seed", type=int, default=0, help="the others follow it (0)")
+    parser.add_argument("--queries", type=int, default=tier.queries, help=f"({tier.queries})")
+    parser.add_argument("--draw", action="store_true", help="tables and pictures only")
+    parser.add_argument("--out", type=Path, default=tier.out, help=f"folder ({tier.out})")
+    arguments = parser.parse_args()
+    if arguments.queries < POINTS:
+        parser.error(f"--queries: {arguments.queries} is less than a curve's {POINTS} points")
+    file = arguments.out / "runs" / f"{arguments.queries}.csv"
+    failed: list[str] = []
+    if not arguments.draw:
+        try:
+            seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+            failed = _run(tier, arguments.methods, seeds, arguments.queries, file)
+        except ConfigError as error:
+            parser.error(str(error))
+    runs = read_runs(file)
+    if BASELINE in runs:
+        write_report(arguments.out, tier, in_order(runs))
+        print(f"results: {arguments.out}")
+    else:
+        print(f"no tables and pictures: they need {BASELINE!r} in {file}")
+    for line in failed:
+        print(f"failed: {line}", file=sys.stderr)
+    if failed or BASELINE not in runs:
+        sys.exit(1)
+
+
+def in_order(runs: dict[str, Curves]) -> dict[str, Curves]:
+    """The same in the order of the methods, not of who was done first."""
+    return {name: runs[name] for name in METHODS if name in runs}
+
+
+def missing(methods: list[str], seeds: range, file: Path) -> list[tuple[str, int]]:
+    """Methods and seeds that a file lacks, seed after seed, so that what is there compares."""
+    kept = read_runs(file)
+    return [
+        (method, seed)
+        for seed in seeds
+        for method in METHODS
+        if method in methods and (method not in kept or seed not in kept[method].seeds)
+    ]
+
+
+def _run(tier: Tier, methods: list[str], seeds: range, queries: int, file: Path) -> list[str]:
+    todo = missing(methods, seeds, file)
+    if not todo:
+        return []
+    # Ray only where something is run.
+    from rllib_sea import SEAConfig
+    from studies.language_models.sweep import Run, run_all
+
+    config_of = tier.prepare()
+    runs = [
+        Run(name, seed, {**config_of(seed), "query_budget": queries, **method_keys(name, queries)})
+        for name, seed in todo
+    ]
+    for run in runs:
+        SEAConfig.from_user_dict(dict(run.config))
+    return run_all(tier, runs, file)

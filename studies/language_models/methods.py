@@ -1,0 +1,131 @@
+"""What is compared: the keys in which each method differs from the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studies.bandit.methods import RECIPE
+
+# Real labels alone for a fifth of the queries (in the bandit tier a tenth), then the paper's 0.7.
+GAMMA, WARM_UP_SHARE = 0.7, 0.2
+_ACTIVE = (
+    "bai_ts",
+    "drts",
+    "random",
+    "ee_ts",
+    "infomax",
+    "delta_ucb",
+    "uncertainty",
+    "maxmin_lcb",
+)
+_XPO = {"exploration_strategy": "xpo"}
+_OTHERS: dict[str, dict[str, Any]] = {
+    "offline": {"exploration_strategy": "passive", "policy_sync_interval": None},
+    "iterative": {"exploration_strategy": "passive", "policy_sync_interval": 4},
+    "apl": {
+        "exploration_strategy": "apl",
+        "prompt_acquisition": "entropy",
+        "prompt_pool_size": 256,
+    },
+    "xpo": _XPO | {"optimism": "xpo", "optimism_alpha": 1e-5},
+    "selm": _XPO | {"optimism": "selm", "optimism_alpha": 1e-3},
+}
+# What a headline needs, in the order in which it is run. Where nothing else is said the ERM labels
+# the selected pair with gamma 0.7, as in the paper.
+HEADLINE = (
+    "passive",
+    f"bai_ts+mix, {RECIPE}",
+    f"random+mix, {RECIPE}",
+    "passive, 64 a round",
+    "bai_ts+mix, best_vs_worst",
+    "random+mix, best_vs_worst",
+    "bai_ts+mix",
+    "drts+mix",
+    "random+mix",
+    "passive+mix",
+    "bai_ts",
+)
+_ORDER = (*HEADLINE, "offline", "apl", "xpo", "ee_ts+mix", "drts", "random", "iterative", "selm")
+# What could make those that mix better, alone or together; run last.
+_VARIANTS: dict[str, dict[str, Any]] = {
+    "gamma 0.5": {"gamma": 0.5},
+    "best_vs_worst": {"synthetic_pair": "best_vs_worst"},
+    "M 20": {"num_candidates": 20},
+    "20 minibatches": {"erm_minibatches": 20},
+    "beta 0.05": {"beta": 0.05},
+    "beta 0.3": {"beta": 0.3},
+    **{f"replay {steps}": {"policy_replay": steps} for steps in (1, 3)},
+    # Controls of equal updates: of gamma 0.5 and 0.7 with 128 prompts a round, of 0.5 with 16.
+    **{f"{prompts} a round": {"prompts_per_round": prompts} for prompts in (64, 90, 8)},
+}
+_VARIED = (
+    "bai_ts+mix, gamma 0.5",
+    "bai_ts+mix, M 20",
+    "bai_ts+mix, 20 minibatches",
+    "bai_ts+mix, beta 0.05",
+    f"bai_ts+mix, {RECIPE}, beta 0.3",
+    "passive+mix, best_vs_worst",
+    "drts+mix, best_vs_worst",
+    "drts+mix, gamma 0.5",
+    "drts+mix, M 20",
+    "passive+mix, gamma 0.5",
+)
+# More updates per label: by fewer prompts per round, or by labels that are used again.
+_MORE_UPDATES = (
+    "passive, 64 a round",
+    "passive, replay 1",
+    "passive, replay 3",
+    "bai_ts, replay 1",
+    f"bai_ts+mix, {RECIPE}, replay 1",
+    "passive, 90 a round",
+    "passive, 8 a round",
+)
+METHODS = tuple(
+    dict.fromkeys(
+        (*_ORDER, *(f"{name}+mix" for name in _ACTIVE), *_ACTIVE, *_VARIED, *_MORE_UPDATES)
+    )
+)
+
+
+def method_keys(method: str, queries: int) -> dict[str, Any]:
+    """The configuration keys of a method.
+
+    Args:
+        method: A name of :data:`METHODS`.
+        queries: The budget, of which the warm-up is a share.
+    """
+    if method in _OTHERS:
+        return dict(_OTHERS[method])
+    name, *variants = method.split(", ")
+    strategy, mixed, _ = name.partition("+mix")
+    keys: dict[str, Any] = {"exploration_strategy": strategy}
+    for variant in variants:
+        keys |= _VARIANTS[variant]
+    gamma = keys.pop("gamma", GAMMA)
+    if mixed:
+        warm_up = int(WARM_UP_SHARE * queries)
+        keys.setdefault("synthetic_pair", "selected_pair")
+        keys["gamma"] = [[0, 1.0], [warm_up, 1.0], [warm_up + 1, gamma]]
+    return keys
+
+
+def control_of(method: str, prompts_per_round: int) -> str | None:
+    """Passive with as many updates per label as a method makes after the warm-up.
+
+    Args:
+        method: A name of :data:`METHODS`.
+        prompts_per_round: Of the tier.
+
+    Returns:
+        A name of :data:`METHODS`; None if the tiers have no such control, or the method is it.
+    """
+    keys = method_keys(method, 1000)
+    gamma = keys["gamma"][-1][1] if "gamma" in keys else 1.0
+    asked = keys.get("prompts_per_round", prompts_per_round) * gamma
+    labels_per_update = round(asked / (1 + keys.get("policy_replay", 0)))
+    control = (
+        "passive"
+        if labels_per_update == prompts_per_round
+        else f"passive, {labels_per_update} a round"
+    )
+    return control if control in METHODS and control != method else None

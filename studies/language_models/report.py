@@ -1,0 +1,129 @@
+"""Tables and pictures of what was run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from studies.bandit.methods import RECIPE
+from studies.bandit.names import label
+from studies.bandit.results import (
+    BASELINE,
+    TARGET_SHARE,
+    Curves,
+    can_draw,
+    efficiency,
+)
+from studies.bandit.tables import last_cell, mean_at, needed_cells, table
+from studies.language_models.methods import control_of
+from studies.language_models.tier import Tier
+
+Runs = Mapping[str, Curves]
+
+
+def _control_cell(name: str, tier: Tier, runs: Runs) -> str:
+    """Queries to the target, as a share of those of the control of equal updates."""
+    control = control_of(name, tier.prompts_per_round)
+    if control not in runs:
+        return "-"
+    _, ratio = needed_cells(efficiency(runs[name], runs[BASELINE], runs[control]))
+    return f"{ratio} of {label(control)}"
+
+
+def efficiency_table(tier: Tier, runs: Runs) -> str:
+    """A row per method: queries needed, final figures, and the cumulative regret."""
+    last = float(runs[BASELINE].queries[-1])
+    rows = [
+        [
+            label(name),
+            str(len(curves.seeds)),
+            *needed_cells(efficiency(curves, runs[BASELINE])),
+            _control_cell(name, tier, runs),
+            f"{mean_at(curves, 'win_rate', last / 2):.3f}",
+            f"{mean_at(curves, 'win_rate', last):.3f}",
+            f"{mean_at(curves, 'hard_win_rate', last):.3f}",
+            last_cell(curves, "steps", 0),
+            f"{mean_at(curves, 'kl', last):.1f}",
+            f"{mean_at(curves, 'evaluated_length', last):.1f}",
+            f"{mean_at(curves, 'regret', last):.0f}",
+        ]
+        for name, curves in runs.items()
+    ]
+    return table(
+        [
+            "method",
+            "seeds",
+            "queries to target",
+            "ratio to passive",
+            "to the control of equal updates",
+            f"win rate at {last / 2:.0f}",
+            f"at {last:.0f}",
+            "hard",
+            "policy steps",
+            "KL",
+            "tokens",
+            "cumulative pool regret",
+        ],
+        rows,
+    )
+
+
+def reward_model_table(runs: Runs) -> str:
+    """A row a method: how the ERM did at a fifth, a half and all of the queries."""
+    last = float(runs[BASELINE].queries[-1])
+    columns = ("accuracy", "disagreement", "agreement", "label_accuracy")
+    rows = []
+    for name, curves in runs.items():
+        cells = [label(name)]
+        for column in columns:
+            # Synthetic labels are there only with mixing, and only after the warm-up.
+            values = [mean_at(curves, column, share * last) for share in (0.2, 0.5, 1.0)]
+            cells.append(" / ".join("-" if np.isnan(v) else f"{v:.3f}" for v in values))
+        rows.append(cells)
+    at = " / ".join(f"{share * last:.0f}" for share in (0.2, 0.5, 1.0))
+    return table([f"ERM at {at} queries", *columns], rows)
+
+
+def write_report(out: Path, tier: Tier, runs: Runs) -> None:
+    """Writes ``tables.md`` and, where matplotlib is there, pictures of what has all seeds.
+
+    Args:
+        out: Folder.
+        tier: What was run.
+        runs: Curves by method, passive among them.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "tables.md").write_text(
+        f"# {tier.title}: tables\n\nMade by `{tier.command}`. The target "
+        f"is {TARGET_SHARE:.0%} of the way from 0.5 to passive's last mean win rate; in brackets "
+        "95% bootstrap intervals over seeds. Win rates are soft: the mean hidden preference "
+        "probability of greedy responses to held-out prompts over the initial policy's; "
+        "*hard* is the share that wins. "
+        f"*Recipe*: {RECIPE}; else the selected pair and gamma 0.7. The *control of equal updates* "
+        "is passive with as many policy steps per label as the method makes after the warm-up.\n\n"
+        + efficiency_table(tier, runs)
+        + "\n*accuracy*: of the mean reward on labels that it had not seen, noise and all; "
+        "*label_accuracy*: of the ERM's own labels against the hidden reward.\n\n"
+        + reward_model_table(runs)
+    )
+    if not can_draw():
+        return
+    every = set(runs[BASELINE].seeds)
+    drawn = {name: curves for name, curves in runs.items() if every <= set(curves.seeds)}
+    for name in runs:
+        if name not in drawn:
+            print(f"not drawn, since it lacks seeds that {BASELINE} has: {name}")
+    from studies.bandit import pictures
+
+    for picture in (
+        pictures.win_rates,
+        pictures.queries_needed,
+        pictures.same_win_rate,
+        pictures.direct_optimizers,
+        pictures.regrets,
+        pictures.win_rate_by_kl,
+        pictures.win_rate_by_steps,
+    ):
+        picture(drawn, out)

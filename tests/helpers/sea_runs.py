@@ -1,0 +1,83 @@
+"""Runs of the whole algorithm with a tiny random model, for tests of several files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rllib_sea import SEA, SEAConfig
+from rllib_sea.preference_log.log import LOG_FILE, PreferenceLog
+from rllib_sea.preference_log.records import LogEntry
+
+BUDGET = 21
+
+
+def tiny_config(policy: Path, **changes: Any) -> SEAConfig:
+    """Rounds of 8 prompts, 4 candidates of 12 tokens; a label is about the number of words."""
+    settings: dict[str, Any] = {
+        "env_config": {"prompts": "tldr_mini", "oracle": "length", "oracle_config": {"target": 3}},
+        "policy_model": str(policy),
+        "sampler": "transformers",
+        "sampler_config": {"dtype": "float32"},
+        "max_new_tokens": 12,
+        "temperature": 1.0,
+        "prompts_per_round": 8,
+        "num_candidates": 4,
+        "query_budget": BUDGET,
+        "ensemble_size": 3,
+        "policy_lr": 1e-3,
+        "train_precision": "fp32",
+        "num_threads": 1,
+        "evaluation_num_prompts": 6,
+        "evaluation_interval": 2,
+        "seed": 3,
+    }
+    return SEAConfig.from_user_dict(settings | changes)
+
+
+def run_to_the_end(algorithm: SEA) -> list[dict[str, Any]]:
+    """All results of a run with a budget."""
+    results = []
+    while not results or not results[-1]["done"]:
+        results.append(algorithm.train())
+        assert len(results) < 20
+    return results
+
+
+def curve(results: list[dict[str, Any]]) -> list[tuple[float, ...]]:
+    """What must be the same in two equal runs."""
+    return [
+        (r["num_oracle_queries"], r["policy"]["loss"], r["policy"]["grad_norm"]) for r in results
+    ]
+
+
+def measured(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """All that rounds counted and computed, but for the seconds: for runs equal to the bit."""
+    counts = ("round", "num_oracle_queries", "num_synthetic_pairs", "num_prompts_drawn")
+    groups = ("duels", "reward_model", "policy")
+    return [{key: result[key] for key in (*counts, "policy_steps", *groups)} for result in results]
+
+
+def asked(log: Iterable[LogEntry]) -> list[tuple[Any, ...]]:
+    """A log's questions, to the last log-probability, and their answers; without the times."""
+    return [
+        (dataclasses.astuple(entry.question), entry.answer and dataclasses.astuple(entry.answer))
+        for entry in log
+    ]
+
+
+def restore_beside(algorithm: SEA, checkpoint: Path, folder: Path) -> None:
+    """Takes a running Algorithm back to a checkpoint, with the checkpoint's copy of the log.
+
+    What a checkpoint lacks keeps the value of a later round, so that the rounds after it differ.
+
+    Args:
+        algorithm: Any Algorithm of the checkpoint's configuration.
+        checkpoint: Its.
+        folder: Gets the new log. The questions after the checkpoint are not in it.
+    """
+    algorithm._preferences.close()
+    algorithm._preferences = PreferenceLog(folder / LOG_FILE, algorithm._preferences.run)
+    algorithm.restore_from_path(checkpoint)
