@@ -169,7 +169,7 @@ def _answers(folder: Path) -> set[str]:
         return {
             f"{e.question.prompt_id} {e.question.first.text!r} {e.question.second.text!r}"
             for e in log.read()
-            if e.answer is not None
+            if e.verdicts
         }
 
 
@@ -188,7 +188,7 @@ def _outcome(
     times = Counter(line for line in lines if line.split()[0] in training)
     (trial,) = (folder / NAME).glob("SEA_*")
     with PreferenceReader(trial / LOG_FILE) as log:
-        counts = {log.num_queries(), log.num_questions(), BUDGET}
+        counts = {log.num_answered(), log.num_questions(), BUDGET}
     twice = {question for question, number in times.items() if number > 1}
     return Outcome(
         fault=fault,
@@ -255,9 +255,9 @@ def costs(config: SEAConfig, folder: Path) -> dict[str, list[float]]:
     values: dict[str, list[float]] = {"round": [], "log": [], "checkpoint": [], "megabytes": []}
     algorithm = config.build_algo()
     try:
-        # All that a round asks of its log.
-        for name in ("ask", "answer", "round", "num_queries"):
-            setattr(algorithm._preferences, name, timed(getattr(algorithm._preferences, name)))
+        # All that a round asks of its labeller; the oracle's own time is nearly nothing.
+        labeller = algorithm.labelling.labeller
+        labeller.call = timed(labeller.call)
         algorithm.train()
         for i in range(TIMED_ROUNDS):
             logged = 0.0

@@ -15,7 +15,8 @@ from typing import Any
 
 from rllib_sea.duels.records import Candidate
 from rllib_sea.preference_log.log import LOG_FILE, PreferenceLog, PreferenceReader
-from rllib_sea.preference_log.records import AnswerRecord, QuestionRecord, RunRecord
+from rllib_sea.preference_log.records import Question, RunRecord
+from text_duel.verdicts import Verdict
 
 ROUNDS, QUESTIONS, PROMPT_TOKENS, RESPONSE_TOKENS, VOCABULARY = 40, 128, 300, 53, 49152
 RUN = RunRecord("benchmark", 0, "smollm2-135m-instruct", True)
@@ -30,8 +31,8 @@ def response(rng: random.Random) -> Candidate:
     return Candidate("word " * 40, tokens(rng, RESPONSE_TOKENS), logprobs, "stop")
 
 
-def question(rng: random.Random, round_index: int, position: int) -> QuestionRecord:
-    return QuestionRecord(
+def question(rng: random.Random, round_index: int, position: int) -> Question:
+    return Question(
         round=round_index,
         position=position,
         prompt_id=f"p{position}",
@@ -65,12 +66,10 @@ def main() -> None:
         with PreferenceLog(path, RUN) as log:
             for r in range(ROUNDS):
                 questions = [question(rng, r, i) for i in range(QUESTIONS)]
-                answers = [
-                    AnswerRecord(r, i, "first", "benchmark", 0.75, (1.0, 0.5))
-                    for i in range(QUESTIONS)
-                ]
-                timed("ask", lambda r=r, q=questions: log.ask(r, q))
-                timed("answer", lambda a=answers: log.answer(a))
+                asked = timed("ask", lambda r=r, q=questions: log.ask(r, q))
+                verdicts = {entry.id: Verdict("first", 0.75, (1.0, 0.5)) for entry in asked}
+                timed("answer", lambda v=verdicts: log.give("benchmark", v))
+                timed("close", lambda r=r: log.close_round(r))
             timed("copy for a checkpoint", lambda: log.copy_to(Path(folder) / "copy.sqlite"))
         timed("open to write", lambda: PreferenceLog(path, RUN)).close()
         with PreferenceReader(path) as reader:

@@ -32,13 +32,13 @@ import torch
 import text_duel
 from rllib_sea import SEA, SEAConfig
 from rllib_sea.cli.yaml_files import read_yaml
+from rllib_sea.duels.plan import RoundPlan
 from rllib_sea.duels.records import Duel
-from rllib_sea.duels.selection import SelectedDuel
+from rllib_sea.duels.rounds import Proposal
 from rllib_sea.policy.models import cache_folder
 from rllib_sea.policy.precision import DTYPE_OF_PRECISION, resolve_dtype
 from rllib_sea.policy.tokenization import PromptTokenizer
 from rllib_sea.randomness import prompt_order
-from rllib_sea.sea import RoundPlan
 from text_duel import ConfigError, Prompt
 
 HERE = Path(__file__).resolve().parent
@@ -75,20 +75,20 @@ class RecordedSEA(SEA):
         self.tokens_of_rounds: list[int] = []
         super().setup(config)
 
-    def _label(
-        self, plan: RoundPlan, selected: Sequence[SelectedDuel]
-    ) -> tuple[list[SelectedDuel], list[Duel]]:
-        asked, duels = super()._label(plan, selected)
-        proposals = [duel.proposal for duel in asked]
-        self.prompts_of_rounds.append([proposal.prompt_index for proposal in proposals])
+    def _update_policy(self, duels: Sequence[Duel]) -> dict[str, float]:
         pairs = [duel.preference_pair() for duel in duels]
         self.pairs_of_rounds.append(
             [(p.prompt_token_ids, p.chosen_token_ids, p.rejected_token_ids) for p in pairs]
         )
+        return super()._update_policy(duels)
+
+    def _propose(self, plan: RoundPlan) -> list[Proposal]:
+        proposals = super()._propose(plan)
+        self.prompts_of_rounds.append([self._prompts.trainable[place] for place in plan.prompts])
         self.tokens_of_rounds.append(
             sum(len(c.token_ids) for proposal in proposals for c in proposal.candidates)
         )
-        return asked, duels
+        return proposals
 
 
 def read_recipe(path: Path, rounds: int) -> SEAConfig:

@@ -19,15 +19,20 @@ from rllib_sea.evaluation import evaluate
 from rllib_sea.exploration import STRATEGIES
 from rllib_sea.exploration.mixing import SYNTHETIC_PAIRS, Gamma, gamma_at
 from rllib_sea.exploration.prompt_acquisition import ACQUISITIONS
+from rllib_sea.labelling.asking import Patience
+from rllib_sea.labelling.labeller import LabellerSettings
 from rllib_sea.policy.models import check_policy, resolve_model
+from rllib_sea.policy.module import VLLMPolicyModule
 from rllib_sea.policy.precision import AUTO, DTYPE_OF_PRECISION
 from rllib_sea.policy.sampler import check_sampler
 from rllib_sea.policy_update.config import PolicyTrainConfig
+from rllib_sea.preference_log.records import RunRecord
 from rllib_sea.randomness import Stream, generator
 from rllib_sea.reward_model.encoder import check_encoder
 from rllib_sea.reward_model.initial_preferences import check_initial_preferences
 from rllib_sea.reward_model.learner import EpistemicRewardLearner
 from rllib_sea.reward_model.module import EpistemicRewardModel
+from rllib_sea.reward_model.part import RewardModelSettings
 from rllib_sea.settings import checks as check
 from text_duel.errors import ConfigError, nearest
 from text_duel.oracles import oracle_class
@@ -119,6 +124,16 @@ class SEAConfig(AlgorithmConfig):
         self.oracle_retry_wait_s = 10.0
         # Seconds after which a silent oracle counts as one that cannot answer.
         self.oracle_timeout_s = 600.0
+        # Questions that an asynchronous oracle has at once.
+        self.oracle_concurrency = 32
+        # The share of a round's questions after whose answers the round learns.
+        self.wait_for = 1.0
+        # Seconds after which it learns from what is there; None: no deadline.
+        self.label_deadline_s: float | None = None
+        # Rounds after which an open question is withdrawn; None: never.
+        self.withdraw_after: int | None = None
+        # GPUs of the labeller, for an oracle that is a model.
+        self.num_gpus_for_labeller: float = 0
         # Score all candidates by the oracle (evaluation questions).
         self.measure_candidate_scores = False
 
@@ -257,6 +272,11 @@ class SEAConfig(AlgorithmConfig):
         oracle_retries: int = NotProvided,
         oracle_retry_wait_s: float = NotProvided,
         oracle_timeout_s: float = NotProvided,
+        oracle_concurrency: int = NotProvided,
+        wait_for: float = NotProvided,
+        label_deadline_s: float | None = NotProvided,
+        withdraw_after: int | None = NotProvided,
+        num_gpus_for_labeller: float = NotProvided,
     ) -> SEAConfig:
         """Sets which responses are put to the oracle, and how many.
 
@@ -282,6 +302,13 @@ class SEAConfig(AlgorithmConfig):
             oracle_retry_wait_s: Seconds before the first time, doubled from time to time.
             oracle_timeout_s: Seconds after which a silent oracle counts as one that cannot
                 answer.
+            oracle_concurrency: Questions that an asynchronous oracle has at once.
+            wait_for: The share, in (0, 1], of a round's questions after whose answers the round
+                learns; later answers are learned from in the rounds that they come in.
+            label_deadline_s: Seconds after which it learns from what is there; None: no deadline.
+            withdraw_after: Rounds after which an open question is withdrawn, and counts no more;
+                None: never.
+            num_gpus_for_labeller: GPUs of the labeller, for an oracle that is a model.
         """
         return self._set(locals())
 
@@ -485,6 +512,12 @@ class SEAConfig(AlgorithmConfig):
         check.check_int("oracle_retries", self.oracle_retries, 0)
         check.check_number("oracle_retry_wait_s", self.oracle_retry_wait_s)
         check.check_number("oracle_timeout_s", self.oracle_timeout_s, open_low=True)
+        check.check_int("oracle_concurrency", self.oracle_concurrency, 1)
+        check.check_number("wait_for", self.wait_for, 0.0, 1.0, open_low=True)
+        if self.label_deadline_s is not None:
+            check.check_number("label_deadline_s", self.label_deadline_s, open_low=True)
+        check.check_int("withdraw_after", self.withdraw_after, 1, optional=True)
+        check.check_number("num_gpus_for_labeller", self.num_gpus_for_labeller)
 
         check.check_int("max_new_tokens", self.max_new_tokens, 1)
         check.check_number("temperature", self.temperature, 0.0, open_low=True)
@@ -635,23 +668,61 @@ class SEAConfig(AlgorithmConfig):
         """How training responses are sampled."""
         return SamplingConfig(self.max_new_tokens, self.temperature, self.top_p)
 
-    def policy_module_config(self, max_model_len: int) -> dict[str, Any]:
-        """The ``model_config`` of :class:`rllib_sea.policy.module.VLLMPolicyModule`.
+    def labeller_settings(self, log: Path, run: RunRecord) -> LabellerSettings:
+        """What the run's labeller is made from.
+
+        Args:
+            log: The preference log's file.
+            run: The run that it belongs to.
+        """
+        return LabellerSettings(
+            log=log,
+            run=run,
+            env_config=self.env_config,
+            patience=Patience(
+                oracle_retries=self.oracle_retries,
+                oracle_retry_wait_s=self.oracle_retry_wait_s,
+                oracle_timeout_s=self.oracle_timeout_s,
+                oracle_concurrency=self.oracle_concurrency,
+            ),
+            wait_for=self.wait_for,
+            label_deadline_s=self.label_deadline_s,
+            withdraw_after=self.withdraw_after,
+            num_threads=self.threads_per_env_runner,
+        )
+
+    def reward_model_settings(self) -> RewardModelSettings:
+        """How the ERM learns."""
+        return RewardModelSettings(
+            ensemble_size=self.ensemble_size,
+            erm_lambda=self.erm_lambda,
+            erm_lambda_fades=self.erm_lambda_fades,
+            erm_minibatches=self.erm_minibatches,
+            erm_minibatch_size=self.erm_minibatch_size,
+            erm_bootstrap=self.erm_bootstrap,
+            seed=self.seed,
+        )
+
+    def policy_module_spec(self, max_model_len: int) -> RLModuleSpec:
+        """What an env runner builds its policy from.
 
         Args:
             max_model_len: Longest prompt and response together, in tokens.
         """
-        return {
-            "max_model_len": max_model_len,
-            "model_path": str(self.policy_model_path()),
-            "sampler": self.sampler,
-            "sampler_config": {
-                "num_threads": self.threads_per_env_runner,
-                "dtype": DTYPE_OF_PRECISION[self.train_precision],
-                **self.sampler_config,
+        return RLModuleSpec(
+            module_class=VLLMPolicyModule,
+            model_config={
+                "max_model_len": max_model_len,
+                "model_path": str(self.policy_model_path()),
+                "sampler": self.sampler,
+                "sampler_config": {
+                    "num_threads": self.threads_per_env_runner,
+                    "dtype": DTYPE_OF_PRECISION[self.train_precision],
+                    **self.sampler_config,
+                },
+                "sampling": self.sampling_config(),
             },
-            "sampling": self.sampling_config(),
-        }
+        )
 
     def expected_rounds(self, num_oracle_queries: int = 0) -> int | None:
         """Rounds until the query budget is used, were no prompt skipped.
@@ -720,7 +791,8 @@ class SEAConfig(AlgorithmConfig):
     def total_gpus(self) -> float:
         """GPUs of one run, its Ray Train workers included."""
         return (
-            self.num_env_runners * self.num_gpus_per_env_runner
+            self.num_gpus_for_labeller
+            + self.num_env_runners * self.num_gpus_per_env_runner
             + max(1, self.num_learners) * self.num_gpus_per_learner
             + (self.num_train_workers * self.num_gpus_per_train_worker if self.update_policy else 0)
         )

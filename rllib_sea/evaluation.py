@@ -6,6 +6,7 @@ the answers.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Sequence
@@ -16,10 +17,85 @@ from ray.rllib.utils.metrics import EVALUATION_RESULTS
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_sea.duels.rounds import EvaluatedPrompt, Outcome
+from rllib_sea.env_runners.sampling import Sampling
+from rllib_sea.labelling.measuring import Measuring
+from rllib_sea.policy.prompt_sets import PromptSets
+from rllib_sea.policy_update.part import PolicyUpdate
+from rllib_sea.policy_update.scores import PromptResponses
 from rllib_sea.statistics import Estimate, hard_win_rate, mean_estimate
 
 if TYPE_CHECKING:
     from rllib_sea.sea import SEA
+
+
+class HeldOut:
+    """The policy's responses to held-out prompts, compared with those of its start.
+
+    Args:
+        sampling: Who responds.
+        measuring: Who compares.
+        policy: Whose versions.
+        prompts: The run's prompts.
+        num_sampled: Prompts on which the KL divergence from the reference policy is estimated.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        measuring: Measuring,
+        policy: PolicyUpdate,
+        prompts: PromptSets,
+        num_sampled: int,
+    ) -> None:
+        self._sampling = sampling
+        self._measuring = measuring
+        self._policy = policy
+        self._indices = prompts.evaluated
+        self._prompts = [prompts.held_out[i] for i in prompts.evaluated]
+        # A policy that stays has no divergence.
+        self._num_sampled = num_sampled if policy.is_trained else 0
+        self._baseline: list[str] | None = None
+
+    def baseline(self) -> list[str]:
+        """Greedy responses of the policy before its first update."""
+        if self._baseline is None:
+            initial = self._policy.weights.initial()
+            self._baseline = self._sampling.respond(self._indices, initial)
+        return self._baseline
+
+    def evaluate(self, round_index: int) -> list[EvaluatedPrompt]:
+        """The current policy's responses, compared.
+
+        Args:
+            round_index: Keys the random draws.
+
+        Raises:
+            OracleAwayError: The oracle does not answer.
+        """
+        baseline, current = self.baseline(), self._policy.weights.current()
+        responses = self._sampling.answer_held_out(
+            self._indices, current, round_index, self._num_sampled
+        )
+        evaluated = self._measuring.held_out(self._prompts, responses, baseline)
+        # An engine may give a response without a token: there is nothing to compare.
+        sampled = {
+            i: PromptResponses(prompt.prompt_token_ids, (prompt.sampled_token_ids,))
+            for i, prompt in enumerate(evaluated)
+            if prompt.sampled_token_ids
+        }
+        if sampled:
+            kl = self._policy.trainer.score(list(sampled.values())).kl
+            for i, value in zip(sampled, kl, strict=True):
+                evaluated[i] = dataclasses.replace(evaluated[i], kl=float(value))
+        return evaluated
+
+    def get_state(self) -> list[str] | None:
+        """The initial policy's responses."""
+        return self._baseline
+
+    def set_state(self, state: list[str] | None) -> None:
+        """Takes over :meth:`get_state`."""
+        self._baseline = state
 
 
 def evaluate(algorithm: SEA, _: Any = None) -> tuple[dict[str, Any], int, int]:

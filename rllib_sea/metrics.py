@@ -12,13 +12,6 @@ from ray.util.metrics import Gauge
 from rllib_sea.duels.records import Duel
 from rllib_sea.duels.rounds import Measurement, Proposal
 from rllib_sea.duels.selection import SelectedDuel
-from rllib_sea.exploration import text_identities
-from rllib_sea.reward_model.health import (
-    CalibrationWindow,
-    argmax_agreement,
-    member_disagreement,
-    win_probabilities,
-)
 from rllib_sea.statistics import hard_win_rate, mean_estimate
 
 # Result key -> (name on the Prometheus port, description). Ray adds the prefix `ray_`.
@@ -110,50 +103,6 @@ def oracle_metrics(selected: Sequence[SelectedDuel], measurement: Measurement) -
     if right:
         metrics["synthetic_label_accuracy"] = float(np.mean(right))
     return metrics
-
-
-def reward_model_metrics(
-    proposals: Sequence[Proposal], duels: Sequence[Duel], calibration: CalibrationWindow
-) -> dict[str, float]:
-    """How the ERM, before it learns from them, predicts a round's oracle labels.
-
-    Args:
-        proposals: All of the round.
-        duels: The round's real duels.
-        calibration: Earlier predictions; this round's are added to it.
-
-    Returns:
-        Metrics of the group ``reward_model``; those of labels only where there are any, those
-        of several members only where the ensemble has them.
-    """
-    metrics = {}
-    agreement = _argmax_agreement(proposals)
-    if not math.isnan(agreement):
-        metrics["argmax_agreement"] = agreement
-    if not duels:
-        return metrics
-    rewards = np.stack([duel.member_rewards for duel in duels])  # (N, 2, K)
-    first_wins = np.array([duel.first_wins for duel in duels])
-    probabilities = win_probabilities(rewards)
-    calibration.add(probabilities.mean(axis=1), first_wins)
-    margin = (rewards[:, 0] - rewards[:, 1]).mean(axis=1) * np.where(first_wins, 1.0, -1.0)
-    metrics["accuracy_on_new_labels"] = float((margin > 0).mean())
-    metrics["probability_of_new_labels"] = float(
-        np.where(first_wins[:, None], probabilities, 1.0 - probabilities).mean()
-    )
-    metrics["calibration_error"] = calibration.error()
-    disagreement = member_disagreement(rewards)
-    if not math.isnan(disagreement):
-        metrics["member_disagreement"] = disagreement
-    return metrics
-
-
-def _argmax_agreement(proposals: Sequence[Proposal]) -> float:
-    if not proposals or len({len(proposal.candidates) for proposal in proposals}) > 1:
-        return math.nan
-    texts = text_identities([[c.text for c in proposal.candidates] for proposal in proposals])
-    rewards = np.stack([proposal.rewards for proposal in proposals], axis=1)
-    return argmax_agreement(rewards, texts.numpy())
 
 
 class DashboardMetrics:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rllib_sea.checkpointing import (
+from rllib_sea.checkpointing.manifest import (
     MANIFEST,
     DamagedCheckpointError,
     Progress,

@@ -7,10 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from rllib_sea.duels.rounds import Answer, Measurement
-from rllib_sea.metrics import duel_metrics, oracle_metrics, reward_model_metrics, skip_metrics
+from rllib_sea.duels.rounds import Measurement
+from rllib_sea.metrics import duel_metrics, oracle_metrics, skip_metrics
 from rllib_sea.reward_model.health import CalibrationWindow
+from rllib_sea.reward_model.round_metrics import reward_model_metrics
 from tests.helpers.round_cases import proposal, selected
+from text_duel.verdicts import Label
 
 NAN = math.nan
 LOG3 = math.log(3.0)
@@ -26,9 +28,12 @@ def test_duel_metrics_by_hand() -> None:
         selected(second, synthetic=True),
         selected(first),
     ]
-    answers = [Answer(True, 0.9, (1.0, 3.0)), Answer(False, 0.1, (0.0, 4.0)), None]
-    answers.append(Answer(True, 0.9, (NAN, NAN)))
-    duels = [pair.labelled(0, answer) for pair, answer in zip(pairs, answers, strict=True)]
+    duels = [
+        pairs[0].labelled(0, Label(1.0), 0.9, (1.0, 3.0)),
+        pairs[1].labelled(0, Label(0.0), 0.1, (0.0, 4.0)),
+        pairs[2].labelled(0),
+        pairs[3].labelled(0, Label(1.0), 0.9),
+    ]
     assert duel_metrics([first, second], pairs, duels) == {
         "finished_share": 0.5,
         "response_length": 2.0,
@@ -42,7 +47,7 @@ def test_what_a_round_did_not_have_is_left_out() -> None:
     assert duel_metrics([], [], []) == {}
     assert set(duel_metrics([case], [], [])) == {"finished_share", "response_length"}
     pair = selected(case, synthetic=True)
-    assert "mean_score" not in duel_metrics([case], [pair], [pair.labelled(0, None)])
+    assert "mean_score" not in duel_metrics([case], [pair], [pair.labelled(0)])
     assert oracle_metrics([], Measurement()) == {}
     assert oracle_metrics([pair], Measurement()) == {}
     assert oracle_metrics([pair], Measurement(online_wins=[NAN, NAN])) == {}
@@ -112,7 +117,7 @@ def test_reward_model_metrics_by_hand() -> None:
     ]
     wins = (True, False, False)
     duels = [
-        selected(case).labelled(0, Answer(won, 0.5, (NAN, NAN)))
+        selected(case).labelled(0, Label(float(won)), 0.5)
         for case, won in zip(cases, wins, strict=True)
     ]
     calibration = CalibrationWindow()
@@ -130,7 +135,7 @@ def test_reward_model_metrics_by_hand() -> None:
 
 def test_an_ensemble_of_one_and_a_round_without_labels() -> None:
     case = proposal(("a", "b"), [[LOG3, 0.0]])
-    duel = selected(case).labelled(0, Answer(True, 0.9, (NAN, NAN)))
+    duel = selected(case).labelled(0, Label(1.0), 0.9)
     assert set(reward_model_metrics([case], [duel], CalibrationWindow())) == {
         "accuracy_on_new_labels",
         "probability_of_new_labels",

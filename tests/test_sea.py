@@ -41,7 +41,7 @@ def sea_run(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     try:
         results = run_to_the_end(algorithm)
         checkpoint = Path(algorithm.save_to_path(tmp_path_factory.mktemp("checkpoint") / "end"))
-        labels = len(algorithm._replay)
+        labels = len(algorithm.reward_model.replay)
         with pytest.raises(RuntimeError, match="query_budget 21 is used"):
             algorithm.train()
         folder = algorithm.folder
@@ -102,7 +102,7 @@ def test_an_engine_that_goes_stale_ends_the_run_before_a_label_is_asked(tiny_pol
         with pytest.raises(RuntimeError, match=r"weights of version 2 .* nats per token") as error:
             run_to_the_end(algorithm)
         assert "expected at most 0.001" in str(error.value)
-        assert algorithm._preferences.num_questions() == 16
+        assert algorithm.labelling.log.num_questions() == 16
     finally:
         algorithm.stop()
 
@@ -149,7 +149,7 @@ def test_a_checkpoint_restores_counts_labels_and_weights(sea_run: Any) -> None:
         assert algorithm._counters_now() == {
             key: sea_run["results"][-1][key] for key in algorithm._counters_now()
         }
-        assert len(algorithm._replay) == BUDGET
+        assert len(algorithm.reward_model.replay) == BUDGET
         evaluated = algorithm.evaluate()
         before = sea_run["results"][-1]["evaluation"]
         assert evaluated["mean_score"] == pytest.approx(before["mean_score"])

@@ -15,7 +15,8 @@ import ray
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 
-import rllib_sea.sea
+import rllib_sea.env_runners.sampling
+import rllib_sea.reward_model.part
 from rllib_sea import SEA
 from rllib_sea.preference_log.importing import import_preferences
 from rllib_sea.preference_log.log import LOG_FILE, PreferenceReader
@@ -105,13 +106,13 @@ def warm_run(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> War
     algorithm = config.build_algo()
     with pytest.MonkeyPatch.context() as patch:
         # More calls than one a runner.
-        patch.setattr(rllib_sea.sea, "INITIAL_LABELS_PER_CALL", 15)
-        patch.setattr(rllib_sea.sea, "regularisation_strength", record)
+        patch.setattr(rllib_sea.env_runners.sampling, "ENCODED_PER_CALL", 15)
+        patch.setattr(rllib_sea.reward_model.part, "regularisation_strength", record)
         try:
             before = algorithm.save_to_path(folder / "before")
             cold = ensemble(algorithm)
             result = algorithm.train()
-            warm, replay = ensemble(algorithm), algorithm._replay.get_state()
+            warm, replay = ensemble(algorithm), algorithm.reward_model.replay.get_state()
             checkpoint = algorithm.save_to_path(folder / "after")
             with PreferenceReader(algorithm.folder / LOG_FILE) as own:
                 num_logged = own.num_questions()
@@ -156,7 +157,7 @@ def test_a_checkpoint_has_the_labels_and_does_not_learn_them_twice(warm_run: War
     algorithm = SEA.from_checkpoint(str(warm_run.checkpoint))
     try:
         result = algorithm.train()
-        labels = len(algorithm._replay)
+        labels = len(algorithm.reward_model.replay)
     finally:
         algorithm.stop()
     assert result["num_initial_preferences"] == NUM_LABELS

@@ -8,6 +8,7 @@ from text_duel.config import validate_env_config
 from text_duel.env import PASS, TextDuelEnv, TextDuelVectorEnv
 from text_duel.errors import ConfigError, OracleError
 from text_duel.oracles import (
+    AsyncOracle,
     EmbeddingOracle,
     LengthOracle,
     Oracle,
@@ -18,6 +19,7 @@ from text_duel.oracles import (
     make_oracle,
 )
 from text_duel.prompts import Prompt, load_prompts, prompt_options
+from text_duel.verdicts import Label, Verdict
 
 gym.register(
     id="text_duel/TLDR-v0",
@@ -27,8 +29,10 @@ gym.register(
 
 __all__ = [
     "PASS",
+    "AsyncOracle",
     "ConfigError",
     "EmbeddingOracle",
+    "Label",
     "LengthOracle",
     "Oracle",
     "OracleError",
@@ -37,6 +41,7 @@ __all__ = [
     "ScoringOracle",
     "TextDuelEnv",
     "TextDuelVectorEnv",
+    "Verdict",
     "ask_oracle",
     "check_oracle",
     "load_prompts",

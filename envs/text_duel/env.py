@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
@@ -12,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 
 from text_duel.config import label_rule, oracle_options, validate_env_config
 from text_duel.errors import ConfigError
-from text_duel.oracles import ask_oracle, make_oracle
+from text_duel.oracles import Oracle, ask_oracle, make_oracle
 from text_duel.prompts import Prompt
 from text_duel.spaces import UnicodeText
 
@@ -26,9 +27,14 @@ class _Duels:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.prompts: Sequence[Prompt] = validate_env_config(config)
-        self.oracle = make_oracle(**oracle_options(config))
+        self._oracle_options = oracle_options(config)
         self.labels = label_rule(config)
         self.num_oracle_queries = 0
+
+    @cached_property
+    def oracle(self) -> Oracle:
+        """The oracle; made when it is wanted: an environment that only shows prompts has none."""
+        return make_oracle(**self._oracle_options)
 
     def judge(
         self,
@@ -144,8 +150,12 @@ class TextDuelEnv(gym.Env[str, tuple[str, str]]):
             (UnicodeText(MAX_CHARACTERS), UnicodeText(MAX_CHARACTERS))
         )
         self.prompts = self._duels.prompts
-        self.oracle = self._duels.oracle
         self._prompt: Prompt | None = None
+
+    @property
+    def oracle(self) -> Oracle:
+        """Who is asked."""
+        return self._duels.oracle
 
     @property
     def num_oracle_queries(self) -> int:
@@ -232,9 +242,13 @@ class TextDuelVectorEnv(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.prompts = self._duels.prompts
-        self.oracle = self._duels.oracle
         self._rngs = [np.random.default_rng() for _ in range(num_envs)]
         self._shown: list[Prompt] | None = None
+
+    @property
+    def oracle(self) -> Oracle:
+        """Who is asked."""
+        return self._duels.oracle
 
     @property
     def num_oracle_queries(self) -> int:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rllib_sea import SEA
-from rllib_sea.checkpointing import DamagedCheckpointError, check_whole
+from rllib_sea.checkpointing.manifest import DamagedCheckpointError, check_whole
 from rllib_sea.cli.options import RayOptions
 from rllib_sea.cli.ray_session import check_ray_options, ray_session
 from rllib_sea.evaluation import summarise

@@ -20,7 +20,7 @@ from ray.tune.registry import get_trainable_cls
 from ray.tune.schedulers import SCHEDULER_IMPORT, TrialScheduler, create_scheduler
 
 from rllib_sea import SEAConfig
-from rllib_sea.checkpointing import DamagedCheckpointError, check_whole
+from rllib_sea.checkpointing.manifest import DamagedCheckpointError, check_whole
 from rllib_sea.cli.options import TrainOptions
 from rllib_sea.cli.python_files import read_python
 from rllib_sea.cli.result_keys import check_result_key

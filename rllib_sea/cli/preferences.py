@@ -77,9 +77,10 @@ def export(
         number = export_preferences(log, file_format, output, all_columns=all_columns)
         found = log_statistics(log)
     left_out = {
-        "ties": found.labels["tie"],
-        "skips": found.labels["skip"],
-        "pending": found.num_questions - found.num_queries,
+        "ties": found.choices["tie"],
+        "skips": found.choices["skip"] + found.choices["both_bad"],
+        "open": found.num_open,
+        "withdrawn": found.num_withdrawn,
     }
     names = ", ".join(f"{name} {count}" for name, count in left_out.items())
     typer.echo(f"{number} preferences written to {output}; left out: {names}")
@@ -118,13 +119,14 @@ def statistics_rows(found: LogStatistics) -> list[tuple[str, str]]:
         low, high = found.rounds
         rounds = f"round {low}" if low == high else f"rounds {low} to {high}"
         rows[0] = ("questions", f"{found.num_questions} in {rounds}")
-    rows.append(("  answered", f"{found.num_queries} (the query count)"))
-    rows.append(("  pending", str(found.num_questions - found.num_queries)))
+    rows.append(("  answered", f"{found.num_answered} (the query count)"))
+    rows.append(("  open", str(found.num_open)))
+    rows.append(("  withdrawn", str(found.num_withdrawn)))
     for name, counts in (
-        ("labels", found.labels),
+        ("verdicts", found.choices),
         ("strategies", found.strategies),
         ("oracles", found.oracles),
-        ("answered by", found.answered_by),
+        ("raters", found.raters),
     ):
         rows.append((name, ", ".join(f"{key} {count}" for key, count in counts.items()) or "none"))
     if found.asked is not None:
@@ -138,12 +140,12 @@ def statistics_rows(found: LogStatistics) -> list[tuple[str, str]]:
 
 def entry_text(entry: LogEntry) -> str:
     """A question and its answer in a few lines, long texts cut."""
-    question, answer = entry.question, entry.answer
-    outcome = "pending"
-    if answer is not None:
-        outcome = answer.label
-        if answer.win_probability is not None:
-            outcome += f" (p(first) {answer.win_probability:.3f})"
+    question, given = entry.question, entry.deciding
+    outcome: str = entry.state
+    if given is not None:
+        outcome = given.verdict.choice
+        if given.verdict.win_probability is not None:
+            outcome += f" (p(first) {given.verdict.win_probability:.3f})"
     member = "" if question.member is None else f", member {question.member}"
     version = f", policy version {question.policy_version}"
     if question.policy_version == NO_POLICY_VERSION:

@@ -16,7 +16,7 @@ from ray.tune.result import EXPR_PROGRESS_FILE, EXPR_RESULT_FILE, TRAINING_ITERA
 from rich.console import Console
 
 from rllib_sea import SEA
-from rllib_sea.checkpointing import damage, newest_whole_beside, progress_of
+from rllib_sea.checkpointing.manifest import damage, newest_whole_beside, progress_of
 from rllib_sea.cli.experiments import Experiment
 
 

@@ -1,9 +1,7 @@
-"""What the Algorithm asks of an env runner, and what comes back.
+"""What the Algorithm asks of an env runner, and what comes back; what is measured beside it.
 
-A round has three calls: `sample` (candidates, with the ERM's rewards), `label` (ask the oracle
-about the selected duels) and `measure` (ask it what nothing is learned from). A call says
-everything that a runner needs: a runner keeps no random state, no place in the prompts and no
-count of its own, so that a call can be made on any runner, again.
+A call says everything that a runner needs: a runner keeps no random state, no place in the prompts
+and no count of its own, so that a call can be made on any runner, again.
 """
 
 from __future__ import annotations
@@ -36,7 +34,6 @@ class Proposal:
 
     Attributes:
         position: The prompt's place in the round's batch.
-        prompt_index: Its index into the training prompts.
         prompt_id: Its identity in its source.
         prompt_text: What the policy was asked.
         prompt_token_ids: The same as tokens.
@@ -48,7 +45,6 @@ class Proposal:
     """
 
     position: int
-    prompt_index: int
     prompt_id: str
     prompt_text: str
     prompt_token_ids: tuple[int, ...]
@@ -76,51 +72,6 @@ class ProposalShare:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A duel for the oracle.
-
-    Attributes:
-        position: The prompt's place in the round's batch.
-        prompt_index: Its index into the training prompts.
-        first: The first response's text.
-        second: The second response's text.
-    """
-
-    position: int
-    prompt_index: int
-    first: str
-    second: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the oracle said.
-
-    Attributes:
-        first_wins: The label.
-        win_probability: The probability that the first response is preferred.
-        scores: The oracle's scores of the two responses, NaN where it has none.
-    """
-
-    first_wins: bool
-    win_probability: float
-    scores: tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """A prompt's candidates, to be scored by the oracle for measuring.
-
-    Attributes:
-        prompt_index: The prompt's index into the training prompts.
-        responses: The candidates' texts.
-    """
-
-    prompt_index: int
-    responses: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Measurement:
     """What the oracle said about a round beyond its labels.
 
@@ -140,18 +91,35 @@ class Measurement:
 class Failure:
     """An expected failure, returned as data.
 
-    RLlib ends an env runner whose call raises, and starts another; that is right for
-    a crash and wrong for an oracle that refuses.
+    RLlib ends an env runner whose call raises, and starts another; that is right for a crash and
+    wrong for what would fail again.
 
     Attributes:
         error: One line for the user.
         traceback: Where it came from.
-        of_oracle: Whether the oracle could not answer: the same can be asked again.
     """
 
     error: str
     traceback: str
-    of_oracle: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutResponses:
+    """What the current policy answers to one held-out prompt.
+
+    Attributes:
+        prompt_token_ids: The prompt as the policy sees it.
+        greedy: The greedy response.
+        best_of_n: The best of N sampled responses by the ERM's mean reward; None if it was not
+            asked for.
+        sampled_token_ids: A response sampled at temperature 1, for the KL divergence; None if it
+            was not asked for.
+    """
+
+    prompt_token_ids: tuple[int, ...]
+    greedy: Candidate
+    best_of_n: Candidate | None
+    sampled_token_ids: tuple[int, ...] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ The rules themselves are pure functions of tensors (:mod:`rllib_sea.exploration`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,12 @@ import numpy as np
 import torch
 
 from rllib_sea.duels.records import Candidate, Duel
-from rllib_sea.duels.rounds import Answer, Proposal
+from rllib_sea.duels.rounds import Proposal
 from rllib_sea.exploration import STRATEGIES, Proposals, text_identities
 from rllib_sea.exploration.mixing import mix
 from rllib_sea.exploration.prompt_acquisition import ACQUISITIONS, choose_prompts
 from rllib_sea.randomness import Stream, generators
+from text_duel.verdicts import Label
 
 # Why a prompt gives no duel.
 INCOMPLETE, NON_FINITE, ONE_TEXT = "incomplete", "non_finite", "one_text"
@@ -63,12 +65,20 @@ class SelectedDuel:
         first_of_them = len(self.proposal.candidates) - self.proposal.num_from_reference
         return self.first >= first_of_them, self.second >= first_of_them
 
-    def labelled(self, round_index: int, answer: Answer | None) -> Duel:
+    def labelled(
+        self,
+        round_index: int,
+        label: Label | None = None,
+        win_probability: float | None = None,
+        scores: tuple[float, float] | None = None,
+    ) -> Duel:
         """The labelled duel.
 
         Args:
-            round_index: The round.
-            answer: The oracle's; None for a synthetic duel.
+            round_index: The round that selected it.
+            label: The oracle's; None for a synthetic duel, which has a member's.
+            win_probability: See :class:`rllib_sea.duels.records.Duel`; None if it is not known.
+            scores: Likewise.
         """
         proposal = self.proposal
         pair = [self.first, self.second]
@@ -83,9 +93,9 @@ class SelectedDuel:
             from_reference=self.from_reference,
             member=self.member,
             synthetic=self.synthetic,
-            first_wins=self.member_label if answer is None else answer.first_wins,
-            win_probability=float("nan") if answer is None else answer.win_probability,
-            scores=(float("nan"), float("nan")) if answer is None else answer.scores,
+            label=Label(float(self.member_label)) if label is None else label,
+            win_probability=math.nan if win_probability is None else win_probability,
+            scores=scores or (math.nan, math.nan),
             features=proposal.features[pair],
             member_rewards=proposal.rewards[:, pair].T.copy(),
             policy_version=proposal.policy_version,
@@ -151,7 +161,7 @@ def select_duels(
     *,
     strategy: str,
     options: Mapping[str, Any],
-    synthetic: Mapping[int, bool],
+    synthetic: Sequence[bool],
     synthetic_pair: str,
     acquisition: str | None,
     num_duels: int,

@@ -1,4 +1,4 @@
-"""DuelEnvRunner: prompts -> candidates -> rewards, and duels -> labels."""
+"""DuelEnvRunner: prompts -> candidates -> rewards."""
 
 from __future__ import annotations
 
@@ -24,16 +24,11 @@ from ray.rllib.utils.annotations import override
 import text_duel
 from rllib_sea.duels.records import Candidate, SamplingConfig
 from rllib_sea.duels.rounds import (
-    Answer,
-    EvaluatedPrompt,
     Failure,
-    Measurement,
-    Outcome,
-    Pool,
+    HeldOutResponses,
     Proposal,
     ProposalShare,
     ProposalTask,
-    Question,
 )
 from rllib_sea.policy.audit import AUDIT_POSITIONS
 from rllib_sea.policy.module import VLLMPolicyModule
@@ -48,9 +43,9 @@ if TYPE_CHECKING:
 
 
 class DuelEnvRunner(EnvRunner):
-    """Samples candidates and asks about duels.
+    """Samples candidates and scores them.
 
-    It holds the policy's engine, the ERM for scoring, and the environment with its oracle.
+    It holds the policy's engine, the ERM for scoring, and the environment, which shows the prompts.
     The engine starts with :meth:`start`, not in the constructor: what goes wrong there is
     returned as data and reaches the user as one message.
     """
@@ -70,13 +65,12 @@ class DuelEnvRunner(EnvRunner):
     @override(EnvRunner)
     def make_env(self) -> None:
         config = self.config
-        share = -(-config.prompts_per_round // max(1, config.num_env_runners))
-        self.env = gym.make_vec(config.env, num_envs=share, **config.env_config)
+        self.env: gym.Env[Any, Any] = gym.make(config.env, **config.env_config)
 
     @cached_property
     def prompts(self) -> Sequence[Prompt]:
         """The training prompts."""
-        return self.env.unwrapped.prompts
+        return self.env.get_wrapper_attr("prompts")
 
     @cached_property
     def evaluation_prompts(self) -> Sequence[Prompt]:
@@ -102,29 +96,23 @@ class DuelEnvRunner(EnvRunner):
         return PromptTokenizer(self.config.policy_model_path(), chat=self.config.chat_template)
 
     @cached_property
-    def policy(self) -> VLLMPolicyModule:
-        """The policy, its engine started."""
+    def module(self) -> VLLMPolicyModule:
+        """The policy, its engine started: what :meth:`sample` explores by."""
         longest = self.config.max_new_tokens
         texts = [prompt.text for prompt in [*self.prompts, *self.evaluation_prompts]]
         prompt_lengths = self.tokenizer.fitting_lengths(texts, longest).values()
         positions = max(max(prompt_lengths) + longest, AUDIT_POSITIONS)
-        module = VLLMPolicyModule(
-            model_config=self.config.policy_module_config(
-                min(positions, self.tokenizer.context_length)
-            )
-        )
+        spec = self.config.policy_module_spec(min(positions, self.tokenizer.context_length))
+        spec.observation_space, spec.action_space = self.get_spaces()[INPUT_ENV_SPACES]
+        module = spec.build()
         module.start()
         return module
 
-    def start(self) -> str | Failure:
-        """Starts the engine and loads the encoder and the oracle.
-
-        Returns:
-            The oracle's identity, or what went wrong.
-        """
+    def start(self) -> Failure | None:
+        """Starts the engine and loads the encoder; returns what went wrong."""
         try:
-            _ = self.policy, self.erm, self.evaluation_prompts
-            return self.oracle.name
+            _ = self.module, self.erm, self.evaluation_prompts
+            return None
         except Exception as error:
             return _failure(error)
 
@@ -135,8 +123,8 @@ class DuelEnvRunner(EnvRunner):
         reward = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
         return {
             INPUT_ENV_SPACES: (
-                self.env.single_observation_space,
-                self.env.single_action_space,
+                self.env.observation_space,
+                self.env.action_space,
             ),
             DEFAULT_MODULE_ID: (features, reward),
         }
@@ -169,7 +157,7 @@ class DuelEnvRunner(EnvRunner):
             prompts = [self.prompts[i] for i in task.prompt_indices]
             token_ids = self.tokenizer.encode_all([p.text for p in prompts])
             num_from_reference = config.num_reference_candidates
-            version = self.policy.policy_version
+            version = self.module.policy_version
             seeds = integer_seeds(config.seed, task.round, task.positions, Stream.SAMPLING)
             num_from_policy = config.num_candidates - num_from_reference
             candidates = self._sample(token_ids, num_from_policy, seeds)
@@ -182,13 +170,12 @@ class DuelEnvRunner(EnvRunner):
                 candidates = [[*ours, *o] for ours, o in zip(candidates, others, strict=True)]
 
         with _timed(seconds, "encode"):
-            scored = self.score(prompts, token_ids, candidates)
+            scored = self.score([p.text for p in prompts], token_ids, candidates)
 
         return ProposalShare(
             proposals=[
                 Proposal(
                     position=task.positions[i],
-                    prompt_index=task.prompt_indices[i],
                     prompt_id=prompt.id,
                     prompt_text=prompt.text,
                     prompt_token_ids=tuple(token_ids[i]),
@@ -218,11 +205,11 @@ class DuelEnvRunner(EnvRunner):
         }
         if sampling is not None:
             batch["sampling"] = sampling
-        return self.policy.forward_exploration(batch)["candidates"]
+        return self.module.forward_exploration(batch)["candidates"]
 
     def score(
         self,
-        prompts: Sequence[Prompt],
+        prompts: Sequence[str],
         prompt_token_ids: Sequence[Sequence[int]],
         candidates: Sequence[Sequence[Candidate]],
     ) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -242,7 +229,7 @@ class DuelEnvRunner(EnvRunner):
         for length in {len(row) for row in candidates}:
             rows = [i for i, row in enumerate(candidates) if len(row) == length]
             features = self.encoder.encode(
-                [prompts[i].text for i in rows],
+                [prompts[i] for i in rows],
                 [prompt_token_ids[i] for i in rows],
                 [candidates[i] for i in rows],
             )
@@ -257,7 +244,7 @@ class DuelEnvRunner(EnvRunner):
     def rescore(
         self,
         *,
-        prompt_indices: Sequence[int],
+        prompts: Sequence[str],
         prompt_token_ids: Sequence[Sequence[int]],
         responses: Sequence[Sequence[Candidate]],
         weights: Mapping[str, Any],
@@ -265,7 +252,6 @@ class DuelEnvRunner(EnvRunner):
         """Features and rewards of given responses, for duels from the preference log."""
         try:
             self.load(weights)
-            prompts = [self.prompts[i] for i in prompt_indices]
             return self.score(prompts, prompt_token_ids, responses)
         except Exception as error:
             return _failure(error)
@@ -292,82 +278,7 @@ class DuelEnvRunner(EnvRunner):
         except Exception as error:
             return _failure(error)
 
-    def label(self, *, round_index: int, questions: Sequence[Question]) -> list[Answer] | Failure:
-        """Puts duels to the oracle, through the environment (Algorithm 2, line 6).
-
-        Args:
-            round_index: The round.
-            questions: At most as many as the environment has sub-environments.
-
-        Returns:
-            Their answers, or an expected failure: then none was given.
-        """
-        try:
-            return self._label(round_index, questions)
-        except Exception as error:
-            return _failure(error)
-
-    def _label(self, round_index: int, questions: Sequence[Question]) -> list[Answer]:
-        num = len(questions)
-        # Sub-environments without a question pass.
-        rows = [questions[min(i, num - 1)] for i in range(self.env.num_envs)]
-        seeds = integer_seeds(
-            self.config.seed, round_index, [row.position for row in rows], Stream.LABEL
-        )
-        self.env.reset(
-            seed=seeds,  # type: ignore[arg-type]
-            options={"prompt_indices": [row.prompt_index for row in rows]},
-        )
-        actions = [
-            (row.first, row.second) if i < num else text_duel.PASS for i, row in enumerate(rows)
-        ]
-        firsts, seconds = zip(*actions, strict=True)
-        _, _, _, _, infos = self.env.step((firsts, seconds))
-        if infos["asked"].tolist() != [i < num for i in range(len(rows))]:
-            raise RuntimeError("the environment asked about other duels than chosen")
-        return [
-            Answer(
-                first_wins=bool(infos["first_wins"][i]),
-                win_probability=float(infos["win_probability"][i]),
-                scores=(float(infos["first_score"][i]), float(infos["second_score"][i])),
-            )
-            for i in range(num)
-        ]
-
-    def measure(
-        self, *, responses: Sequence[tuple[int, str]], pools: Sequence[Pool]
-    ) -> Measurement | Failure:
-        """Asks the oracle what is not learned from.
-
-        Args:
-            responses: Prompt indices and duelled responses, to be compared with the prompts'
-                reference responses.
-            pools: Candidates to be scored.
-        """
-        try:
-            prompts = [self.prompts[index] for index, _ in responses]
-            wins, asked = self._win_probabilities(
-                prompts, [text for _, text in responses], [p.reference for p in prompts]
-            )
-            pool_prompts = [self.prompts[p.prompt_index] for p in pools for _ in p.responses]
-            scores = np.empty(0)
-            if pool_prompts:
-                scores = self.oracle.score(pool_prompts, [r for p in pools for r in p.responses])
-            ends = np.cumsum([len(pool.responses) for pool in pools])[:-1]
-            return Measurement(
-                online_wins=wins.tolist(),
-                pool_scores=np.split(scores, ends) if pools else [],
-                num_questions=int(asked.sum()) + len(scores),
-            )
-        except Exception as error:
-            return _failure(error)
-
     # -- Evaluation -------------------------------------------------------------------
-
-    @property
-    def oracle(self) -> text_duel.Oracle:
-        """The environment's oracle."""
-        return self.env.unwrapped.oracle
 
     def respond(self, *, indices: Sequence[int], weights: Mapping[str, Any]) -> list[str] | Failure:
         """The policy's greedy responses to held-out prompts."""
@@ -377,20 +288,18 @@ class DuelEnvRunner(EnvRunner):
         except Exception as error:
             return _failure(error)
 
-    def evaluate(
+    def answer_held_out(
         self,
         *,
         indices: Sequence[int],
-        baseline: Sequence[str],
         weights: Mapping[str, Any],
         round_index: int,
         num_sampled: int,
-    ) -> list[EvaluatedPrompt] | Failure:
-        """Compares the policy's responses with the initial policy's and with the references.
+    ) -> list[HeldOutResponses] | Failure:
+        """The policy's responses to held-out prompts, for an evaluation.
 
         Args:
             indices: Held-out prompts.
-            baseline: The initial policy's greedy responses to them.
             weights: What :meth:`load` takes.
             round_index: Keys the random draws.
             num_sampled: To so many of the prompts a response is also sampled, for the KL
@@ -398,30 +307,24 @@ class DuelEnvRunner(EnvRunner):
         """
         try:
             self.load(weights)
-            return self._evaluate(indices, baseline, round_index, num_sampled)
+            return self._answer_held_out(indices, round_index, num_sampled)
         except Exception as error:
             return _failure(error)
 
-    def _evaluate(
-        self,
-        indices: Sequence[int],
-        baseline: Sequence[str],
-        round_index: int,
-        num_sampled: int,
-    ) -> list[EvaluatedPrompt]:
+    def _answer_held_out(
+        self, indices: Sequence[int], round_index: int, num_sampled: int
+    ) -> list[HeldOutResponses]:
         config = self.config
         prompts, token_ids = self._held_out(indices)
-        num = len(prompts)
-        greedy = self._outcomes(prompts, self._greedy(token_ids), baseline)
-        best: Sequence[Outcome | None] = [None] * num
+        greedy = self._greedy(token_ids)
+        best: Sequence[Candidate | None] = [None] * len(prompts)
         if config.evaluation_best_of_n is not None:
             seeds = integer_seeds(config.seed, round_index, indices, Stream.BEST_OF_N)
             candidates = self._sample(token_ids, config.evaluation_best_of_n, seeds)
-            scored = self.score(prompts, token_ids, candidates)
+            scored = self.score([prompt.text for prompt in prompts], token_ids, candidates)
             places = [int(rewards.mean(axis=0).argmax()) for _, rewards in scored]
-            chosen = [row[place] for row, place in zip(candidates, places, strict=True)]
-            best = self._outcomes(prompts, chosen, baseline)
-        sampled: Sequence[tuple[int, ...] | None] = [None] * num
+            best = [row[place] for row, place in zip(candidates, places, strict=True)]
+        sampled: Sequence[tuple[int, ...] | None] = [None] * len(prompts)
         if num_sampled:
             plain = SamplingConfig(config.max_new_tokens, temperature=1.0, top_p=1.0)
             seeds = integer_seeds(
@@ -429,20 +332,11 @@ class DuelEnvRunner(EnvRunner):
             )
             rows = self._sample(token_ids[:num_sampled], 1, seeds, plain)
             sampled = [*(row[0].token_ids for row in rows), *sampled[num_sampled:]]
-        initial_scores = np.full(num, np.nan)
-        if self.oracle.has_scores:
-            initial_scores = self.oracle.score(prompts, baseline)
         return [
-            EvaluatedPrompt(
-                prompt_id=prompt.id,
-                prompt_text=prompt.text,
-                prompt_token_ids=tuple(token_ids[i]),
-                initial_score=float(initial_scores[i]),
-                greedy=greedy[i],
-                best_of_n=best[i],
-                sampled_token_ids=sampled[i],
+            HeldOutResponses(tuple(ids), response, chosen, plain_ids)
+            for ids, response, chosen, plain_ids in zip(
+                token_ids, greedy, best, sampled, strict=True
             )
-            for i, prompt in enumerate(prompts)
         ]
 
     def _held_out(self, indices: Sequence[int]) -> tuple[list[Prompt], list[tuple[int, ...]]]:
@@ -450,52 +344,8 @@ class DuelEnvRunner(EnvRunner):
         return prompts, self.tokenizer.encode_all([prompt.text for prompt in prompts])
 
     def _greedy(self, prompt_token_ids: Sequence[Sequence[int]]) -> list[Candidate]:
-        output = self.policy.forward_inference({"prompt_token_ids": prompt_token_ids})
+        output = self.module.forward_inference({"prompt_token_ids": prompt_token_ids})
         return [row[0] for row in output["candidates"]]
-
-    def _outcomes(
-        self, prompts: Sequence[Prompt], responses: Sequence[Candidate], baseline: Sequence[str]
-    ) -> list[Outcome]:
-        texts = [response.text for response in responses]
-        references = [prompt.reference for prompt in prompts]
-        against_initial, asked_initial = self._win_probabilities(prompts, texts, baseline)
-        against_reference, asked_reference = self._win_probabilities(prompts, texts, references)
-        scores = np.full(len(prompts), np.nan)
-        if self.oracle.has_scores:
-            scores = self.oracle.score(prompts, texts)
-        return [
-            Outcome(
-                response=response.text,
-                num_tokens=len(response.token_ids),
-                finished=response.finish_reason == "stop",
-                win_vs_initial=float(against_initial[i]),
-                win_vs_reference=float(against_reference[i]),
-                score=float(scores[i]),
-                num_questions=int(asked_initial[i]) + int(asked_reference[i]),
-            )
-            for i, response in enumerate(responses)
-        ]
-
-    def _win_probabilities(
-        self, prompts: Sequence[Prompt], texts: Sequence[str], others: Sequence[str | None]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(N,) win probabilities, and (N,) for which of them the oracle was asked.
-
-        Of equal texts (0.5) and where there is no other (NaN) it is not asked.
-        """
-        result = np.full(len(prompts), np.nan)
-        result[[text == other for text, other in zip(texts, others, strict=True)]] = 0.5
-        pairs = zip(texts, others, strict=True)
-        asked = np.array([other not in (None, text) for text, other in pairs], dtype=bool)
-        rows = np.flatnonzero(asked)
-        if len(rows):
-            result[rows] = text_duel.ask_oracle(
-                self.oracle,
-                [prompts[i] for i in rows],
-                [texts[i] for i in rows],
-                [str(others[i]) for i in rows],
-            ).win_probability
-        return result, asked
 
     # -- Weights and state ------------------------------------------------------------
 
@@ -530,10 +380,10 @@ class DuelEnvRunner(EnvRunner):
 
     def _load_policy(self, version: int, ref: ray.ObjectRef | None) -> None:
         # A restored run may have other weights of the same version.
-        if (self.policy.policy_version, self._policy_ref) == (version, ref):
+        if (self.module.policy_version, self._policy_ref) == (version, ref):
             return
         self._policy_ref = None  # a sync that fails leaves nothing to rely on
-        self._sampler_gap = self.policy.set_weights(ray.get(ref), version)
+        self._sampler_gap = self.module.set_weights(ray.get(ref), version)
         self._policy_ref = ref
 
     @override(EnvRunner)
@@ -553,8 +403,8 @@ class DuelEnvRunner(EnvRunner):
 
     @override(EnvRunner)
     def stop(self) -> None:
-        if "policy" in self.__dict__:
-            self.policy.close()
+        if "module" in self.__dict__:
+            self.module.close()
         self.env.close()
 
     def process_id(self) -> int:
@@ -566,7 +416,6 @@ def _failure(error: Exception) -> Failure:
     return Failure(
         error=f"{type(error).__name__}: {error}",
         traceback=traceback.format_exc(),
-        of_oracle=isinstance(error, text_duel.OracleError),
     )
 
 

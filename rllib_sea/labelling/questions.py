@@ -1,25 +1,25 @@
-"""Between a round and the preference log: duels to questions, answers to labels, and back."""
+"""Between a round and the preference log: duels to questions, labels to duels, and back."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rllib_sea.duels.records import PreferencePair, which_from_reference
-from rllib_sea.duels.rounds import Answer, Proposal
+from rllib_sea.duels.records import Duel, PreferencePair, which_from_reference
+from rllib_sea.duels.rounds import Proposal
 from rllib_sea.duels.selection import SelectedDuel
-from rllib_sea.preference_log.records import AnswerRecord, LogEntry, QuestionRecord
+from rllib_sea.preference_log.records import Lesson, LogEntry, Question
 from text_duel.labels import LabelRule
+from text_duel.verdicts import Label
 
 # Features (2, d) and rewards (K, 2) of the two responses of each of N questions.
-Score = Callable[[Sequence[QuestionRecord]], Sequence[tuple[np.ndarray, np.ndarray]]]
+Score = Callable[[Sequence[Question]], Sequence[tuple[np.ndarray, np.ndarray]]]
 
 
-def question_record(
+def question_of(
     duel: SelectedDuel, round_index: int, *, strategy: str, oracle: str, rule: LabelRule
-) -> QuestionRecord:
+) -> Question:
     """A selected duel as the question that is written to the log.
 
     Args:
@@ -27,11 +27,11 @@ def question_record(
         round_index: The round.
         strategy: The exploration strategy's name.
         oracle: The oracle's :attr:`text_duel.Oracle.name`.
-        rule: How labels are drawn from its probabilities.
+        rule: How choices are drawn from its probabilities.
     """
     proposal = duel.proposal
     first, second = duel.responses
-    return QuestionRecord(
+    return Question(
         round=round_index,
         position=proposal.position,
         prompt_id=proposal.prompt_id,
@@ -50,30 +50,23 @@ def question_record(
 
 
 def as_asked(
-    entries: Sequence[LogEntry],
-    selected: Sequence[SelectedDuel],
-    prompt_indices: Mapping[str, int],
-    score: Score,
+    entries: Sequence[LogEntry], selected: Sequence[SelectedDuel], score: Score
 ) -> list[SelectedDuel]:
     """The round's duels as the log has them: what was asked is what counts.
 
     A run that is resumed selects a round again. On a CPU it selects the same duels, and they are
-    returned as they are. Where an engine gave other responses this time, the real duels are
-    those of the log, made from it alone but for features and rewards, which are computed again; a
-    real duel that the log does not have is left out, since a round is asked once.
+    returned as they are. If an engine gave other responses this time, the real duels are those of
+    the log, made from it alone but for features and rewards, which are computed again; a real duel
+    that the log does not have is left out, since a round is asked once.
 
     Args:
         entries: The round's questions, from :meth:`PreferenceLog.ask`.
         selected: The duels that were selected now, real and synthetic.
-        prompt_indices: The training prompts' indices by their ids.
         score: Computes features and ensemble rewards of questions' responses.
 
     Returns:
-        ``selected`` itself where its real duels are those of the log; otherwise the log's and
-        the synthetic ones of other positions, by position.
-
-    Raises:
-        KeyError: The log has a prompt that the run does not have.
+        ``selected`` itself if its real duels are those of the log; otherwise the log's and the
+        synthetic ones of other positions, by position.
     """
     real = {duel.proposal.position: duel for duel in selected if not duel.synthetic}
     lost = [
@@ -84,10 +77,6 @@ def as_asked(
     if not lost and len(real) == len(entries):
         return list(selected)
     asked = {entry.question.position for entry in entries}
-    rebuilt = [
-        _rebuilt(question, prompt_indices[question.prompt_id], *scored)
-        for question, scored in zip(lost, score(lost) if lost else [], strict=True)
-    ]
     gone = {question.position for question in lost}
     kept = [
         duel
@@ -95,51 +84,58 @@ def as_asked(
         if (duel.synthetic and duel.proposal.position not in asked)
         or (not duel.synthetic and duel.proposal.position in asked - gone)
     ]
-    return sorted([*kept, *rebuilt], key=lambda duel: duel.proposal.position)
+    return sorted([*kept, *rebuilt(lost, score)], key=lambda duel: duel.proposal.position)
 
 
-def answer_record(question: QuestionRecord, answer: Answer, answered_by: str) -> AnswerRecord:
-    """An oracle's answer as it is written to the log.
+def labelled(
+    round_index: int,
+    asked: Sequence[SelectedDuel],
+    lessons: Sequence[Lesson],
+    late: Sequence[SelectedDuel],
+) -> list[Duel]:
+    """A round's duels that have a label.
 
     Args:
-        question: What was asked.
-        answer: What the oracle said.
-        answered_by: Its :attr:`text_duel.Oracle.name`.
+        round_index: The round.
+        asked: Its duels, real and synthetic.
+        lessons: What it learns from.
+        late: The duels of those lessons that earlier rounds asked, in the order of the lessons.
+
+    Returns:
+        The duels of earlier rounds whose labels came late, then the round's own.
     """
-    return AnswerRecord(
-        round=question.round,
-        position=question.position,
-        label="first" if answer.first_wins else "second",
-        answered_by=answered_by,
-        win_probability=None if math.isnan(answer.win_probability) else answer.win_probability,
-        scores=None if any(map(math.isnan, answer.scores)) else answer.scores,
-    )
+    own = {lesson.position: lesson for lesson in lessons if lesson.round == round_index}
+    earlier = [lesson for lesson in lessons if lesson.round != round_index]
+    duels = [_learned(duel, lesson) for duel, lesson in zip(late, earlier, strict=True)]
+    for duel in asked:
+        if duel.synthetic:
+            duels.append(duel.labelled(round_index))
+        elif duel.proposal.position in own:  # nothing is learned from a skip, or not yet
+            duels.append(_learned(duel, own[duel.proposal.position]))
+    return duels
 
 
-def logged_answer(record: AnswerRecord) -> Answer | None:
-    """An answer from the log as :meth:`SelectedDuel.labelled` takes it; None for tie and skip."""
-    if record.label not in ("first", "second"):
-        return None
-    nan = math.nan
-    return Answer(
-        first_wins=record.label == "first",
-        win_probability=nan if record.win_probability is None else record.win_probability,
-        scores=record.scores or (nan, nan),
-    )
+def rebuilt(questions: Sequence[Question], score: Score) -> list[SelectedDuel]:
+    """The duels of questions of the log.
 
-
-def logged_pair(entry: LogEntry) -> PreferencePair:
-    """What the policy learns from a question of the log that one side won.
-
-    Raises:
-        ValueError: It has no answer, or was a tie or skipped.
+    Args:
+        questions: The questions.
+        score: Computes features and ensemble rewards of their responses.
     """
-    question, label = entry.question, entry.answer and entry.answer.label
-    if label not in ("first", "second"):
-        raise ValueError(f"round {question.round}, position {question.position}: label {label}")
-    chosen, rejected, origin = question.first, question.second, question.from_reference
-    if label == "second":
-        chosen, rejected, origin = rejected, chosen, origin[::-1]
+    scored = score(questions) if questions else []
+    return [
+        _rebuilt(question, features, rewards)
+        for question, (features, rewards) in zip(questions, scored, strict=True)
+    ]
+
+
+def preference_pair(question: Question, label: Label) -> PreferencePair:
+    """What the policy learns from a question of the log; of a tie the first response is chosen."""
+    preference, origin = label.preference, question.from_reference
+    chosen, rejected = question.first, question.second
+    if preference < 0.5:
+        preference, origin = 1.0 - preference, origin[::-1]
+        chosen, rejected = rejected, chosen
     return PreferencePair(
         question.prompt_id,
         question.prompt_token_ids,
@@ -147,10 +143,16 @@ def logged_pair(entry: LogEntry) -> PreferencePair:
         rejected.token_ids,
         synthetic=False,
         from_reference=which_from_reference(origin),
+        preference=preference,
+        weight=label.weight,
     )
 
 
-def _is_same(question: QuestionRecord, duel: SelectedDuel | None) -> bool:
+def _learned(duel: SelectedDuel, lesson: Lesson) -> Duel:
+    return duel.labelled(lesson.round, lesson.label, lesson.win_probability, lesson.scores)
+
+
+def _is_same(question: Question, duel: SelectedDuel | None) -> bool:
     if duel is None:
         return False
     pairs = zip((question.first, question.second), duel.responses, strict=True)
@@ -159,9 +161,7 @@ def _is_same(question: QuestionRecord, duel: SelectedDuel | None) -> bool:
     )
 
 
-def _rebuilt(
-    question: QuestionRecord, prompt_index: int, features: np.ndarray, rewards: np.ndarray
-) -> SelectedDuel:
+def _rebuilt(question: Question, features: np.ndarray, rewards: np.ndarray) -> SelectedDuel:
     """The duel of a question: its two responses are the proposal's only candidates."""
     # Candidates from the reference policy come last.
     order = [0, 1] if question.from_reference[0] <= question.from_reference[1] else [1, 0]
@@ -169,7 +169,6 @@ def _rebuilt(
     return SelectedDuel(
         proposal=Proposal(
             position=question.position,
-            prompt_index=prompt_index,
             prompt_id=question.prompt_id,
             prompt_text=question.prompt_text,
             prompt_token_ids=question.prompt_token_ids,

@@ -16,17 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from rllib_sea.duels.records import Candidate
-from rllib_sea.preference_log.log import PreferenceReader
-from rllib_sea.preference_log.records import AnswerRecord, LogEntry, PreferenceLogError
+from rllib_sea.preference_log.reader import PreferenceReader
+from rllib_sea.preference_log.records import LogEntry, PreferenceLogError
 
 _ROWS_AT_ONCE = 1024
 Rows = Iterator[dict[str, Any]]
+# A verdict's choice, said of the chosen and the rejected response, by the order of the two.
+_CHOICES = {
+    (0, 1): {"first": "chosen", "second": "rejected"},
+    (1, 0): {"first": "rejected", "second": "chosen"},
+}
 
 
 def export_preferences(
     log: PreferenceReader, file_format: str, output: Path, *, all_columns: bool = False
 ) -> int:
-    """Writes a log's preferences; ties, skips and pending questions are left out.
+    """Writes a log's preferences; ties, skips and open questions are left out.
 
     The file appears whole, or not at all.
 
@@ -46,9 +51,9 @@ def export_preferences(
         raise PreferenceLogError(f"{output} exists: name a new file, or remove it")
     chats = {run.run_id: run.chat for run in log.runs()}
     rows = (
-        preference_row(entry, entry.answer, chats[entry.run_id], all_columns)
+        preference_row(entry, chats[entry.run_id], all_columns)
         for entry in log.read()
-        if entry.answer is not None and entry.answer.label in ("first", "second")
+        if entry.is_decided
     )
     first = next(rows, None)
     if first is None:
@@ -67,19 +72,17 @@ def export_preferences(
     return number
 
 
-def preference_row(
-    entry: LogEntry, answer: AnswerRecord, chat: bool, all_columns: bool
-) -> dict[str, Any]:
+def preference_row(entry: LogEntry, chat: bool, all_columns: bool) -> dict[str, Any]:
     """A row of the file.
 
     Args:
-        entry: A question.
-        answer: Its answer, first or second.
+        entry: A question whose label prefers a response.
         chat: Whether the policy's prompts were wrapped in a chat template.
         all_columns: Whether to add the metadata.
     """
-    question = entry.question
-    order = (0, 1) if answer.label == "first" else (1, 0)
+    question, label = entry.question, entry.label
+    assert label is not None
+    order = (0, 1) if label.preference > 0.5 else (1, 0)
     responses = (question.first, question.second)
     chosen, rejected = responses[order[0]], responses[order[1]]
     row: dict[str, Any] = {
@@ -89,25 +92,30 @@ def preference_row(
     }
     if not all_columns:
         return row
-    scores = answer.scores or (None, None)
+    verdicts = [given.verdict for given in entry.verdicts]
+    scores = verdicts[0].scores or (None, None)
     return row | {
         "run_id": entry.run_id,
         "round": question.round,
         "position": question.position,
         "prompt_id": question.prompt_id,
-        "label": answer.label,
-        "win_probability": answer.win_probability,
+        "preference": max(label.preference, 1.0 - label.preference),
+        "weight": label.weight,
+        "label_rule": entry.label_rule,
+        "raters": [given.rater for given in entry.verdicts],
+        "choices": [_CHOICES[order].get(verdict.choice, verdict.choice) for verdict in verdicts],
+        "win_probability": verdicts[0].win_probability,
         "chosen_score": scores[order[0]],
         "rejected_score": scores[order[1]],
-        "strength": answer.strength,
+        "strength": verdicts[0].strength,
+        "seconds": verdicts[0].seconds,
+        "shown_first": _CHOICES[order].get(verdicts[0].shown_first or ""),
         "strategy": question.strategy,
         "member": question.member,
         "policy_version": question.policy_version,
         "oracle": question.oracle,
-        "answered_by": answer.answered_by,
         "labels": question.labels,
         "flip_noise": question.flip_noise,
-        "shown_first": question.shown_first,
         "asked_at": entry.asked_at.isoformat(),
         "answered_at": None if entry.answered_at is None else entry.answered_at.isoformat(),
         "prompt_token_ids": list(question.prompt_token_ids),
@@ -155,7 +163,10 @@ def _write_parquet(rows: Rows, file: Any) -> int:
 
 
 # By name, since they may be null in the first row.
-_FLOATS = ("win_probability", "chosen_score", "rejected_score", "strength", "flip_noise")
+_FLOATS = (
+    *("preference", "weight", "win_probability", "chosen_score", "rejected_score"),
+    *("strength", "seconds", "flip_noise"),
+)
 _INTEGERS = ("round", "position", "member", "policy_version")
 
 
@@ -166,6 +177,8 @@ def _arrow_type(name: str, value: Any, pa: Any) -> Any:
         return pa.int64()
     if name.endswith("_token_ids"):
         return pa.list_(pa.int64())
+    if name in ("raters", "choices"):
+        return pa.list_(pa.string())
     if isinstance(value, bool):
         return pa.bool_()
     if isinstance(value, list):

@@ -14,9 +14,8 @@ from rllib_sea.policy.tokenization import PromptTokenizer
 from rllib_sea.preference_log.log import PreferenceLog
 from rllib_sea.preference_log.records import (
     IMPORTED,
-    AnswerRecord,
     PreferenceLogError,
-    QuestionRecord,
+    Question,
     RunRecord,
 )
 from rllib_sea.preference_log.written_preferences import (
@@ -25,6 +24,7 @@ from rllib_sea.preference_log.written_preferences import (
     tokenize_preferences,
 )
 from text_duel.errors import ConfigError, nearest
+from text_duel.verdicts import Verdict
 
 COLUMNS = ("prompt", "chosen", "rejected")
 # In the place of a version of the policy: no run sampled the responses.
@@ -113,25 +113,22 @@ def import_preferences(
             f"preferences: every row of {file} is longer than {tokenizer.context_length} tokens, "
             f"the context of {policy_model}"
         )
-    answers = [AnswerRecord(q.round, q.position, "first", source) for q in questions]
     run = RunRecord(source, 0, policy_model, tokenizer.chat)
     try:
         with (
             tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder,
             PreferenceLog(Path(folder) / output.name, run) as log,
         ):
-            log.ask(0, questions)
-            log.answer(answers)
+            asked = log.ask(0, questions)
+            log.give(source, {entry.id: Verdict("first") for entry in asked})
             log.copy_to(output)
     except OSError as error:
         raise PreferenceLogError(f"cannot write {output}: {error.strerror}") from error
     return Imported(len(questions), len(prompt_ids), tokenizer.context_length, too_long)
 
 
-def _question(
-    written: TokenizedPreference, position: int, prompt_id: str, source: str
-) -> QuestionRecord:
-    return QuestionRecord(
+def _question(written: TokenizedPreference, position: int, prompt_id: str, source: str) -> Question:
+    return Question(
         round=0,
         position=position,
         prompt_id=prompt_id,

@@ -1,184 +1,50 @@
-"""The preference log: every question to the oracle and its answer, never lost, never asked twice.
+"""The preference log: every question to the oracle and every verdict, never lost.
 
-One SQLite file a run, which only grows. A question is written before the oracle is asked, its
-answer when it comes; both are on the disk when the call returns. See docs/preferences.md.
+One SQLite file per run, which only grows. A question is written before the oracle is asked, a
+verdict when it comes; both are on the disk when the call returns. See docs/preferences.md.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from rllib_sea.duels.records import Candidate
 from rllib_sea.preference_log.lock import WriterLock
+from rllib_sea.preference_log.reader import (
+    LABEL_COLUMNS,
+    LOG_FILE,
+    QUESTION_COLUMNS,
+    VERDICT_COLUMNS,
+    PreferenceReader,
+)
 from rllib_sea.preference_log.records import (
-    AnswerRecord,
+    ClosedRound,
     LogEntry,
     PreferenceLogError,
-    QuestionRecord,
+    Question,
     RunRecord,
 )
-from rllib_sea.preference_log.schema import connect, connect_read_only, explained, transaction
+from rllib_sea.preference_log.schema import connect, explained, transaction
+from text_duel.verdicts import LABEL_RULES, Verdict
 
-# The log's name in a run's folder.
-LOG_FILE = "preferences.sqlite"
+__all__ = ["LOG_FILE", "PreferenceLog", "PreferenceReader"]
 
 _RUN_COLUMNS = "run_id, seed, policy_model, chat, opened_at"
-_QUESTION_COLUMNS = (
-    "run_id, round, position, prompt_id, prompt_text, prompt_token_ids, "
-    "first_text, first_token_ids, first_logprobs, first_finish_reason, first_from_reference, "
-    "second_text, second_token_ids, second_logprobs, second_finish_reason, "
-    "second_from_reference, member, policy_version, strategy, oracle, labels, flip_noise, "
-    "shown_first, asked_at"
-)
-_ANSWER_COLUMNS = (
-    "label, win_probability, first_score, second_score, strength, answered_at, answered_by"
-)
-_ENTRIES = (
-    f"SELECT {_QUESTION_COLUMNS}, {_ANSWER_COLUMNS} "
-    "FROM questions LEFT JOIN answers ON question_id = questions.id"
-)
-_IN_ORDER = "ORDER BY round, position"
-
-
-class PreferenceReader:
-    """Reads a log, also while a run writes it.
-
-    A context manager. Every method raises :class:`PreferenceLogError` where the file cannot be
-    read.
-
-    Args:
-        path: The log.
-
-    Raises:
-        PreferenceLogError: There is no such file, or it is no log that can be read.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._connection = connect_read_only(self.path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the file; may be called again."""
-        with explained(self.path):
-            self._connection.close()
-
-    def query(self, sql: str, *parameters: Any) -> Iterator[tuple[Any, ...]]:
-        """Yields the rows of a query; docs/preferences.md has the tables."""
-        with explained(self.path):
-            # `yield from` would close the cursor, and fail where the file was closed before.
-            for row in self._connection.execute(sql, parameters):  # noqa: UP028
-                yield row
-
-    def runs(self) -> list[RunRecord]:
-        """The run that the log belongs to, then those it was started from."""
-        rows = self.query("SELECT run_id, seed, policy_model, chat FROM runs ORDER BY id")
-        return [RunRecord(run_id, seed, model, bool(chat)) for run_id, seed, model, chat in rows]
-
-    def read(self) -> Iterator[LogEntry]:
-        """Yields all questions by round and position, as they stood when it began."""
-        return map(_entry, self.query(f"{_ENTRIES} {_IN_ORDER}"))
-
-    def round(self, round_index: int) -> list[LogEntry]:
-        """The questions of a round by position; none where it was not asked."""
-        return list(map(_entry, self.query(f"{_ENTRIES} WHERE round = ? {_IN_ORDER}", round_index)))
-
-    def pending(self) -> list[LogEntry]:
-        """Questions that were asked and not answered, by round and position."""
-        return list(map(_entry, self.query(f"{_ENTRIES} WHERE label IS NULL {_IN_ORDER}")))
-
-    def decided(self, num_rounds: int) -> list[int]:
-        """Keys of the questions of the first rounds that one side won, by round and position."""
-        rows = self.query(
-            "SELECT questions.id FROM questions JOIN answers ON question_id = questions.id "
-            f"WHERE round < ? AND label IN ('first', 'second') {_IN_ORDER}",
-            num_rounds,
-        )
-        return [key for (key,) in rows]
-
-    def entries(self, keys: Sequence[int]) -> list[LogEntry]:
-        """The questions of some keys of :meth:`decided`, in the order of the keys."""
-        return [
-            _entry(next(self.query(f"{_ENTRIES} WHERE questions.id = ?", int(key)))) for key in keys
-        ]
-
-    def num_queries(self, num_rounds: int | None = None) -> int:
-        """How many questions were answered: the query count.
-
-        A tie is an answer and so is a skip: somebody was asked, and a budget is a promise about
-        that. A pending question counts once it is answered.
-
-        Args:
-            num_rounds: Count the first rounds only; None counts all.
-        """
-        return self._count("answers JOIN questions ON question_id = questions.id", num_rounds)
-
-    def num_questions(self, num_rounds: int | None = None) -> int:
-        """How many questions were asked, answered or not, in the first rounds or in all."""
-        return self._count("questions", num_rounds)
-
-    def _count(self, table: str, num_rounds: int | None) -> int:
-        rows = self.query(
-            f"SELECT count(*) FROM {table} WHERE ?1 IS NULL OR round < ?1", num_rounds
-        )
-        return next(rows)[0]
-
-    def check_count(self, num_rounds: int, num_queries: int) -> None:
-        """Makes sure that the log is the one that a checkpoint was written beside.
-
-        Args:
-            num_rounds: The rounds that the checkpoint has seen.
-            num_queries: Its query count.
-
-        Raises:
-            PreferenceLogError: The log has another number of answers in those rounds.
-        """
-        found = self.num_queries(num_rounds)
-        if found != num_queries:
-            raise PreferenceLogError(
-                f"preference log {self.path}: {found} answers in the first {num_rounds} rounds, "
-                f"the checkpoint counts {num_queries}: it is another run's log, or was cut short"
-            )
-
-    def copy_to(self, path: Path) -> None:
-        """Writes a copy for a checkpoint: one plain file that nothing writes to.
-
-        The copy appears whole, or not at all.
-
-        Args:
-            path: The new file; an older one is replaced.
-
-        Raises:
-            PreferenceLogError: It cannot be written.
-        """
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            with explained(path):
-                copy = sqlite3.connect(part)
-                try:
-                    self._connection.backup(copy)
-                    # A log in WAL mode could not be read in a folder that is not to be written to.
-                    copy.execute("PRAGMA journal_mode = DELETE")
-                finally:
-                    copy.close()
-            os.replace(part, path)
-        except OSError as error:
-            raise PreferenceLogError(f"preference log {path}: {error.strerror}") from error
-        finally:
-            part.unlink(missing_ok=True)
+_TABLES = {
+    "questions": f"id, {QUESTION_COLUMNS}",
+    "verdicts": f"id, {VERDICT_COLUMNS}",
+    "labels": f"id, {LABEL_COLUMNS}",
+    "leases": "id, question_id, rater, taken_at, ends_at",
+    "withdrawals": "question_id, reason, withdrawn_at",
+    "closed_rounds": "round, num_answered, num_open, closed_at",
+    "lessons": "question_id, round",
+}
 
 
 class PreferenceLog(PreferenceReader):
@@ -188,7 +54,7 @@ class PreferenceLog(PreferenceReader):
     raises, nothing is. Threads may share a log.
 
     Args:
-        path: The log; made where there is none.
+        path: The log; made if there is none.
         run: The run. A log that exists must be its own.
 
     Raises:
@@ -216,10 +82,10 @@ class PreferenceLog(PreferenceReader):
         super().close()
         self._lock.release()
 
-    def ask(self, round_index: int, questions: Sequence[QuestionRecord]) -> list[LogEntry]:
+    def ask(self, round_index: int, questions: Sequence[Question]) -> list[LogEntry]:
         """Writes a round's questions; to be called before the oracle is.
 
-        A round is asked once. Where it was asked before, by this run before it was stopped, the
+        A round is asked once. If it was asked before, by this run before it was stopped, the
         questions that are in the log stand: they are returned, with the answers that came, and the
         given ones are not written. Only what is returned may be put to the oracle.
 
@@ -240,28 +106,120 @@ class PreferenceLog(PreferenceReader):
         if len(set(positions)) != len(positions):
             raise ValueError(f"two questions of round {round_index} have one position")
         with self._transaction():
-            if not self.round(round_index):
-                now = _now()
-                rows = [_question_row(question, self.run.run_id, now) for question in questions]
-                self._insert("questions", _QUESTION_COLUMNS, rows)
-            return self.round(round_index)
+            if self._count_of_round(round_index):
+                return self.round(round_index)
+            now = datetime.now(UTC)
+            in_order = sorted(questions, key=lambda question: question.position)
+            rows = [_question_row(question, self.run.run_id, _text(now)) for question in in_order]
+            self._insert("questions", QUESTION_COLUMNS, rows)
+            ids = self.query(
+                "SELECT id FROM questions WHERE round = ? ORDER BY position", round_index
+            )
+            return [
+                LogEntry.just_asked(key, question, self.run.run_id, now)
+                for (key,), question in zip(ids, in_order, strict=True)
+            ]
 
-    def answer(self, answers: Sequence[AnswerRecord]) -> None:
-        """Writes answers to questions that were asked.
+    def give(self, rater: str, verdicts: Mapping[int, Verdict], *, rule: str = "single") -> None:
+        """Writes one rater's verdicts, and derives the labels of their questions.
+
+        A verdict on a question that was withdrawn is kept, and nothing is learned from it.
 
         Args:
-            answers: Any number of them, of any rounds.
+            rater: The identity of who gave them.
+            verdicts: By the ids of their questions.
+            rule: A name of :data:`text_duel.verdicts.LABEL_RULES`.
 
         Raises:
-            PreferenceLogError: A question was never asked, or was answered before (an answer is
-                never changed), or the file cannot be written. Nothing was written.
+            PreferenceLogError: A question was never asked, or this rater answered it before, or
+                the file cannot be written. Nothing was written.
         """
-        now = _now()
         with self._transaction():
-            for answer in answers:
-                key = self._unanswered(answer.round, answer.position)
-                row = (key, *_answer_row(answer, now))
-                self._insert("answers", f"question_id, {_ANSWER_COLUMNS}", [row])
+            for key in self._standing(verdicts, rater):
+                raise PreferenceLogError(
+                    f"{self._name(key)} was answered before by {rater}: a verdict is changed "
+                    "by a correction, never by a second one"
+                )
+            self._write(rater, verdicts, {}, rule)
+
+    def correct(self, key: int, rater: str, verdict: Verdict, *, rule: str = "single") -> None:
+        """Replaces a rater's verdict by another: a new record, the old one stays in the file.
+
+        Args:
+            key: The question's id.
+            rater: Who gave the old one.
+            verdict: The new one.
+            rule: See :meth:`give`.
+
+        Raises:
+            PreferenceLogError: The rater has no verdict on it, or a round has learned from it.
+        """
+        with self._transaction():
+            replaced = self._standing([key], rater)
+            if not replaced:
+                raise PreferenceLogError(f"{self._name(key)} has no verdict of {rater}")
+            rows = self.query("SELECT round FROM lessons WHERE question_id = ?", key)
+            for (learned,) in rows:
+                raise PreferenceLogError(
+                    f"{self._name(key)} was learned from in round {learned}: its verdict stays"
+                )
+            self._write(rater, {key: verdict}, replaced, rule)
+
+    def lease(self, ids: Sequence[int], rater: str, seconds: float) -> None:
+        """Notes that questions were put before somebody, and until when they are theirs.
+
+        Args:
+            ids: Of questions.
+            rater: To whom.
+            seconds: From now on.
+        """
+        now = datetime.now(UTC)
+        until = _text(now + timedelta(seconds=seconds))
+        with self._transaction():
+            rows = [(key, rater, _text(now), until) for key in ids]
+            self._insert("leases", "question_id, rater, taken_at, ends_at", rows)
+
+    def withdraw(self, ids: Sequence[int], reason: str) -> None:
+        """Takes questions back that nobody has answered: they count no more.
+
+        Args:
+            ids: Of open questions.
+            reason: Why.
+
+        Raises:
+            PreferenceLogError: One is answered, or withdrawn already. Nothing was written.
+        """
+        with self._transaction():
+            for key, state in self._states(ids).items():
+                if state != "open":
+                    raise PreferenceLogError(f"{self._name(key)} is {state}, not open")
+            now = _text(datetime.now(UTC))
+            rows = [(key, reason, now) for key in ids]
+            self._insert("withdrawals", _TABLES["withdrawals"], rows)
+
+    def close_round(self, round_index: int) -> ClosedRound:
+        """Settles what a round learns from: all labels that no round has learned from yet.
+
+        A round is closed once. If it was closed before, by this run before it was stopped, it
+        learns from the same labels again, whatever came since.
+
+        Args:
+            round_index: The round.
+        """
+        with self._transaction():
+            if not self.is_closed(round_index):
+                now = _text(datetime.now(UTC))
+                row = (round_index, self.num_answered(), self.num_open(), now)
+                self._insert("closed_rounds", _TABLES["closed_rounds"], [row])
+                self._connection.execute(
+                    "INSERT INTO lessons SELECT states.question_id, ? FROM states "
+                    "JOIN standing_labels ON standing_labels.question_id = states.question_id "
+                    "WHERE state = 'answered' AND preference IS NOT NULL AND round <= ? "
+                    "AND states.question_id NOT IN (SELECT question_id FROM lessons)",
+                    (round_index, round_index),
+                )
+            num_answered, num_open = self.counts_at(round_index + 1)
+            return ClosedRound(self.lessons(round_index), num_answered, num_open)
 
     def inherit(self, source: Path) -> None:
         """Starts a new run's log with all that another log has, such as a checkpoint's copy.
@@ -283,11 +241,65 @@ class PreferenceLog(PreferenceReader):
                 f"SELECT {_RUN_COLUMNS} FROM runs WHERE run_id != ? ORDER BY id", self.run.run_id
             )
             self._insert("runs", _RUN_COLUMNS, runs)
-            for table, columns in (
-                ("questions", f"id, {_QUESTION_COLUMNS}"),
-                ("answers", f"question_id, {_ANSWER_COLUMNS}"),
-            ):
+            for table, columns in _TABLES.items():
                 self._insert(table, columns, other.query(f"SELECT {columns} FROM {table}"))
+
+    def _write(
+        self, rater: str, verdicts: Mapping[int, Verdict], replaced: Mapping[int, int], rule: str
+    ) -> None:
+        """Writes verdicts and the labels that follow from them."""
+        now = _text(datetime.now(UTC))
+        states = self._states(verdicts)
+        rows = [
+            _verdict_row(key, rater, verdict, replaced.get(key), now)
+            for key, verdict in verdicts.items()
+        ]
+        self._insert("verdicts", VERDICT_COLUMNS, rows)
+        before = {row[0]: row for row in self._labels(verdicts)}
+        labels = []
+        for key, given in self.standing_verdicts(verdicts).items():
+            label = LABEL_RULES[rule]([one.verdict for one in given])
+            preference, weight = (None, 1.0) if label is None else (label.preference, label.weight)
+            row = (key, preference, weight, rule)
+            if states[key] != "withdrawn" and before.get(key) != row:
+                labels.append((*row, now))
+        self._insert("labels", LABEL_COLUMNS, labels)
+
+    def _states(self, ids: Collection[int]) -> dict[int, str]:
+        """The states of questions; raises PreferenceLogError if one was never asked."""
+        wanted = _listed(ids)
+        rows = self.query(f"SELECT question_id, state FROM states WHERE question_id IN ({wanted})")
+        states: dict[int, str] = dict(rows)
+        for key in ids:
+            if key not in states:
+                raise PreferenceLogError(
+                    f"preference log {self.path}: question {key} was never asked"
+                )
+        return states
+
+    def _labels(self, ids: Collection[int]) -> Iterator[tuple[Any, ...]]:
+        return self.query(
+            "SELECT question_id, preference, weight, rule FROM standing_labels "
+            f"WHERE question_id IN ({_listed(ids)})"
+        )
+
+    def _standing(self, ids: Collection[int], rater: str) -> dict[int, int]:
+        """A rater's standing verdicts, by the ids of their questions."""
+        rows = self.query(
+            "SELECT question_id, id FROM standing_verdicts "
+            f"WHERE question_id IN ({_listed(ids)}) AND rater = ? ORDER BY question_id",
+            rater,
+        )
+        return dict(rows)
+
+    def _count_of_round(self, round_index: int) -> int:
+        return next(self.query("SELECT count(*) FROM questions WHERE round = ?", round_index))[0]
+
+    def _name(self, key: int) -> str:
+        """A question for messages."""
+        rows = self.query("SELECT round, position FROM questions WHERE id = ?", key)
+        round_index, position = next(rows)
+        return f"preference log {self.path}: round {round_index}, position {position}"
 
     def _insert(self, table: str, columns: str, rows: Iterable[tuple[Any, ...]]) -> None:
         marks = ", ".join("?" * len(columns.split(",")))
@@ -298,7 +310,8 @@ class PreferenceLog(PreferenceReader):
         with self._transaction():
             runs = self.runs()
             if not runs:
-                row = (run.run_id, run.seed, run.policy_model, run.chat, _now())
+                now = _text(datetime.now(UTC))
+                row = (run.run_id, run.seed, run.policy_model, run.chat, now)
                 self._insert("runs", _RUN_COLUMNS, [row])
                 return
             for name in ("run_id", "seed", "policy_model", "chat"):
@@ -309,32 +322,18 @@ class PreferenceLog(PreferenceReader):
                         f"{expected!r}: a log belongs to one run"
                     )
 
-    def _unanswered(self, round_index: int, position: int) -> int:
-        """The row of a question that waits for its answer."""
-        rows = self.query(
-            "SELECT questions.id, label FROM questions LEFT JOIN answers "
-            "ON question_id = questions.id WHERE round = ? AND position = ?",
-            round_index,
-            position,
-        )
-        key, label = next(rows, (None, None))
-        name = f"preference log {self.path}: round {round_index}, position {position}"
-        if key is None:
-            raise PreferenceLogError(f"{name} was never asked")
-        if label is not None:
-            raise PreferenceLogError(
-                f"{name} was answered before ({label}): an answer is never changed"
-            )
-        return key
-
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._mutex, explained(self.path), transaction(self._connection):
             yield
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
+def _listed(ids: Iterable[int]) -> str:
+    return ", ".join(str(int(key)) for key in ids)
+
+
+def _text(time: datetime) -> str:
+    return time.isoformat(timespec="microseconds")
 
 
 def _candidate_row(candidate: Candidate, from_reference: bool) -> tuple[Any, ...]:
@@ -347,8 +346,8 @@ def _candidate_row(candidate: Candidate, from_reference: bool) -> tuple[Any, ...
     )
 
 
-def _question_row(question: QuestionRecord, run_id: str, now: str) -> tuple[Any, ...]:
-    """A question in the order of ``_QUESTION_COLUMNS``."""
+def _question_row(question: Question, run_id: str, now: str) -> tuple[Any, ...]:
+    """A question in the order of ``QUESTION_COLUMNS``."""
     return (
         run_id,
         question.round,
@@ -364,66 +363,26 @@ def _question_row(question: QuestionRecord, run_id: str, now: str) -> tuple[Any,
         question.oracle,
         question.labels,
         question.flip_noise,
-        question.shown_first,
         now,
     )
 
 
-def _answer_row(answer: AnswerRecord, now: str) -> tuple[Any, ...]:
-    """An answer in the order of ``_ANSWER_COLUMNS``."""
-    first_score, second_score = answer.scores or (None, None)
+def _verdict_row(
+    key: int, rater: str, verdict: Verdict, replaces: int | None, now: str
+) -> tuple[Any, ...]:
+    """A verdict in the order of ``VERDICT_COLUMNS``."""
+    first_score, second_score = verdict.scores or (None, None)
     return (
-        answer.label,
-        answer.win_probability,
+        key,
+        rater,
+        verdict.choice,
+        verdict.win_probability,
         first_score,
         second_score,
-        answer.strength,
+        verdict.strength,
+        verdict.reason,
+        verdict.seconds,
+        verdict.shown_first,
+        replaces,
         now,
-        answer.answered_by,
-    )
-
-
-def _candidate(text: str, token_ids: str, logprobs: str, finish_reason: Any) -> Candidate:
-    return Candidate(text, tuple(json.loads(token_ids)), tuple(json.loads(logprobs)), finish_reason)
-
-
-def _entry(row: tuple[Any, ...]) -> LogEntry:
-    """A row of ``_ENTRIES`` as a record."""
-    run_id, round_index, position, prompt_id, prompt_text, prompt_token_ids = row[:6]
-    member, policy_version, strategy, oracle, labels, flip_noise, shown_first, asked_at = row[16:24]
-    label, win_probability, first_score, second_score, strength, answered_at, by = row[24:]
-    question = QuestionRecord(
-        round=round_index,
-        position=position,
-        prompt_id=prompt_id,
-        prompt_text=prompt_text,
-        prompt_token_ids=tuple(json.loads(prompt_token_ids)),
-        first=_candidate(*row[6:10]),
-        second=_candidate(*row[11:15]),
-        from_reference=(bool(row[10]), bool(row[15])),
-        member=member,
-        policy_version=policy_version,
-        strategy=strategy,
-        oracle=oracle,
-        labels=labels,
-        flip_noise=flip_noise,
-        shown_first=shown_first,
-    )
-    answer = None
-    if label is not None:
-        answer = AnswerRecord(
-            round=round_index,
-            position=position,
-            label=label,
-            answered_by=by,
-            win_probability=win_probability,
-            scores=None if first_score is None else (first_score, second_score),
-            strength=strength,
-        )
-    return LogEntry(
-        question=question,
-        run_id=run_id,
-        asked_at=datetime.fromisoformat(asked_at),
-        answer=answer,
-        answered_at=None if answered_at is None else datetime.fromisoformat(answered_at),
     )

@@ -1,20 +1,17 @@
-"""The records of the preference log: runs, questions, answers."""
+"""The records of the preference log: runs, questions, and how they stand."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Literal, Self
 
 from rllib_sea.duels.records import Candidate
+from text_duel.verdicts import Label, Verdict
 
-Side = Literal["first", "second"]
-Label = Literal["first", "second", "tie", "skip"]
-SIDES: tuple[str, ...] = get_args(Side)
-LABELS: tuple[str, ...] = get_args(Label)
-# In the place of an exploration strategy, and of a rule by which labels are drawn, where a
-# preference was there before any run asked for it.
+State = Literal["open", "leased", "answered", "withdrawn"]
+# In the place of an exploration strategy, and of a rule by which labels are drawn, if a preference
+# was there before any run asked for it.
 IMPORTED = "imported"
 
 
@@ -40,7 +37,7 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class QuestionRecord:
+class Question:
     """A duel that is put to the oracle for a training label.
 
     Attributes:
@@ -52,13 +49,12 @@ class QuestionRecord:
         first: The first response.
         second: The second response.
         from_reference: Which of the two were sampled from the reference policy.
-        member: The ensemble member drawn for the first response; None where none was.
+        member: The ensemble member drawn for the first response; None if none was.
         policy_version: The version of the weights that sampled the responses; -1: no run did.
         strategy: The exploration strategy.
         oracle: The identity of the oracle that is asked, :attr:`text_duel.Oracle.name`.
-        labels: How a label is drawn, see :class:`text_duel.labels.LabelRule`.
-        flip_noise: The probability that the label is turned round.
-        shown_first: Which response stands first where a person sees the two.
+        labels: How a choice is drawn from a probability, see :class:`text_duel.labels.LabelRule`.
+        flip_noise: The probability that the choice is turned round.
     """
 
     round: int
@@ -75,59 +71,107 @@ class QuestionRecord:
     oracle: str
     labels: str
     flip_noise: float
-    shown_first: Side = "first"
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Round and position."""
+        return self.round, self.position
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerRecord:
-    """What came back for a question.
+class GivenVerdict:
+    """A verdict in the log.
 
     Attributes:
-        round: The question's round.
-        position: The question's position.
-        label: Who won, or ``tie``, or ``skip`` (asked, but not decided).
-        answered_by: The identity of who answered.
-        win_probability: The oracle's probability, in [0, 1], that the first response is
-            preferred, before the label was drawn; None where it gave none.
-        scores: The oracle's scores of the first and the second response, or None.
-        strength: By how much the winner is preferred, on the oracle's own scale, or None.
-
-    Raises:
-        ValueError: For another label, a probability outside [0, 1], or a number that is not finite.
+        verdict: What was said.
+        rater: The identity of who said it.
+        given_at: When it was written, in UTC.
     """
 
-    round: int
-    position: int
-    label: Label
-    answered_by: str
-    win_probability: float | None = None
-    scores: tuple[float, float] | None = None
-    strength: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.label not in LABELS:
-            raise ValueError(f"label: {self.label!r} is none of {', '.join(LABELS)}")
-        if self.win_probability is not None and not 0.0 <= self.win_probability <= 1.0:
-            raise ValueError(f"win_probability: {self.win_probability!r} is outside [0, 1]")
-        for number in (*(self.scores or ()), self.strength):
-            if number is not None and not math.isfinite(number):
-                raise ValueError(f"scores, strength: {number!r} is not a finite number")
+    verdict: Verdict
+    rater: str
+    given_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """A question as it stands in the log, with its answer where there is one.
+    """A question as it stands in the log.
 
     Attributes:
+        id: The question's number in this log.
         question: The question.
         run_id: The run that asked it: this log's own, or one that it was started from.
         asked_at: When it was written, before the oracle was asked; in UTC.
-        answer: The answer; None while the question is pending.
-        answered_at: When the answer was written; in UTC.
+        state: ``open``; ``leased``: somebody has it before them; ``answered``; ``withdrawn``.
+        verdicts: The standing verdict of each rater, the oldest first; corrected ones are left
+            out.
+        label: What is learned from it; None without verdicts, and if they say nothing to learn.
+        label_rule: The rule of :data:`text_duel.verdicts.LABEL_RULES` by which the label was
+            derived; None while the question is not answered.
+        answered_at: When the label was derived; in UTC.
+        learned_in: The round that learned from the label; None if none did.
     """
 
-    question: QuestionRecord
+    id: int
+    question: Question
     run_id: str
     asked_at: datetime
-    answer: AnswerRecord | None
+    state: State
+    verdicts: tuple[GivenVerdict, ...]
+    label: Label | None
+    label_rule: str | None
     answered_at: datetime | None
+    learned_in: int | None
+
+    @classmethod
+    def just_asked(cls, key: int, question: Question, run_id: str, asked_at: datetime) -> Self:
+        """A question that nobody has seen yet."""
+        return cls(key, question, run_id, asked_at, "open", (), None, None, None, None)
+
+    @property
+    def deciding(self) -> GivenVerdict | None:
+        """The verdict that says most about the label: the first one; None without any."""
+        return self.verdicts[0] if self.verdicts else None
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether one of the two responses is preferred."""
+        return self.label is not None and not self.label.is_tie
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A label that a round learns from.
+
+    Attributes:
+        id: The question's number in the log.
+        round: The round that asked it: the one that learns from it, or an earlier one if the
+            answer came late.
+        position: The prompt's place in that round.
+        label: The label.
+        win_probability: Of the verdict that came first: the probability that the first response is
+            preferred; None if it gave none.
+        scores: Likewise, the scores of the first and the second response.
+    """
+
+    id: int
+    round: int
+    position: int
+    label: Label
+    win_probability: float | None
+    scores: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedRound:
+    """What a round learns from, settled.
+
+    Attributes:
+        lessons: The labels, by round and position of their questions.
+        num_answered: How many questions were answered at that moment, in the whole run.
+        num_open: How many were open.
+    """
+
+    lessons: list[Lesson]
+    num_answered: int
+    num_open: int

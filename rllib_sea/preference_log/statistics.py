@@ -6,8 +6,9 @@ import statistics
 from dataclasses import dataclass
 from datetime import datetime
 
-from rllib_sea.preference_log.log import PreferenceReader
-from rllib_sea.preference_log.records import IMPORTED, LABELS
+from rllib_sea.preference_log.reader import PreferenceReader
+from rllib_sea.preference_log.records import IMPORTED
+from text_duel.verdicts import CHOICES
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,23 +18,27 @@ class LogStatistics:
     Attributes:
         rounds: The first and the last round that has a question; None without any.
         num_questions: Questions asked.
-        num_queries: Questions answered.
-        labels: Answers by label.
+        num_answered: Questions answered.
+        num_open: Questions that wait for an answer.
+        num_withdrawn: Questions withdrawn.
+        choices: Standing verdicts by choice.
         strategies: Questions by exploration strategy.
         oracles: Questions by the oracle that was asked.
-        answered_by: Answers by who gave them.
+        raters: Standing verdicts by who gave them.
         asked: When the first and the last question were asked; None without any.
-        waited: Seconds from question to answer: median, 90th percentile, longest; None where
-            nobody answered. Imported preferences were not asked for.
+        waited: Seconds from question to label: median, 90th percentile, longest; None if nobody
+            answered. Imported preferences were not asked for.
     """
 
     rounds: tuple[int, int] | None
     num_questions: int
-    num_queries: int
-    labels: dict[str, int]
+    num_answered: int
+    num_open: int
+    num_withdrawn: int
+    choices: dict[str, int]
     strategies: dict[str, int]
     oracles: dict[str, int]
-    answered_by: dict[str, int]
+    raters: dict[str, int]
     asked: tuple[datetime, datetime] | None
     waited: tuple[float, float, float] | None
 
@@ -47,15 +52,17 @@ def log_statistics(log: PreferenceReader) -> LogStatistics:
     low, high, first, last = next(
         log.query("SELECT min(round), max(round), min(asked_at), max(asked_at) FROM questions")
     )
-    labels = _counts(log, "label", "answers")
+    choices = _counts(log, "choice", "standing_verdicts")
     return LogStatistics(
         rounds=None if low is None else (low, high),
         num_questions=log.num_questions(),
-        num_queries=log.num_queries(),
-        labels={label: labels.get(label, 0) for label in LABELS},
+        num_answered=log.num_answered(),
+        num_open=log.num_open(),
+        num_withdrawn=log.num_withdrawn(),
+        choices={choice: choices.get(choice, 0) for choice in CHOICES},
         strategies=_counts(log, "strategy", "questions"),
         oracles=_counts(log, "oracle", "questions"),
-        answered_by=_counts(log, "answered_by", "answers"),
+        raters=_counts(log, "rater", "standing_verdicts"),
         asked=None if low is None else (_time(first), _time(last)),
         waited=_waited(log),
     )
@@ -70,8 +77,9 @@ def _counts(log: PreferenceReader, column: str, table: str) -> dict[str, int]:
 
 def _waited(log: PreferenceReader) -> tuple[float, float, float] | None:
     times = log.query(
-        "SELECT asked_at, answered_at FROM answers JOIN questions ON question_id = questions.id "
-        f"WHERE strategy != '{IMPORTED}'"
+        "SELECT asked_at, min(derived_at) FROM labels "
+        "JOIN questions ON question_id = questions.id "
+        f"WHERE strategy != '{IMPORTED}' GROUP BY questions.id"
     )
     seconds = sorted((_time(after) - _time(before)).total_seconds() for before, after in times)
     if not seconds:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def check_initial_preferences(path: Any) -> None:
         )
     try:
         with _open(path) as log:
-            decided = log.query("SELECT 1 FROM answers WHERE label IN ('first', 'second') LIMIT 1")
+            decided = log.query("SELECT 1 FROM standing_labels WHERE preference != 0.5 LIMIT 1")
             if next(decided, None) is None:
                 raise ConfigError(f"{KEY}: {path} has no answer that prefers a response")
     except PreferenceLogError as error:
@@ -49,9 +49,12 @@ def check_initial_preferences(path: Any) -> None:
 
 
 def read_initial_preferences(
-    path: str | Path, tokenizer: PromptTokenizer
-) -> tuple[list[TokenizedPreference], list[str]]:
-    """Reads the labels that a run starts from; ties, skips and pending questions are left out.
+    path: str | Path,
+    tokenizer: PromptTokenizer,
+    policy_model: str,
+    warn: Callable[[str], None],
+) -> list[TokenizedPreference]:
+    """Reads the labels that a run starts from; ties, skips and open questions are left out.
 
     The tokens that were sampled are kept where they are this policy's: where this tokenizer makes
     the logged prompt of the prompt's text, and the logged responses decode to their texts. That
@@ -61,12 +64,14 @@ def read_initial_preferences(
     Args:
         path: A preference log.
         tokenizer: This run's.
+        policy_model: The model's name, for messages.
+        warn: Told of the labels that do not fit the model's context, and are left out.
 
     Returns:
-        The preferences that fit the model's context, in the log's order, and the places of those
-        that do not.
+        The preferences that fit, in the log's order, at least one.
 
     Raises:
+        ConfigError: None fits.
         PreferenceLogError: The log cannot be read.
     """
     kept: list[TokenizedPreference] = []
@@ -82,7 +87,15 @@ def read_initial_preferences(
                     too_long.append(tokenized.place)
                 else:
                     kept.append(tokenized)
-    return kept, too_long
+    if too_long:
+        warn(
+            f"{len(too_long)} labels of {path} are left out, longer than "
+            f"{tokenizer.context_length} tokens, the context of {policy_model}: "
+            f"{too_long[0]}{' and others' if too_long[1:] else ''}"
+        )
+    if not kept:
+        raise ConfigError(f"{KEY}: no label of {path} fits the model's context")
+    return kept
 
 
 def _open(path: str | Path) -> PreferenceReader:
@@ -90,8 +103,8 @@ def _open(path: str | Path) -> PreferenceReader:
 
 
 def _parts(entries: Iterator[LogEntry]) -> Iterator[list[LogEntry]]:
-    """The entries whose answer prefers a response, some at a time."""
-    decided = (e for e in entries if e.answer and e.answer.label in ("first", "second"))
+    """The entries whose label prefers a response, some at a time."""
+    decided = (entry for entry in entries if entry.is_decided)
     while some := list(islice(decided, _ENTRIES_AT_ONCE)):
         yield some
 
@@ -99,7 +112,7 @@ def _parts(entries: Iterator[LogEntry]) -> Iterator[list[LogEntry]]:
 def _in_order(entry: LogEntry) -> tuple[Candidate, Candidate]:
     """The chosen and the rejected response."""
     question = entry.question
-    if entry.answer is not None and entry.answer.label == "first":
+    if entry.label is not None and entry.label.preference > 0.5:
         return question.first, question.second
     return question.second, question.first
 

@@ -44,11 +44,11 @@ def test_stats(command: Run, log: Path) -> None:
     assert rows["run"] == "run-a (seed 3, tiny, chat)"
     assert rows["questions"] == "7 in rounds 0 to 1"
     assert rows["answered"] == "6 (the query count)"
-    assert rows["pending"] == "1"
-    assert rows["labels"] == "first 2, second 2, tie 1, skip 1"
+    assert (rows["open"], rows["withdrawn"]) == ("1", "0")
+    assert rows["verdicts"] == "first 2, second 2, tie 1, both_bad 0, skip 1"
     assert rows["strategies"] == "bai_ts 4, passive 3"
     assert rows["oracles"] == "length-1 7"
-    assert rows["answered by"] == "length-1 5, ann 1"
+    assert rows["raters"] == "length-1 5, ann 1"
     assert rows["asked"].endswith(" UTC")
     assert rows["time to answer"].startswith("median 0.0")
 
@@ -79,7 +79,7 @@ def test_head(command: Run, log: Path) -> None:
     ]
     out = command("head", log, "-n", 100)[1]
     assert out.count("round ") == 7
-    assert "round 1, position 2: pending\n  passive, policy version 1" in out
+    assert "round 1, position 2: open\n  passive, policy version 1" in out
 
 
 @pytest.mark.parametrize("file_format", ["jsonl", "parquet"])
@@ -87,7 +87,10 @@ def test_export(command: Run, log: Path, tmp_path: Path, file_format: str) -> No
     output = tmp_path / "out"
     status, out, err = command("export", log, "--format", file_format, "-o", output)
     assert (status, err) == (0, "")
-    assert out == f"4 preferences written to {output}; left out: ties 1, skips 1, pending 1\n"
+    assert (
+        out
+        == f"4 preferences written to {output}; left out: ties 1, skips 1, open 1, withdrawn 0\n"
+    )
     start = output.read_bytes()[:4]
     assert start == (b"PAR1" if file_format == "parquet" else b'{"pr')
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rllib_sea.duels.records import Candidate
-from rllib_sea.duels.rounds import Answer, Proposal
+from rllib_sea.duels.rounds import Proposal
 from rllib_sea.duels.selection import (
     INCOMPLETE,
     NON_FINITE,
@@ -24,6 +24,7 @@ from rllib_sea.duels.selection import (
 from rllib_sea.exploration import STRATEGIES
 from rllib_sea.exploration.mixing import SYNTHETIC_PAIRS
 from tests.helpers.round_cases import proposal, selected
+from text_duel.verdicts import Label
 
 ABC = ("a", "bb", "ccc")
 NAN, INF = math.nan, math.inf
@@ -201,7 +202,7 @@ def test_acquisition_by_certainty_looks_at_the_selected_pair() -> None:
 
 def test_a_labelled_duel_has_what_was_selected_and_what_was_answered() -> None:
     case = proposal(ABC, [[1, 2, 3], [4, 5, 6]], position=5)
-    duel = selected(case, 2, 0).labelled(9, Answer(False, 0.25, (1.5, 2.5)))
+    duel = selected(case, 2, 0).labelled(9, Label(0.0), 0.25, (1.5, 2.5))
     assert (duel.round, duel.position, duel.prompt_id) == (9, 5, "p5")
     assert (duel.prompt_text, duel.prompt_token_ids) == ("prompt 5", (1, 5))
     assert (duel.first, duel.second) == (case.candidates[2], case.candidates[0])
@@ -218,7 +219,7 @@ def test_a_labelled_duel_has_what_was_selected_and_what_was_answered() -> None:
 @pytest.mark.parametrize("label", [True, False])
 def test_a_synthetic_duel_has_the_members_label_and_no_answer(label: bool) -> None:
     case = proposal(ABC, np.zeros((2, 3)))
-    duel = selected(case, synthetic=True, member_label=label).labelled(0, None)
+    duel = selected(case, synthetic=True, member_label=label).labelled(0)
     assert duel.first_wins == label
     assert duel.synthetic
     assert math.isnan(duel.win_probability)
@@ -246,7 +247,7 @@ def test_which_response_is_the_references(
 ) -> None:
     """Of four candidates the last two are from the reference policy."""
     case = proposal((*ABC, "dddd"), np.zeros((2, 4)), num_from_reference=2)
-    duel = selected(case, first, second).labelled(0, Answer(first_wins, 0.5, (NAN, NAN)))
+    duel = selected(case, first, second).labelled(0, Label(float(first_wins)), 0.5)
     assert duel.from_reference == from_reference
     assert duel.preference_pair().from_reference == named
 

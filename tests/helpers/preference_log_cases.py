@@ -1,15 +1,17 @@
-"""Questions and answers for tests of the preference log, and the writer that is killed."""
+"""Questions and verdicts for tests of the preference log, and the writer that is killed."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rllib_sea.duels.records import Candidate
 from rllib_sea.preference_log.log import PreferenceLog
-from rllib_sea.preference_log.records import AnswerRecord, QuestionRecord, RunRecord
+from rllib_sea.preference_log.records import Question, RunRecord
+from text_duel.verdicts import Verdict
 
 RUN = RunRecord(run_id="run-a", seed=3, policy_model="tiny", chat=True)
 
@@ -24,7 +26,7 @@ def response(text: str, *, from_end: float = 0.1) -> Candidate:
     )
 
 
-def question(round_index: int, position: int, **changes: Any) -> QuestionRecord:
+def question(round_index: int, position: int, **changes: Any) -> Question:
     """A question whose texts tell it apart."""
     name = f"{round_index}/{position}"
     fields: dict[str, Any] = {
@@ -43,27 +45,33 @@ def question(round_index: int, position: int, **changes: Any) -> QuestionRecord:
         "labels": "bradley_terry",
         "flip_noise": 0.1,
     }
-    return QuestionRecord(**(fields | changes))
+    return Question(**(fields | changes))
 
 
-def answer(round_index: int, position: int, label: Any = "first", **changes: Any) -> AnswerRecord:
-    """An answer of the oracle of :func:`question`."""
-    fields: dict[str, Any] = {
-        "answered_by": "length-1",
-        "win_probability": 2 / 3,
-        "scores": (0.1, -0.7),
-    }
-    return AnswerRecord(round_index, position, label, **(fields | changes))
+def verdict(choice: Any = "first", **changes: Any) -> Verdict:
+    """A verdict of the oracle of :func:`question`."""
+    fields: dict[str, Any] = {"win_probability": 2 / 3, "scores": (0.1, -0.7)}
+    return Verdict(choice, **(fields | changes))
+
+
+def give(
+    log: PreferenceLog, round_index: int, verdicts: Mapping[int, Verdict], rater: str = "length-1"
+) -> None:
+    """Gives verdicts by the positions of their questions."""
+    ids = {entry.question.position: entry.id for entry in log.round(round_index)}
+    log.give(rater, {ids[position]: given for position, given in verdicts.items()})
 
 
 def fill(path: Path, run: RunRecord = RUN) -> None:
-    """A log of two rounds: first, second, tie, skip; first, second, pending."""
+    """A log of two rounds: first, second, tie, skip; first, second, open."""
     with PreferenceLog(path, run) as log:
         log.ask(0, [question(0, i) for i in range(4)])
-        labels = ("first", "second", "tie", "skip")
-        log.answer([answer(0, i, label) for i, label in enumerate(labels)])
+        choices = ("first", "second", "tie", "skip")
+        give(log, 0, {i: verdict(choice) for i, choice in enumerate(choices)})
+        log.close_round(0)
         log.ask(1, [question(1, i, strategy="passive", member=None) for i in (2, 0, 1)])
-        log.answer([answer(1, 0), answer(1, 1, "second", answered_by="ann", strength=2.0)])
+        give(log, 1, {0: verdict()})
+        give(log, 1, {1: verdict("second", strength=2.0)}, "ann")
 
 
 def _tell(*words: object) -> None:
@@ -80,7 +88,7 @@ def _write_until_killed(path: Path) -> None:
             log.ask(round_index, [question(round_index, i) for i in range(3)])
             _tell("asked", round_index)
             for position in range(3):
-                log.answer([answer(round_index, position)])
+                give(log, round_index, {position: verdict()})
                 _tell("answered", round_index, position)
             round_index += 1
 

@@ -32,7 +32,6 @@ def proposal(
     rows = range(len(texts))
     return Proposal(
         position=position,
-        prompt_index=100 + position,
         prompt_id=f"p{position}",
         prompt_text=f"prompt {position}",
         prompt_token_ids=(1, position),

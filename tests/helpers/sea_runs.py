@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_sea import SEA, SEAConfig
-from rllib_sea.preference_log.log import LOG_FILE, PreferenceLog
+from rllib_sea.preference_log.reader import LOG_FILE
 from rllib_sea.preference_log.records import LogEntry
 
 BUDGET = 21
@@ -63,7 +63,12 @@ def measured(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def asked(log: Iterable[LogEntry]) -> list[tuple[Any, ...]]:
     """A log's questions, to the last log-probability, and their answers; without the times."""
     return [
-        (dataclasses.astuple(entry.question), entry.answer and dataclasses.astuple(entry.answer))
+        (
+            dataclasses.astuple(entry.question),
+            [(given.rater, dataclasses.astuple(given.verdict)) for given in entry.verdicts],
+            entry.label,
+            entry.learned_in,
+        )
         for entry in log
     ]
 
@@ -78,6 +83,6 @@ def restore_beside(algorithm: SEA, checkpoint: Path, folder: Path) -> None:
         checkpoint: Its.
         folder: Gets the new log. The questions after the checkpoint are not in it.
     """
-    algorithm._preferences.close()
-    algorithm._preferences = PreferenceLog(folder / LOG_FILE, algorithm._preferences.run)
+    algorithm.labelling.close()
+    algorithm.start_labelling(folder / LOG_FILE)
     algorithm.restore_from_path(checkpoint)

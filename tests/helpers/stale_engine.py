@@ -20,8 +20,8 @@ class StaleEnvRunner(DuelEnvRunner):
     versions = range(REHEARSAL_VERSION, 100)
 
     @cached_property
-    def policy(self) -> VLLMPolicyModule:
-        module = super().policy
+    def module(self) -> VLLMPolicyModule:
+        module = super().module
         load = module.sampler.load_weights
 
         def keep_one(weights: Mapping[str, torch.Tensor], version: int) -> None:

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rllib_sea.duels.records import Duel
-from rllib_sea.duels.rounds import Answer
 from rllib_sea.duels.selection import SelectedDuel
-from rllib_sea.labelling.questions import answer_record, as_asked, logged_answer, question_record
+from rllib_sea.labelling.questions import (
+    as_asked,
+    labelled,
+    preference_pair,
+    question_of,
+    rebuilt,
+)
 from rllib_sea.preference_log.log import PreferenceLog
-from rllib_sea.preference_log.records import AnswerRecord, QuestionRecord, RunRecord
+from rllib_sea.preference_log.records import LogEntry, Question, RunRecord
 from tests.helpers.round_cases import proposal, selected
 from text_duel.labels import LabelRule
+from text_duel.verdicts import Label, Verdict
 
 REWARDS = [[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]
 RULE = LabelRule("bradley_terry", 0.25)
-INDICES = {f"p{i}": 100 + i for i in range(9)}
-NAN = math.nan
 
 
 def duel(
@@ -33,11 +36,11 @@ def duel(
     return dataclasses.replace(selected(case, first, second, synthetic=synthetic), member=1)
 
 
-def record(case: SelectedDuel) -> QuestionRecord:
-    return question_record(case, 0, strategy="bai_ts", oracle="length-1", rule=RULE)
+def record(case: SelectedDuel, round_index: int = 0) -> Question:
+    return question_of(case, round_index, strategy="bai_ts", oracle="length-1", rule=RULE)
 
 
-def score(questions: Sequence[QuestionRecord]) -> list[tuple[np.ndarray, np.ndarray]]:
+def score(questions: Sequence[Question]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Features and rewards that tell prompts and responses apart."""
     return [
         (
@@ -48,7 +51,7 @@ def score(questions: Sequence[QuestionRecord]) -> list[tuple[np.ndarray, np.ndar
     ]
 
 
-def no_score(questions: Sequence[QuestionRecord]) -> list[tuple[np.ndarray, np.ndarray]]:
+def no_score(questions: Sequence[Question]) -> list[tuple[np.ndarray, np.ndarray]]:
     raise AssertionError("nothing was to be scored")
 
 
@@ -60,17 +63,22 @@ def same(one: Duel, two: Duel) -> bool:
     return a == b
 
 
+def give(log: PreferenceLog, entries: Sequence[LogEntry], verdicts: Mapping[int, Verdict]) -> None:
+    """Gives verdicts by the positions of their questions."""
+    ids = {entry.question.position: entry.id for entry in entries}
+    log.give("length-1", {ids[position]: verdict for position, verdict in verdicts.items()})
+
+
 @pytest.fixture
-def log(tmp_path: Path) -> PreferenceLog:
-    opened = PreferenceLog(tmp_path / "log.sqlite", RunRecord("run", 0, "tiny", False))
-    yield opened  # type: ignore[misc]
-    opened.close()
+def log(tmp_path: Path) -> Iterator[PreferenceLog]:
+    with PreferenceLog(tmp_path / "log.sqlite", RunRecord("run", 0, "tiny", False)) as opened:
+        yield opened
 
 
 def test_a_question_says_all_of_its_duel() -> None:
     case = duel(4, ("a.", "bb", "ccc"), 2, 0)
     question = record(case)
-    assert question == QuestionRecord(
+    assert question == Question(
         round=0,
         position=4,
         prompt_id="p4",
@@ -86,29 +94,61 @@ def test_a_question_says_all_of_its_duel() -> None:
         labels="bradley_terry",
         flip_noise=0.25,
     )
-    assert question.from_reference == case.labelled(0, None).from_reference
+    assert question.from_reference == case.labelled(0).from_reference
     assert record(dataclasses.replace(case, member=-1)).member is None
 
 
 @pytest.mark.parametrize(
-    "answer",
-    [Answer(True, 1 / 3, (0.1, -2.5)), Answer(False, 0.5, (NAN, NAN)), Answer(True, NAN, (1.0, 2))],
+    ("verdict", "label"),
+    [
+        (Verdict("first", 1 / 3, (0.1, -2.5)), Label(1.0)),
+        (Verdict("second", 0.5), Label(0.0)),
+        (Verdict("tie", scores=(1.0, 2.0)), Label(0.5)),
+    ],
 )
-def test_an_oracles_answer_comes_back_to_the_bit(log: PreferenceLog, answer: Answer) -> None:
+def test_a_verdict_becomes_the_duels_label_to_the_bit(
+    log: PreferenceLog, verdict: Verdict, label: Label
+) -> None:
     case = duel(0, ("a", "bb", "ccc"), 0, 1)
-    log.ask(0, [record(case)])
-    log.answer([answer_record(record(case), answer, "length-1")])
-    (entry,) = log.round(0)
-    assert entry.answer is not None
-    assert entry.answer.answered_by == "length-1"
-    back = logged_answer(entry.answer)
-    assert back is not None
-    assert same(case.labelled(0, back), case.labelled(0, answer))
+    give(log, log.ask(0, [record(case)]), {0: verdict})
+    (back,) = labelled(0, [case], log.close_round(0).lessons, [])
+    assert same(back, case.labelled(0, label, verdict.win_probability, verdict.scores))
 
 
-def test_a_tie_and_a_skip_label_no_duel() -> None:
-    for label in ("tie", "skip"):
-        assert logged_answer(AnswerRecord(0, 0, label, "ann")) is None
+def test_a_skip_labels_no_duel_and_a_synthetic_one_has_its_members(log: PreferenceLog) -> None:
+    real, ours = duel(0, ("a", "bb", "ccc"), 0, 1), duel(1, ("a", "b", "c"), 0, 1, synthetic=True)
+    give(log, log.ask(0, [record(real)]), {0: Verdict("skip")})
+    (only,) = labelled(0, [real, ours], log.close_round(0).lessons, [])
+    assert same(only, ours.labelled(0))
+
+
+def test_a_label_that_comes_late_is_of_the_round_that_asked(log: PreferenceLog) -> None:
+    late, now = duel(0, ("a", "bb", "ccc"), 0, 1), duel(3, ("d", "ee", "fff"), 2, 1)
+    first = log.ask(0, [record(late)])
+    assert log.close_round(0).lessons == []
+    second = log.ask(1, [record(now, 1)])
+    give(log, first, {0: Verdict("second", 0.25, (1.0, 2.0))})
+    give(log, second, {3: Verdict("first", 0.75)})
+    questions = [entry.question for entry in first]
+    duels = labelled(1, [now], log.close_round(1).lessons, rebuilt(questions, score))
+    assert [(d.round, d.position, d.first_wins) for d in duels] == [(0, 0, False), (1, 3, True)]
+    assert (duels[0].chosen.text, duels[0].rejected.text) == ("bb", "a")
+    assert (duels[0].win_probability, duels[0].scores) == (0.25, (1.0, 2.0))
+    assert duels[0].features.tolist() == [[0, 1], [0, 2]]
+
+
+@pytest.mark.parametrize(
+    ("preference", "chosen", "origin", "certainty"),
+    [(1.0, "ccc", "chosen", 1.0), (0.25, "a.", "rejected", 0.75), (0.5, "ccc", "chosen", 0.5)],
+)
+def test_the_pair_of_a_question_is_that_of_its_duel(
+    preference: float, chosen: str, origin: str, certainty: float
+) -> None:
+    case, label = duel(4, ("a.", "bb", "ccc"), 2, 0), Label(preference, 0.5)
+    pair = preference_pair(record(case), label)
+    assert pair == case.labelled(0, label).preference_pair()
+    assert pair.chosen_token_ids == tuple(map(ord, chosen))
+    assert (pair.from_reference, pair.preference, pair.weight) == (origin, certainty, 0.5)
 
 
 def test_duels_that_were_selected_again_stay_as_they_are(log: PreferenceLog) -> None:
@@ -121,21 +161,20 @@ def test_duels_that_were_selected_again_stay_as_they_are(log: PreferenceLog) -> 
     real = [case for case in round_duels if not case.synthetic]
     for _ in range(2):  # asked, then resumed
         entries = log.ask(0, [record(case) for case in real])
-        result = as_asked(entries, round_duels, INDICES, no_score)
+        result = as_asked(entries, round_duels, no_score)
         assert all(a is b for a, b in zip(result, round_duels, strict=True))
 
 
 def test_a_round_of_synthetic_duels_only(log: PreferenceLog) -> None:
     round_duels = [duel(1, ("a", "bb", "ccc"), 2, 0, synthetic=True)]
-    assert as_asked(log.ask(0, []), round_duels, INDICES, no_score) == round_duels
+    assert as_asked(log.ask(0, []), round_duels, no_score) == round_duels
 
 
 def test_other_responses_than_were_asked_about(log: PreferenceLog) -> None:
     """Position 0 is as it was; 1 has other responses, 2 none, 3 was not asked, 4 is synthetic."""
     kept = duel(0, ("a", "bb", "ccc"), 0, 1)
     before = [kept, duel(1, ("a", "bb", "ccc"), 2, 0), duel(2, ("d", "ee", "fff"), 1, 2)]
-    asked = log.ask(0, [record(case) for case in before])
-    log.answer([answer_record(entry.question, Answer(True, 0.75, (2, 1)), "o") for entry in asked])
+    log.ask(0, [record(case) for case in before])
     now = [
         duel(4, ("x", "yy", "zzz"), 0, 1, synthetic=True),
         duel(3, ("x", "yy", "zzz"), 0, 1),
@@ -143,13 +182,13 @@ def test_other_responses_than_were_asked_about(log: PreferenceLog) -> None:
         duel(1, ("a", "bb", "dddd"), 2, 0),
     ]
     entries = log.ask(0, [record(case) for case in now if not case.synthetic])
-    result = as_asked(entries, now, INDICES, score)
+    result = as_asked(entries, now, score)
     assert [case.proposal.position for case in result] == [0, 1, 2, 4]
     assert result[0] is kept
     assert result[3] is now[0]
-    answers = [Answer(True, 0.75, (2.0, 1.0))] * 3
-    for case, earlier, answer in zip(result[:3], before, answers, strict=True):
-        rebuilt, original = case.labelled(0, answer), earlier.labelled(0, answer)
+    label = Label(1.0)
+    for case, earlier in zip(result[:3], before, strict=True):
+        again, original = case.labelled(0, label), earlier.labelled(0, label)
         position = case.proposal.position
         if case is not kept:
             # From the log alone, but for what was scored again.
@@ -160,16 +199,15 @@ def test_other_responses_than_were_asked_about(log: PreferenceLog) -> None:
                 member_rewards=np.array([[length, 0] for length in lengths], "f4"),
             )
             original.member_rewards[0, 1] = position
-        assert same(rebuilt, original)
-        assert case.proposal.prompt_index == 100 + position
+        assert same(again, original)
         assert record(case) == record(earlier)
 
 
 def test_a_position_that_was_asked_is_synthetic_now(log: PreferenceLog) -> None:
-    """What was asked counts, also where chance or gamma would have it otherwise now."""
+    """What was asked counts, also if chance or gamma would have it otherwise now."""
     before = duel(0, ("a", "bb", "ccc"), 0, 1)
     entries = log.ask(0, [record(before)])
     now = [duel(0, ("a", "bb", "ccc"), 0, 1, synthetic=True)]
-    (result,) = as_asked(entries, now, INDICES, score)
+    (result,) = as_asked(entries, now, score)
     assert not result.synthetic
     assert record(result) == record(before)

@@ -51,9 +51,9 @@ def test_an_engine_has_the_format_of_training_unless_told_otherwise(
 ) -> None:
     config = SEAConfig().policy(policy_model=str(tiny_policy))
     config.preference_learning(train_precision=train_precision)
-    assert config.policy_module_config(64)["sampler_config"]["dtype"] == dtype
+    assert config.policy_module_spec(64).model_config["sampler_config"]["dtype"] == dtype
     config.policy(sampler_config={"dtype": "float16"})
-    assert config.policy_module_config(64)["sampler_config"]["dtype"] == "float16"
+    assert config.policy_module_spec(64).model_config["sampler_config"]["dtype"] == "float16"
 
 
 def test_training_takes_the_precision_of_its_hardware(hardware: bool, tiny_policy: Path) -> None:

@@ -19,7 +19,14 @@ from rllib_sea.preference_log.importing import read_preferences
 from rllib_sea.preference_log.log import PreferenceLog, PreferenceReader
 from rllib_sea.preference_log.records import PreferenceLogError, RunRecord
 from rllib_sea.preference_log.written_preferences import Preference
-from tests.helpers.preference_log_cases import RUN, answer, fill, question, response
+from tests.helpers.preference_log_cases import (
+    RUN,
+    fill,
+    give,
+    question,
+    response,
+    verdict,
+)
 from text_duel.errors import ConfigError
 
 PLAIN = dataclasses.replace(RUN, chat=False)
@@ -77,7 +84,7 @@ def test_a_plain_run_is_texts_that_can_be_joined(tmp_path: Path, file_format: st
 def test_after_white_space_a_response_begins_at_once(tmp_path: Path) -> None:
     with PreferenceLog(tmp_path / "log.sqlite", PLAIN) as log:
         log.ask(0, [question(0, 0, prompt_text="Summary:\n", first=response("yes"))])
-        log.answer([answer(0, 0)])
+        give(log, 0, {0: verdict()})
         export_preferences(log, "jsonl", tmp_path / "out.jsonl")
     assert json.loads((tmp_path / "out.jsonl").read_text())["chosen"] == "yes"
 
@@ -118,7 +125,11 @@ def test_all_columns(tmp_path: Path, file_format: str) -> None:
         "round": 0,
         "position": 1,
         "prompt_id": "post-1",
-        "label": "second",
+        "preference": 1.0,
+        "weight": 1.0,
+        "label_rule": "single",
+        "raters": ["length-1"],
+        "choices": ["chosen"],
         "win_probability": 2 / 3,
         "chosen_score": -0.7,
         "rejected_score": 0.1,
@@ -127,10 +138,10 @@ def test_all_columns(tmp_path: Path, file_format: str) -> None:
         "member": 1,
         "policy_version": 0,
         "oracle": "length-1",
-        "answered_by": "length-1",
         "labels": "bradley_terry",
         "flip_noise": 0.1,
-        "shown_first": "first",
+        "shown_first": None,
+        "seconds": None,
         "prompt_token_ids": [5, 0, 1],
         "chosen_token_ids": list(asked.second.token_ids),
         "rejected_token_ids": list(asked.first.token_ids),
@@ -143,7 +154,7 @@ def test_all_columns(tmp_path: Path, file_format: str) -> None:
     assert set(second) - set(expected) == {
         *("prompt", "chosen", "rejected", "asked_at", "answered_at")
     }
-    assert (last["member"], last["strength"], last["answered_by"]) == (None, 2.0, "ann")
+    assert (last["member"], last["strength"], last["raters"]) == (None, 2.0, ["ann"])
 
 
 def test_many_rows_are_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,13 +186,13 @@ def test_an_export_appears_whole_or_not_at_all(
     assert not output.exists()
     assert not list(tmp_path.glob("*.part"))
     with PreferenceReader(tmp_path / "log.sqlite") as log:
-        assert log.num_queries() == 6
+        assert log.num_answered() == 6
 
 
 def test_a_log_without_preferences_is_not_exported(tmp_path: Path) -> None:
     with PreferenceLog(tmp_path / "log.sqlite", RUN) as log:
         log.ask(0, [question(0, 0), question(0, 1)])
-        log.answer([answer(0, 0, "tie")])
+        give(log, 0, {0: verdict("tie")})
         with pytest.raises(PreferenceLogError, match="has no preferences to export"):
             export_preferences(log, "parquet", tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import random
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -19,10 +21,14 @@ import pytest
 
 from rllib_sea.preference_log import schema
 from rllib_sea.preference_log.log import LOG_FILE, PreferenceLog, PreferenceReader
-from rllib_sea.preference_log.records import AnswerRecord, LogEntry, PreferenceLogError
+from rllib_sea.preference_log.records import LogEntry, PreferenceLogError, RunRecord
 from rllib_sea.preference_log.statistics import log_statistics
 from tests.helpers import preference_log_cases
-from tests.helpers.preference_log_cases import RUN, answer, fill, question
+from tests.helpers.preference_log_cases import RUN, fill, give, question, verdict
+from text_duel.verdicts import Label
+
+# A log of version 1 that a run of three rounds wrote with the last release that wrote such logs.
+RELEASED = Path(__file__).with_name("version_1.sqlite")
 
 
 @pytest.fixture
@@ -54,7 +60,7 @@ def keys(entries: list[LogEntry]) -> list[tuple[int, int]]:
 
 def test_a_question_comes_back_to_the_bit(path: Path) -> None:
     asked = [
-        question(4, 7, member=None, from_reference=(True, False), shown_first="second"),
+        question(4, 7, member=None, from_reference=(True, False)),
         question(4, 2, flip_noise=1 / 3),
     ]
     start = datetime.now(UTC)
@@ -66,23 +72,28 @@ def test_a_question_comes_back_to_the_bit(path: Path) -> None:
     assert entries == returned
     assert [entry.question for entry in entries] == [asked[1], asked[0]]
     for entry in entries:
-        assert (entry.run_id, entry.answer, entry.answered_at) == (RUN.run_id, None, None)
+        assert (entry.run_id, entry.state, entry.label) == (RUN.run_id, "open", None)
+        assert (entry.verdicts, entry.answered_at, entry.learned_in) == ((), None, None)
         assert start <= entry.asked_at <= datetime.now(UTC)
 
 
-def test_an_answer_comes_back_to_the_bit(log: PreferenceLog, path: Path) -> None:
+def test_a_verdict_comes_back_to_the_bit(log: PreferenceLog, path: Path) -> None:
     given = [
-        answer(0, 0, win_probability=1 / 3, scores=(1 / 7, -1e-300)),
-        answer(0, 1, "tie", win_probability=None, scores=None, strength=0.5, answered_by="ann"),
-        answer(0, 2, "skip", win_probability=None, scores=None),
+        verdict(win_probability=1 / 3, scores=(1 / 7, -1e-300)),
+        verdict("tie", win_probability=None, scores=None, strength=0.5, seconds=7.25),
+        verdict("skip", win_probability=None, scores=None, reason="not English"),
+        verdict("both_bad", win_probability=None, scores=None, shown_first="second"),
     ]
-    log.ask(0, [question(0, i) for i in range(3)])
-    log.answer(given[1:])
-    log.answer(given[:1])
+    log.ask(0, [question(0, i) for i in range(4)])
+    give(log, 0, dict(enumerate(given[:3])))
+    give(log, 0, {3: given[3]}, "ann")
     with PreferenceReader(path) as reader:
         entries = list(reader.read())
-    assert [entry.answer for entry in entries] == given
+    assert [[v.verdict for v in entry.verdicts] for entry in entries] == [[v] for v in given]
+    assert [entry.verdicts[0].rater for entry in entries] == ["length-1"] * 3 + ["ann"]
+    assert [entry.label for entry in entries] == [Label(1.0), Label(0.5), None, None]
     for entry in entries:
+        assert (entry.state, entry.label_rule) == ("answered", "single")
         assert entry.answered_at is not None
         assert timedelta(0) <= entry.answered_at - entry.asked_at < timedelta(minutes=1)
 
@@ -90,38 +101,38 @@ def test_an_answer_comes_back_to_the_bit(log: PreferenceLog, path: Path) -> None
 @pytest.mark.parametrize(
     "changes",
     [
-        {"label": "third"},
+        {"choice": "third"},
         {"win_probability": 1.5},
         {"win_probability": float("nan")},
         {"scores": (0.0, float("inf"))},
         {"strength": float("nan")},
     ],
 )
-def test_a_label_that_is_none_is_refused(changes: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"label|outside|finite"):
-        dataclasses.replace(answer(0, 0), **changes)
+def test_a_verdict_that_is_none_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"choice|outside|finite"):
+        dataclasses.replace(verdict(), **changes)
 
 
 # -- Counting -------------------------------------------------------------------------
 
 
 def test_the_query_count_counts_answers_once(log: PreferenceLog) -> None:
-    assert log.num_queries() == 0
+    assert log.num_answered() == 0
     log.ask(0, [question(0, i) for i in range(3)])
-    assert (log.num_questions(), log.num_queries()) == (3, 0)
-    log.answer([answer(0, 0), answer(0, 1, "tie")])
-    assert log.num_queries() == 2
+    assert (log.num_questions(), log.num_answered(), log.num_open()) == (3, 0, 3)
+    give(log, 0, {0: verdict(), 1: verdict("tie")})
+    assert (log.num_answered(), log.num_open()) == (2, 1)
     # A skip was asked of somebody, too.
-    log.answer([answer(0, 2, "skip")])
-    log.ask(1, [question(1, 0)])
-    log.answer([answer(1, 0)])
-    assert [log.num_queries(rounds) for rounds in (0, 1, 2, None)] == [0, 3, 4, 4]
-    assert [log.num_questions(rounds) for rounds in (0, 1, 2, None)] == [0, 3, 4, 4]
+    give(log, 0, {2: verdict("skip")})
+    # Nor is a question counted twice of which two have judged.
+    give(log, 0, {0: verdict("second")}, "ann")
+    assert (log.num_questions(), log.num_answered(), log.num_open()) == (3, 3, 0)
 
 
 def test_a_log_is_compared_with_a_checkpoints_count(log: PreferenceLog) -> None:
     log.ask(0, [question(0, 0), question(0, 1)])
-    log.answer([answer(0, 0), answer(0, 1)])
+    give(log, 0, {0: verdict(), 1: verdict()})
+    log.close_round(0)
     log.check_count(1, 2)
     log.check_count(0, 0)
     with pytest.raises(PreferenceLogError, match=r"2 answers in the first 1 rounds, .* counts 3"):
@@ -131,13 +142,14 @@ def test_a_log_is_compared_with_a_checkpoints_count(log: PreferenceLog) -> None:
 def test_statistics(path: Path) -> None:
     fill(path)
     with PreferenceReader(path) as log:
-        assert keys(log.pending()) == [(1, 2)]
+        assert keys(log.open_questions()) == [(1, 2)]
         found = log_statistics(log)
-    assert (found.rounds, found.num_questions, found.num_queries) == ((0, 1), 7, 6)
-    assert found.labels == {"first": 2, "second": 2, "tie": 1, "skip": 1}
+    assert (found.rounds, found.num_questions, found.num_answered) == ((0, 1), 7, 6)
+    assert (found.num_open, found.num_withdrawn) == (1, 0)
+    assert found.choices == {"first": 2, "second": 2, "tie": 1, "both_bad": 0, "skip": 1}
     assert found.strategies == {"bai_ts": 4, "passive": 3}
     assert found.oracles == {"length-1": 7}
-    assert found.answered_by == {"length-1": 5, "ann": 1}
+    assert found.raters == {"length-1": 5, "ann": 1}
     assert found.waited is not None
     assert 0 <= found.waited[0] <= found.waited[1] <= found.waited[2] < 60
 
@@ -145,7 +157,7 @@ def test_statistics(path: Path) -> None:
 def test_statistics_of_a_log_without_questions(log: PreferenceLog, path: Path) -> None:
     with PreferenceReader(path) as reader:
         found = log_statistics(reader)
-    assert (found.rounds, found.asked, found.waited, found.num_queries) == (None, None, None, 0)
+    assert (found.rounds, found.asked, found.waited, found.num_answered) == (None, None, None, 0)
 
 
 # -- A round is asked once ------------------------------------------------------------
@@ -156,15 +168,20 @@ def test_a_round_that_was_asked_stands(path: Path) -> None:
     asked = [question(0, 0), question(0, 1)]
     with PreferenceLog(path, RUN) as log:
         log.ask(0, asked)
-        log.answer([answer(0, 1, "second")])
+        give(log, 0, {1: verdict("second")})
     with PreferenceLog(path, RUN) as log:
         others = [question(0, 1, prompt_text="another"), question(0, 2)]
         entries = log.ask(0, others)
         assert [entry.question for entry in entries] == asked
-        assert [entry.answer for entry in entries] == [None, answer(0, 1, "second")]
+        assert [entry.label for entry in entries] == [None, Label(0.0)]
         assert log.ask(0, []) == entries
         assert log.num_questions() == 2
-        assert keys(log.pending()) == [(0, 0)]
+        assert keys(log.open_questions()) == [(0, 0)]
+
+
+def test_what_is_returned_when_a_round_is_asked_is_what_is_read(log: PreferenceLog) -> None:
+    returned = log.ask(0, [question(0, 1), question(0, 0, flip_noise=1 / 3)])
+    assert returned == log.round(0)
 
 
 def test_a_round_without_questions_leaves_nothing(log: PreferenceLog) -> None:
@@ -180,29 +197,137 @@ def test_questions_that_do_not_belong_together(log: PreferenceLog) -> None:
     assert log.num_questions() == 0
 
 
-def test_an_answer_is_given_once_and_to_a_question(log: PreferenceLog) -> None:
-    log.ask(0, [question(0, 0), question(0, 1)])
-    log.answer([answer(0, 0)])
-    with pytest.raises(PreferenceLogError, match=r"position 0 was answered before \(first\)"):
-        log.answer([answer(0, 1), answer(0, 0, "second")])
-    with pytest.raises(PreferenceLogError, match="round 1, position 0 was never asked"):
-        log.answer([answer(0, 1), answer(1, 0)])
+def test_a_rater_answers_a_question_once(log: PreferenceLog) -> None:
+    one, two = log.ask(0, [question(0, 0), question(0, 1)])
+    log.give("ann", {one.id: verdict()})
+    with pytest.raises(PreferenceLogError, match=r"position 0 was answered before by ann"):
+        log.give("ann", {two.id: verdict(), one.id: verdict("second")})
+    with pytest.raises(PreferenceLogError, match="question 99 was never asked"):
+        log.give("ann", {two.id: verdict(), 99: verdict()})
     # Nothing of the two calls was written, and the log goes on.
-    assert log.num_queries() == 1
-    log.answer([answer(0, 1, "second")])
-    assert [entry.answer for entry in log.round(0)] == [answer(0, 0), answer(0, 1, "second")]
+    assert log.num_answered() == 1
+    log.give("ann", {two.id: verdict("second")})
+    assert [entry.label for entry in log.round(0)] == [Label(1.0), Label(0.0)]
+
+
+# -- Several raters, corrections, leases, withdrawals ---------------------------------
+
+
+def test_the_rule_single_goes_by_the_first_verdict(log: PreferenceLog) -> None:
+    (entry,) = log.ask(0, [question(0, 0)])
+    log.give("ann", {entry.id: verdict("second")})
+    log.give("bob", {entry.id: verdict("first")})
+    (entry,) = log.round(0)
+    assert [(g.rater, g.verdict.choice) for g in entry.verdicts] == [
+        ("ann", "second"),
+        ("bob", "first"),
+    ]
+    assert entry.label == Label(0.0)
+
+
+def test_a_correction_is_a_record_of_its_own(log: PreferenceLog) -> None:
+    one, two = log.ask(0, [question(0, 0), question(0, 1)])
+    log.give("ann", {one.id: verdict("second"), two.id: verdict("first")})
+    log.correct(one.id, "ann", verdict("skip"))
+    log.correct(one.id, "ann", verdict("first", seconds=2.0))
+    (entry, _) = log.round(0)
+    assert [given.verdict for given in entry.verdicts] == [verdict("first", seconds=2.0)]
+    assert entry.label == Label(1.0)
+    written = list(
+        log.query("SELECT choice FROM verdicts WHERE question_id = ? ORDER BY id", one.id)
+    )
+    assert written == [("second",), ("skip",), ("first",)]
+    with pytest.raises(PreferenceLogError, match="has no verdict of bob"):
+        log.correct(one.id, "bob", verdict())
+    log.close_round(0)
+    with pytest.raises(PreferenceLogError, match="learned from in round 0: its verdict stays"):
+        log.correct(one.id, "ann", verdict("second"))
+    assert log.num_answered() == 2
+
+
+def test_a_lease_ends_by_itself(log: PreferenceLog) -> None:
+    one, two = log.ask(0, [question(0, 0), question(0, 1)])
+    log.lease([one.id], "ann", 60.0)
+    log.lease([two.id], "ann", 0.0)
+    assert [entry.state for entry in log.round(0)] == ["leased", "open"]
+    assert log.num_open() == 2
+    log.lease([one.id], "bob", 0.0)
+    assert [entry.state for entry in log.round(0)] == ["open", "open"]
+
+
+def test_a_withdrawn_question_costs_nothing_and_loses_nothing(log: PreferenceLog) -> None:
+    one, two = log.ask(0, [question(0, 0), question(0, 1)])
+    log.give("ann", {two.id: verdict()})
+    with pytest.raises(PreferenceLogError, match="position 1 is answered, not open"):
+        log.withdraw([one.id, two.id], "late")
+    log.withdraw([one.id], "late")
+    assert (log.num_answered(), log.num_open(), log.num_withdrawn()) == (1, 0, 1)
+    with pytest.raises(PreferenceLogError, match="position 0 is withdrawn, not open"):
+        log.withdraw([one.id], "late")
+    # Somebody had it before them, and answers all the same.
+    log.give("ann", {one.id: verdict("second")})
+    (entry, _) = log.round(0)
+    assert (entry.state, entry.label) == ("withdrawn", None)
+    assert entry.verdicts[0].verdict == verdict("second")
+    assert (log.num_answered(), log.num_withdrawn()) == (1, 1)
+    assert [lesson.id for lesson in log.close_round(0).lessons] == [two.id]
+
+
+# -- What a round learns from is settled once -----------------------------------------
+
+
+def test_a_late_label_is_learned_from_in_the_next_round(log: PreferenceLog) -> None:
+    log.ask(0, [question(0, i) for i in range(3)])
+    give(log, 0, {1: verdict(), 2: verdict("skip")})
+    closed = log.close_round(0)
+    assert [(x.round, x.position, x.label) for x in closed.lessons] == [(0, 1, Label(1.0))]
+    assert (closed.num_answered, closed.num_open) == (2, 1)
+    log.ask(1, [question(1, 0), question(1, 1)])
+    give(log, 0, {0: verdict("tie")})
+    give(log, 1, {1: verdict("second", win_probability=1 / 3, scores=(1.0, 2.0))})
+    # A round that is done again learns from what it learned from.
+    assert log.close_round(0) == closed
+    closed = log.close_round(1)
+    assert [(x.round, x.position, x.label) for x in closed.lessons] == [
+        (0, 0, Label(0.5)),
+        (1, 1, Label(0.0)),
+    ]
+    assert (closed.lessons[1].win_probability, closed.lessons[1].scores) == (1 / 3, (1.0, 2.0))
+    assert (closed.num_answered, closed.num_open) == (4, 1)
+    assert log.counts_at(1) == (2, 1)
+    assert log.counts_at(0) == (0, 0)
+    by_id = {entry.id: entry.question.place for entry in log.read()}
+    assert [by_id[key] for key in log.learned(1)] == [(0, 1)]
+    assert [by_id[key] for key in log.learned(2)] == [(0, 1), (1, 1)]
+    assert [by_id[key] for key in log.learned(2, ties=True)] == [(0, 1), (0, 0), (1, 1)]
+
+
+def test_a_round_does_not_learn_from_a_later_one(log: PreferenceLog) -> None:
+    """As where a run was killed after a round was asked, and begins anew before that round."""
+    log.ask(0, [question(0, 0)])
+    log.ask(1, [question(1, 0)])
+    give(log, 0, {0: verdict()})
+    give(log, 1, {0: verdict()})
+    assert [lesson.round for lesson in log.close_round(0).lessons] == [0]
+    assert [lesson.round for lesson in log.close_round(1).lessons] == [1]
 
 
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE answers SET label = 'second'",
+        "UPDATE verdicts SET choice = 'second'",
+        "UPDATE labels SET preference = 0",
+        "UPDATE lessons SET round = 7",
         "UPDATE questions SET first_text = 'x'",
         "UPDATE runs SET seed = 1",
-        "DELETE FROM answers",
+        "DELETE FROM verdicts",
+        "DELETE FROM labels",
+        "DELETE FROM closed_rounds",
         "DELETE FROM questions",
         "DELETE FROM runs",
-        "INSERT OR REPLACE INTO answers SELECT * FROM answers",
+        "INSERT OR REPLACE INTO verdicts SELECT * FROM verdicts",
+        "INSERT OR REPLACE INTO labels SELECT * FROM labels",
+        "INSERT OR REPLACE INTO lessons SELECT * FROM lessons",
         "INSERT OR REPLACE INTO questions SELECT * FROM questions",
         "INSERT OR REPLACE INTO runs SELECT * FROM runs",
         # Another row number, the same question.
@@ -210,7 +335,7 @@ def test_an_answer_is_given_once_and_to_a_question(log: PreferenceLog) -> None:
         "prompt_text, prompt_token_ids, first_text, first_token_ids, first_logprobs, "
         "first_finish_reason, first_from_reference, second_text, second_token_ids, "
         "second_logprobs, second_finish_reason, second_from_reference, member, policy_version, "
-        "strategy, oracle, labels, flip_noise, shown_first, asked_at FROM questions",
+        "strategy, oracle, labels, flip_noise, asked_at FROM questions",
     ],
 )
 def test_rows_are_never_changed_by_anybody(path: Path, statement: str) -> None:
@@ -236,10 +361,10 @@ def test_readers_see_what_is_committed_while_it_is_written(log: PreferenceLog, p
     with PreferenceReader(path) as one, PreferenceReader(path) as two:
         reading = one.read()
         next(reading)
-        log.answer([answer(0, 0), answer(0, 1)])
+        give(log, 0, {0: verdict(), 1: verdict()})
         # A reader that began before sees the state of then.
-        assert next(reading).answer is None
-        assert two.num_queries() == 2
+        assert next(reading).label is None
+        assert two.num_answered() == 2
         with pytest.raises(PreferenceLogError, match="not to be written to"):
             list(two.query("INSERT INTO runs VALUES (2, 'b', 0, '', 0, '')"))
 
@@ -318,7 +443,7 @@ def test_kill_9_loses_nothing_that_was_committed(
         assert asked <= in_log
         # A round is there whole or not at all.
         assert keys(entries) == [(r, p) for r in sorted(in_log) for p in range(3)]
-        with_answer = {key for key, e in zip(keys(entries), entries, strict=True) if e.answer}
+        with_answer = {key for key, e in zip(keys(entries), entries, strict=True) if e.label}
         assert answered <= with_answer
         # Besides, at most what each writer had committed and not yet printed.
         assert len(with_answer - answered) <= kill
@@ -339,8 +464,8 @@ def test_a_full_disk_is_one_line_and_the_log_stays_as_it_was(path: Path) -> None
         # The same call again, once there is room.
         list(log.query(f"PRAGMA max_page_count = {100 * pages}"))
         assert len(log.ask(2, many)) == 20
-        log.answer([answer(2, i) for i in range(20)])
-        assert log.num_queries() == 6 + 20
+        give(log, 2, {i: verdict() for i in range(20)})
+        assert log.num_answered() == 6 + 20
 
 
 def test_a_write_that_fails_half_way_leaves_the_log_as_it_was(path: Path) -> None:
@@ -467,47 +592,100 @@ def version_1(path: Path) -> Path:
 
 
 @pytest.fixture
-def version_2(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A newer program: its version 2 has one column more and fills it."""
+def version_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer program: its version 3 has one column more and fills it."""
     added = (
-        "ALTER TABLE answers ADD COLUMN note TEXT NOT NULL DEFAULT ''",
-        "CREATE INDEX answers_by ON answers (answered_by)",
+        "ALTER TABLE verdicts ADD COLUMN note TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX verdicts_by ON verdicts (rater)",
     )
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS[:1], added))
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS[:2], added))
 
 
 def check_version_1(reader: PreferenceReader) -> None:
-    entry, pending = reader.read()
+    entry, waiting = reader.read()
     assert (entry.question.position, entry.question.second.logprobs) == (5, (-0.25,))
-    assert entry.answer == AnswerRecord(0, 5, "second", "length-1", win_probability=0.25)
+    (given,) = entry.verdicts
+    assert (given.rater, given.verdict) == (
+        "length-1",
+        verdict("second", win_probability=0.25, scores=None),
+    )
+    assert (entry.label, entry.state, entry.learned_in) == (Label(0.0), "answered", 0)
     assert entry.answered_at is not None
     assert (entry.answered_at - entry.asked_at).total_seconds() == 1.5
-    assert pending.answer is None
-    assert reader.num_queries() == 1
+    assert (waiting.label, waiting.state) == (None, "open")
+    assert (reader.num_answered(), reader.num_open()) == (1, 1)
+    # Its first round is done; its second one waits for an answer.
+    assert (reader.is_closed(0), reader.is_closed(1)) == (True, False)
+    reader.check_count(1, 1)
 
 
 def test_a_log_of_version_1_is_read_and_written_on(version_1: Path) -> None:
+    before = version_1.read_bytes()
     with PreferenceReader(version_1) as reader:
         check_version_1(reader)
+    assert version_1.read_bytes() == before
     with PreferenceLog(version_1, RUN) as log:
         check_version_1(log)
-        log.answer([answer(1, 0)])
-        assert log.num_queries() == 2
+        give(log, 1, {0: verdict()})
+        assert log.num_answered() == 2
+        closed = log.close_round(1)
+        assert ([x.round for x in closed.lessons], closed.num_answered) == ([1], 2)
+        assert next(log.query("PRAGMA integrity_check")) == ("ok",)
+        assert list(log.query("PRAGMA foreign_key_check")) == []
 
 
-@pytest.mark.usefixtures("version_2")
+def test_a_log_that_the_last_release_wrote(tmp_path: Path) -> None:
+    """A file of version 1, as a run of three rounds left it: nothing of it changes."""
+    path = tmp_path / LOG_FILE
+    shutil.copy(RELEASED, path)
+    connection = sqlite3.connect(path)
+    rows = connection.execute(
+        "SELECT round, position, label, win_probability, first_score, second_score, answered_at, "
+        "answered_by, first_text, first_logprobs FROM questions LEFT JOIN answers "
+        "ON question_id = questions.id ORDER BY round, position"
+    ).fetchall()
+    (run_id, seed, model, chat) = connection.execute(
+        "SELECT run_id, seed, policy_model, chat FROM runs"
+    ).fetchone()
+    connection.close()
+    assert len(rows) == 21
+    with PreferenceLog(path, RunRecord(run_id, seed, model, bool(chat))) as log:
+        entries = list(log.read())
+        for entry, row in zip(entries, rows, strict=True):
+            (given,) = entry.verdicts
+            scores = given.verdict.scores or (None, None)
+            assert (
+                *entry.question.place,
+                given.verdict.choice,
+                given.verdict.win_probability,
+                *scores,
+                given.given_at.isoformat(timespec="microseconds"),
+                given.rater,
+                entry.question.first.text,
+                json.dumps(entry.question.first.logprobs),
+            ) == row
+            assert entry.learned_in == entry.question.round
+        assert log.num_answered() == 21
+        for num_rounds in (1, 2, 3):
+            in_them = sum(row[0] < num_rounds for row in rows)
+            log.check_count(num_rounds, in_them)
+            assert len(log.learned(num_rounds)) == in_them
+        assert next(log.query("PRAGMA user_version")) == (2,)
+
+
+@pytest.mark.usefixtures("version_3")
 def test_an_old_log_is_migrated_by_its_writer_only(version_1: Path) -> None:
     before = version_1.read_bytes()
     with PreferenceReader(version_1) as reader:
         check_version_1(reader)
-        assert list(reader.query("SELECT note FROM answers")) == [("",)]
+        assert list(reader.query("SELECT note FROM verdicts")) == [("",)]
     assert version_1.read_bytes() == before
     with PreferenceLog(version_1, RUN) as log:
         check_version_1(log)
-        log.answer([answer(1, 0)])
+        give(log, 1, {0: verdict()})
     with PreferenceReader(version_1) as reader:
-        assert next(reader.query("PRAGMA user_version")) == (2,)
-        assert list(reader.query("SELECT label, note FROM answers")) == [
+        assert next(reader.query("PRAGMA user_version")) == (3,)
+        assert list(reader.query("SELECT choice, note FROM verdicts")) == [
             ("second", ""),
             ("first", ""),
         ]
@@ -527,12 +705,12 @@ def test_a_migration_that_fails_changes_nothing(
         check_version_1(reader)
 
 
-@pytest.mark.usefixtures("version_2")
+@pytest.mark.usefixtures("version_3")
 def test_a_new_log_goes_through_all_versions(path: Path) -> None:
     fill(path)
     with PreferenceReader(path) as reader:
-        assert next(reader.query("PRAGMA user_version")) == (2,)
-        assert reader.num_queries() == 6
+        assert next(reader.query("PRAGMA user_version")) == (3,)
+        assert reader.num_answered() == 6
 
 
 def test_a_newer_version_is_refused_and_left_alone(version_1: Path) -> None:
@@ -553,7 +731,8 @@ def test_a_copy_is_one_plain_file_and_starts_another_run(
     log: PreferenceLog, path: Path, tmp_path: Path
 ) -> None:
     log.ask(0, [question(0, 0), question(0, 1)])
-    log.answer([answer(0, 0), answer(0, 1, "tie")])
+    give(log, 0, {0: verdict(), 1: verdict("tie")})
+    log.close_round(0)
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     copy = folder / LOG_FILE
@@ -572,7 +751,8 @@ def test_a_copy_is_one_plain_file_and_starts_another_run(
         assert entry.question == question(1, 0)
         other.ask(2, [question(2, 0)])
         assert [entry.run_id for entry in other.round(2)] == ["run-b"]
-        assert other.num_queries() == 2
+        assert other.num_answered() == 2
+        other.check_count(1, 2)
         with pytest.raises(PreferenceLogError, match="has questions of its own"):
             other.inherit(copy)
     # A third one, started from the second.
@@ -587,7 +767,7 @@ def test_a_runs_own_copy_replaces_its_lost_log(
     log: PreferenceLog, path: Path, tmp_path: Path
 ) -> None:
     log.ask(0, [question(0, 0)])
-    log.answer([answer(0, 0)])
+    give(log, 0, {0: verdict()})
     log.copy_to(tmp_path / "copy.sqlite")
     with PreferenceLog(tmp_path / "again.sqlite", RUN) as again:
         again.inherit(tmp_path / "copy.sqlite")

@@ -24,9 +24,10 @@ from rllib_sea.reward_model.initial_preferences import (
     check_initial_preferences,
     read_initial_preferences,
 )
-from tests.helpers.preference_log_cases import RUN, answer, fill, question, response
+from tests.helpers.preference_log_cases import RUN, fill, give, question, response, verdict
 from tests.helpers.tiny_models import make_tiny_policy
 from text_duel.errors import ConfigError
+from text_duel.verdicts import Label, Verdict
 
 ROWS = [
     {"prompt": "Q1", "chosen": "a b", "rejected": "c"},
@@ -74,7 +75,7 @@ def test_an_imported_log_says_what_is_known(
     assert (made.num_preferences, made.num_prompts) == (3, 2)
     with PreferenceReader(tmp_path / "log.sqlite") as log:
         assert log.runs() == [RunRecord("imported(team.jsonl)", 0, str(tiny_policy), True)]
-        assert log.num_queries() == 3
+        assert log.num_answered() == 3
         entries = list(log.read())
     assert [e.question.prompt_id for e in entries] == ["team-000000", "team-000001", "team-000000"]
     asked = entries[0].question
@@ -89,9 +90,9 @@ def test_an_imported_log_says_what_is_known(
     assert (asked.strategy, asked.labels, asked.flip_noise) == ("imported", "imported", 0.0)
     assert asked.oracle == "imported(team.jsonl)"
     for entry in entries:
-        assert entry.answer is not None
-        assert (entry.answer.label, entry.answer.answered_by) == ("first", asked.oracle)
-        assert (entry.answer.win_probability, entry.answer.scores) == (None, None)
+        (given,) = entry.verdicts
+        assert (given.verdict, given.rater) == (Verdict("first"), asked.oracle)
+        assert entry.label == Label(1.0)
 
 
 def test_conversations_are_imported(tmp_path: Path, tiny_policy: Path) -> None:
@@ -193,13 +194,15 @@ def test_only_answers_that_prefer_a_response_are_learned_from(
     """The log's tokens are not this tokenizer's: texts are tokenized anew."""
     monkeypatch.setattr("rllib_sea.reward_model.initial_preferences._ENTRIES_AT_ONCE", 3)
     fill(tmp_path / "log.sqlite")
-    kept, too_long = read_initial_preferences(tmp_path / "log.sqlite", tokenizer)
+    warnings: list[str] = []
+    path = tmp_path / "log.sqlite"
+    kept = read_initial_preferences(path, tokenizer, "tiny", warnings.append)
     asked = [question(0, 0), question(0, 1), question(1, 0), question(1, 1)]
     assert [(p.chosen.text, p.rejected.text) for p in kept] == [
         (q.first.text, q.second.text)[:: 1 if won else -1]
         for q, won in zip(asked, (True, False, True, False), strict=True)
     ]
-    assert too_long == []
+    assert warnings == []
     for preference, q in zip(kept, asked, strict=True):
         assert preference.prompt_token_ids == tokenizer.encode(q.prompt_text)
         assert preference.prompt == q.prompt_text
@@ -207,11 +210,25 @@ def test_only_answers_that_prefer_a_response_are_learned_from(
             assert tokenizer.decode(candidate.token_ids) == candidate.text
             assert candidate.token_ids[-1] in tokenizer.eos_token_ids
 
-    tokenizer.context_length = max(p.num_tokens for p in kept) - 1
-    shorter, too_long = read_initial_preferences(tmp_path / "log.sqlite", tokenizer)
-    assert len(shorter) + len(too_long) == 4
-    assert too_long
-    assert set(too_long) <= {f"round {r}, position {p}" for r in (0, 1) for p in (0, 1)}
+
+def test_labels_that_do_not_fit_are_left_out_and_named(
+    tmp_path: Path, tokenizer: PromptTokenizer
+) -> None:
+    path, warnings = tmp_path / "log.sqlite", list[str]()
+    with PreferenceLog(path, RUN) as log:
+        log.ask(0, [question(0, i, prompt_text="Q" * length) for i, length in enumerate((9, 3))])
+        give(log, 0, {0: verdict(), 1: verdict()})
+    longer, shorter = read_initial_preferences(path, tokenizer, "tiny", warnings.append)
+    tokenizer.context_length = longer.num_tokens - 1
+    assert read_initial_preferences(path, tokenizer, "tiny", warnings.append) == [shorter]
+    (warning,) = warnings
+    assert warning == (
+        f"1 labels of {path} are left out, longer than {longer.num_tokens - 1} tokens, the context "
+        "of tiny: round 0, position 0"
+    )
+    tokenizer.context_length = shorter.num_tokens - 1
+    with pytest.raises(ConfigError, match=r"no label of .* fits the model's context"):
+        read_initial_preferences(path, tokenizer, "tiny", warnings.append)
 
 
 def test_sampled_tokens_are_kept_where_they_are_this_policys(
@@ -239,8 +256,10 @@ def test_sampled_tokens_are_kept_where_they_are_this_policys(
     ]
     with PreferenceLog(tmp_path / "log.sqlite", RUN) as log:
         log.ask(0, questions)
-        log.answer([answer(0, i, "second") for i in range(5)])
-    (kept, *others), _ = read_initial_preferences(tmp_path / "log.sqlite", tokenizer)
+        give(log, 0, {i: verdict("second") for i in range(5)})
+    kept, *others = read_initial_preferences(
+        tmp_path / "log.sqlite", tokenizer, "tiny", pytest.fail
+    )
     assert (kept.chosen, kept.rejected) == (own["second"], own["first"])
     anew = tokenize_preferences([Preference("Q", "other", "cut o")], tokenizer)[0]
     for other in others:
@@ -254,7 +273,7 @@ def test_a_log_that_a_run_cannot_start_from(tmp_path: Path) -> None:
     check_initial_preferences(str(tmp_path / "good.sqlite"))
     with PreferenceLog(tmp_path / "ties.sqlite", RUN) as log:
         log.ask(0, [question(0, 0), question(0, 1)])
-        log.answer([answer(0, 0, "tie")])
+        give(log, 0, {0: verdict("tie")})
     (tmp_path / "text.sqlite").write_text("no log, " * 100)
     for path, expected in (
         (tmp_path / "none.sqlite", "there is no preference log"),

@@ -12,7 +12,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from text_duel.errors import ConfigError, nearest
-from text_duel.oracles.base import Answers, Oracle, ScoringOracle, ask_oracle
+from text_duel.oracles.base import (
+    Answers,
+    AsyncOracle,
+    Oracle,
+    ScoringOracle,
+    ask_oracle,
+    ask_oracle_in_part,
+    probability_of,
+)
 from text_duel.oracles.check import check_oracle
 from text_duel.oracles.embedding import EmbeddingOracle
 from text_duel.oracles.length import LengthOracle
@@ -103,14 +111,17 @@ def make_oracle(name: str, config: Mapping[str, Any] | None = None) -> Oracle:
 __all__ = [
     "ORACLES",
     "Answers",
+    "AsyncOracle",
     "EmbeddingOracle",
     "LengthOracle",
     "Oracle",
     "RewardModelOracle",
     "ScoringOracle",
     "ask_oracle",
+    "ask_oracle_in_part",
     "check_oracle",
     "check_oracle_config",
     "make_oracle",
     "oracle_class",
+    "probability_of",
 ]

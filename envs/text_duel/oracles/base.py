@@ -1,7 +1,8 @@
-"""The oracle's interface: who wins a duel, asked in batches, about texts."""
+"""The oracle's interface: who wins a duel, asked in batches or one by one, about texts."""
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 
 from text_duel.errors import OracleError
 from text_duel.prompts import Prompt
+from text_duel.verdicts import Verdict
 
 
 class Oracle(ABC):
@@ -54,11 +56,11 @@ class Oracle(ABC):
             second: N other responses.
 
         Returns:
-            (N,) float64: the probability, in [0, 1], that the first is preferred.
-            ``compare(p, a, b) + compare(p, b, a)`` is 1.
+            (N,) float64: the probability, in [0, 1], that the first is preferred; NaN for a
+            question that it cannot answer now. ``compare(p, a, b) + compare(p, b, a)`` is 1.
 
         Raises:
-            Exception: Where the oracle cannot answer.
+            Exception: The oracle cannot answer any of them.
         """
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
@@ -72,9 +74,54 @@ class Oracle(ABC):
             (N,) float64; differences are log-odds of winning.
 
         Raises:
-            OracleError: Where the oracle has no scores.
+            OracleError: The oracle has no scores.
         """
         raise OracleError(f"oracle {self.name} has no scores")
+
+
+class AsyncOracle(Oracle):
+    """An oracle that is asked one question at a time, many at once.
+
+    For what waits for others: a server, a queue, a person. Questions are awaited together in one
+    event loop; whoever asks limits how many.
+    """
+
+    @abstractmethod
+    async def answer(self, prompt: Prompt, first: str, second: str) -> Verdict:
+        """Decides one duel.
+
+        Args:
+            prompt: The prompt.
+            first: A response.
+            second: Another response.
+
+        Returns:
+            The verdict. Without a ``choice`` of its own, an oracle that knows a probability p
+            gives ``Verdict("first" if p >= 0.5 else "second", win_probability=p)``: the label is
+            drawn from p by the environment's rule.
+
+        Raises:
+            Exception: The oracle cannot answer.
+        """
+
+    @final
+    def compare(
+        self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]
+    ) -> np.ndarray:
+        """The probabilities of :meth:`answer`; see :meth:`Oracle.compare`."""
+
+        async def all_of_them() -> list[Verdict]:
+            asked = zip(prompts, first, second, strict=True)
+            return await asyncio.gather(*(self.answer(*duel) for duel in asked))
+
+        return np.array([probability_of(verdict) for verdict in asyncio.run(all_of_them())])
+
+
+def probability_of(verdict: Verdict) -> float:
+    """The win probability that a verdict stands for; NaN for ``both_bad`` and ``skip``."""
+    if verdict.win_probability is not None:
+        return verdict.win_probability
+    return {"first": 1.0, "second": 0.0, "tie": 0.5}.get(verdict.choice, float("nan"))
 
 
 class ScoringOracle(Oracle):
@@ -118,10 +165,10 @@ class Answers:
     second_score: np.ndarray
 
 
-def ask_oracle(
+def ask_oracle_in_part(
     oracle: Oracle, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]
-) -> Answers:
-    """Asks an oracle about duels and makes sure that it answered each of them.
+) -> tuple[Answers, dict[int, str]]:
+    """Asks an oracle about duels, and says which of them it did not answer.
 
     Args:
         oracle: The oracle.
@@ -130,10 +177,11 @@ def ask_oracle(
         second: N other responses.
 
     Returns:
-        The answers to all questions.
+        The answers, NaN if there is none, and for each question without one, by its place, what
+        is wrong.
 
     Raises:
-        OracleError: The oracle raised, or gave no probability or no finite score for a question.
+        OracleError: The oracle raised, or gave another number of answers than of questions.
     """
     count = len(prompts)
     scores = np.full(2 * count, np.nan)
@@ -152,26 +200,51 @@ def ask_oracle(
             f"oracle {oracle.name} could not answer {count} questions: "
             f"{type(error).__name__}: {reason}"
         ) from error
-    if oracle.has_scores:
-        if scores.shape != (2 * count,):
-            raise OracleError(
-                f"oracle {oracle.name} gave scores of shape {scores.shape} for {2 * count} "
-                f"responses, expected ({2 * count},)"
-            )
-        for score, prompt in zip(scores, [*prompts, *prompts], strict=True):
-            if not np.isfinite(score):
-                raise OracleError(
-                    f"oracle {oracle.name} gave the score {score} for prompt {prompt.id!r}, "
-                    "expected a finite number"
-                )
+    if oracle.has_scores and scores.shape != (2 * count,):
+        raise OracleError(
+            f"oracle {oracle.name} gave scores of shape {scores.shape} for {2 * count} "
+            f"responses, expected ({2 * count},)"
+        )
     if answer.shape != (count,):
         raise OracleError(
             f"oracle {oracle.name} answered with shape {answer.shape}, expected ({count},)"
         )
-    for probability, prompt in zip(answer, prompts, strict=True):
-        if not 0.0 <= probability <= 1.0:  # false for NaN, too
-            raise OracleError(
-                f"oracle {oracle.name} answered {probability} for prompt {prompt.id!r}, "
-                "expected a probability in [0, 1]"
+    wrong: dict[int, str] = {}
+    for place, prompt in enumerate(prompts):
+        for score in (scores[place], scores[count + place]) if oracle.has_scores else ():
+            if not np.isfinite(score):
+                wrong.setdefault(
+                    place,
+                    f"oracle {oracle.name} gave the score {score} for prompt {prompt.id!r}, "
+                    "expected a finite number",
+                )
+        if not 0.0 <= answer[place] <= 1.0:  # false for NaN, too
+            wrong.setdefault(
+                place,
+                f"oracle {oracle.name} answered {answer[place]} for prompt {prompt.id!r}, "
+                "expected a probability in [0, 1]",
             )
-    return Answers(answer, scores[:count], scores[count:])
+    return Answers(answer, scores[:count], scores[count:]), wrong
+
+
+def ask_oracle(
+    oracle: Oracle, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]
+) -> Answers:
+    """Asks an oracle about duels and makes sure that it answered each of them.
+
+    Args:
+        oracle: The oracle.
+        prompts: N prompts.
+        first: N responses.
+        second: N other responses.
+
+    Returns:
+        The answers to all questions.
+
+    Raises:
+        OracleError: The oracle raised, or gave no probability or no finite score for a question.
+    """
+    answers, wrong = ask_oracle_in_part(oracle, prompts, first, second)
+    if wrong:
+        raise OracleError(next(iter(wrong.values())))
+    return answers

@@ -1,0 +1,1 @@
+"""Whole checkpoints: what one must hold, and an Algorithm that writes and takes no others."""

@@ -1,0 +1,279 @@
+"""Asks an oracle: many questions at once, again if it cannot answer, never for longer than agreed.
+
+Free of Ray. Whatever an oracle does, be slow, silent, raise, or answer in part: what it has
+answered is kept at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from text_duel.errors import OracleError
+from text_duel.oracles import AsyncOracle, Oracle, ask_oracle_in_part
+from text_duel.prompts import Prompt
+from text_duel.verdicts import Choice, Verdict
+
+# Batches that fail one after another, after which an attempt ends: the oracle is away.
+MAX_FAILED_BATCHES = 3
+# From one attempt to the next batches shrink by this, until one bad question holds up itself alone.
+SHRINK = 4
+
+
+class OracleAwayError(RuntimeError):
+    """The oracle cannot answer; its questions stay open in the preference log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two responses to be compared.
+
+    Attributes:
+        prompt: The prompt.
+        first: A response.
+        second: Another response.
+    """
+
+    prompt: Prompt
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long an oracle is waited for; the names are those of the configuration's keys.
+
+    Attributes:
+        oracle_retries: How often it is asked again if it cannot answer.
+        oracle_retry_wait_s: Seconds before the first time; they double from time to time.
+        oracle_timeout_s: Seconds after which a silent oracle counts as one that cannot answer.
+        oracle_concurrency: Questions that an :class:`text_duel.AsyncOracle` has at once.
+    """
+
+    oracle_retries: int = 5
+    oracle_retry_wait_s: float = 10.0
+    oracle_timeout_s: float = 600.0
+    oracle_concurrency: int = 32
+
+
+# Verdicts by the places of their questions in the list that was asked.
+OnVerdicts = Callable[[Mapping[int, Verdict]], None]
+
+
+class Asking:
+    """Puts comparisons to an oracle.
+
+    Args:
+        oracle: The oracle. One that is not asynchronous is called in a thread of its own.
+        patience: How long it is waited for.
+        warn: Told of every wait when it begins.
+    """
+
+    def __init__(self, oracle: Oracle, patience: Patience, warn: Callable[[str], None]) -> None:
+        self._oracle = oracle
+        self._patience = patience
+        self._warn = warn
+
+    async def ask(self, comparisons: Sequence[Comparison], on_verdicts: OnVerdicts) -> None:
+        """Asks until every comparison has its verdict.
+
+        A call that is out of time is not broken off: if its answer comes after all, it counts, as
+        long as no other has come. Only what has no verdict is asked again.
+
+        Args:
+            comparisons: What to ask.
+            on_verdicts: Given the verdicts as they come, each once; may be called after this
+                method has raised.
+
+        Raises:
+            OracleAwayError: Some have no verdict after all attempts.
+        """
+        patience = self._patience
+        missing = set(range(len(comparisons)))
+        failed: Counter[int] = Counter()
+
+        def keep(verdicts: Mapping[int, Verdict]) -> None:
+            new = {place: verdicts[place] for place in verdicts if place in missing}
+            if new:
+                on_verdicts(new)
+                missing.difference_update(new)
+
+        for attempt in range(patience.oracle_retries + 1):
+            # Those that failed before come last: they hold nobody up.
+            places = sorted(missing, key=lambda place: (failed[place], place))
+            if isinstance(self._oracle, AsyncOracle):
+                reason = await self._ask_one_by_one(
+                    self._oracle, comparisons, places, missing, keep
+                )
+            else:
+                size = -(-len(places) // SHRINK**attempt)
+                batches = [places[i : i + size] for i in range(0, len(places), size)]
+                reason = await self._ask_batches(comparisons, batches, missing, keep)
+            if not missing:
+                return
+            failed.update(missing)
+            await self._wait(attempt, reason)
+            if not missing:  # late answers
+                return
+
+    async def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[float]:
+        """The oracle's scores of responses.
+
+        Raises:
+            OracleAwayError: There are none after all attempts.
+        """
+        scores: list[list[float]] = []
+
+        def keep(result: Any) -> None:
+            scores.append(np.asarray(result, dtype=np.float64).tolist())
+
+        for attempt in range(self._patience.oracle_retries + 1):
+            call = _in_thread(self._oracle.score, prompts, responses)
+            reason = await self._in_time(call, keep)
+            if not scores:
+                await self._wait(attempt, reason or "")
+            if scores:
+                break
+        return scores[0]
+
+    async def _wait(self, attempt: int, reason: str) -> None:
+        """Waits before the next attempt; raises OracleAwayError if that was the last one."""
+        patience = self._patience
+        if attempt == patience.oracle_retries:
+            raise OracleAwayError(reason)
+        wait = patience.oracle_retry_wait_s * 2**attempt
+        self._warn(
+            f"{reason}; asking again in {wait:g} s ({attempt + 1} of {patience.oracle_retries})"
+        )
+        await asyncio.sleep(wait)
+
+    async def _ask_one_by_one(
+        self,
+        oracle: AsyncOracle,
+        comparisons: Sequence[Comparison],
+        places: Sequence[int],
+        missing: Set[int],
+        keep: OnVerdicts,
+    ) -> str:
+        """One attempt; returns why a question has no verdict."""
+        free = asyncio.Semaphore(self._patience.oracle_concurrency)
+
+        async def ask(place: int) -> str | None:
+            asked = comparisons[place]
+            async with free:
+                if place not in missing:  # a late answer
+                    return None
+                return await self._in_time(
+                    oracle.answer(asked.prompt, asked.first, asked.second),
+                    lambda verdict: keep({place: verdict}),
+                )
+
+        reasons = await asyncio.gather(*(ask(place) for place in places))
+        return next((reason for reason in reasons if reason), "")
+
+    async def _ask_batches(
+        self,
+        comparisons: Sequence[Comparison],
+        batches: Sequence[Sequence[int]],
+        missing: Set[int],
+        keep: OnVerdicts,
+    ) -> str:
+        """One attempt; returns why a question has no verdict."""
+        reason, in_a_row = "", 0
+        for planned in batches:
+            batch = [place for place in planned if place in missing]  # late answers may have come
+            if not batch:
+                continue
+            wrong: dict[int, str] = {}
+
+            def keep_answers(
+                result: Any, batch: Sequence[int] = batch, wrong: dict[int, str] = wrong
+            ) -> None:
+                verdicts, found_wrong = result
+                wrong.update(found_wrong)
+                keep({batch[place]: verdict for place, verdict in verdicts.items()})
+
+            some = [comparisons[place] for place in batch]
+            failure = await self._in_time(_in_thread(self._answers, some), keep_answers)
+            reason = reason or failure or next(iter(wrong.values()), "")
+            in_a_row = in_a_row + 1 if failure else 0
+            if in_a_row == MAX_FAILED_BATCHES:
+                break
+        return reason
+
+    def _answers(
+        self, comparisons: Sequence[Comparison]
+    ) -> tuple[dict[int, Verdict], dict[int, str]]:
+        """Verdicts by place, and by place what is wrong; blocks."""
+        answers, wrong = ask_oracle_in_part(
+            self._oracle,
+            [asked.prompt for asked in comparisons],
+            [asked.first for asked in comparisons],
+            [asked.second for asked in comparisons],
+        )
+        verdicts = {}
+        for place, probability in enumerate(answers.win_probability):
+            if place in wrong:
+                continue
+            scores = None
+            if self._oracle.has_scores:
+                scores = float(answers.first_score[place]), float(answers.second_score[place])
+            choice: Choice = "first" if probability >= 0.5 else "second"
+            verdicts[place] = Verdict(choice, float(probability), scores)
+        return verdicts, wrong
+
+    async def _in_time(
+        self, call: Coroutine[Any, Any, Any], keep: Callable[[Any], None]
+    ) -> str | None:
+        """Awaits a call for as long as agreed; returns why it has no result.
+
+        Its result is kept whenever it comes.
+        """
+
+        def finish(task: asyncio.Task[Any]) -> None:
+            if not task.cancelled() and task.exception() is None:
+                keep(task.result())
+
+        task = asyncio.ensure_future(call)
+        await asyncio.wait({task}, timeout=self._patience.oracle_timeout_s)
+        if not task.done():
+            task.add_done_callback(finish)
+            return (
+                f"oracle {self._oracle.name} did not answer within "
+                f"{self._patience.oracle_timeout_s:g} s (oracle_timeout_s)"
+            )
+        error = task.exception()
+        if isinstance(error, OracleError):
+            return str(error)
+        if error is not None:
+            reason = " ".join(str(error).split())
+            return f"oracle {self._oracle.name} could not answer: {type(error).__name__}: {reason}"
+        keep(task.result())
+        return None
+
+
+async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Runs a function in a thread of its own, which no process waits for when it ends."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Any] = loop.create_future()
+
+    def tell(result: Any, error: BaseException | None) -> None:
+        if not done.cancelled():
+            done.set_result(result) if error is None else done.set_exception(error)
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = function(*arguments)
+        except BaseException as raised:
+            error = raised
+        loop.call_soon_threadsafe(tell, result, error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await done

@@ -1,0 +1,311 @@
+"""The labeller: owns a run's oracle, and is the only one who writes its preference log.
+
+One actor per run, with a life of its own: what the oracle does costs no env runner and no engine.
+The class knows nothing of Ray; :mod:`rllib_sea.labelling.handle` makes it an actor and calls it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.utils.seeding import np_random
+
+from rllib_sea.labelling.asking import Asking, Comparison, OracleAwayError, Patience
+from rllib_sea.preference_log.log import PreferenceLog
+from rllib_sea.preference_log.records import ClosedRound, LogEntry, Question, RunRecord
+from rllib_sea.randomness import Stream, integer_seeds
+from text_duel.config import label_rule, oracle_options
+from text_duel.labels import LabelRule
+from text_duel.oracles import Oracle, make_oracle, probability_of
+from text_duel.prompts import Prompt, load_prompts, prompt_options
+from text_duel.verdicts import SIDES, Verdict
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LabellerSettings:
+    """What a labeller is made from.
+
+    Attributes:
+        log: The preference log's file.
+        run: The run that it belongs to.
+        env_config: Of the environment: its oracle, prompts and label rule.
+        patience: How long the oracle is waited for.
+        wait_for: The share of a round's questions after whose answers the round learns.
+        label_deadline_s: Seconds after which it learns from what is there; None: no deadline.
+        withdraw_after: Rounds after which an open question is withdrawn; None: never.
+        num_threads: Of torch, if the oracle uses it; None: as torch has it.
+    """
+
+    log: Path
+    run: RunRecord
+    env_config: Mapping[str, Any]
+    patience: Patience = field(default_factory=Patience)
+    wait_for: float = 1.0
+    label_deadline_s: float | None = None
+    withdraw_after: int | None = None
+    num_threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OracleIdentity:
+    """Who is asked.
+
+    Attributes:
+        name: :attr:`text_duel.Oracle.name`.
+        has_scores: Whether it gives scores.
+    """
+
+    name: str
+    has_scores: bool
+
+
+class Labeller:
+    """Asks the oracle and writes down what it says.
+
+    Every method can be called again after a process that held a labeller died: a new one goes on
+    with the log.
+
+    Args:
+        settings: See :class:`LabellerSettings`.
+    """
+
+    def __init__(self, settings: LabellerSettings) -> None:
+        self._settings = settings
+        self._warnings: list[str] = []
+        # Ids of the questions that the oracle has before it, by the task that asks them.
+        self._asked: dict[asyncio.Task[None], set[int]] = {}
+        self._progress = asyncio.Condition()
+        self._failure: BaseException | None = None
+
+    @cached_property
+    def _log(self) -> PreferenceLog:
+        return PreferenceLog(self._settings.log, self._settings.run)
+
+    @cached_property
+    def oracle(self) -> Oracle:
+        """The oracle, loaded when it is first wanted."""
+        oracle = make_oracle(**oracle_options(self._settings.env_config))
+        torch = sys.modules.get("torch")
+        if torch is not None and self._settings.num_threads is not None:
+            torch.set_num_threads(self._settings.num_threads)
+        return oracle
+
+    @cached_property
+    def _asking(self) -> Asking:
+        return Asking(self.oracle, self._settings.patience, self._warn)
+
+    @cached_property
+    def _label_rule(self) -> LabelRule:
+        return label_rule(self._settings.env_config)
+
+    @cached_property
+    def _prompts(self) -> dict[str, Prompt]:
+        prompts = load_prompts(**prompt_options(self._settings.env_config))
+        return {prompt.id: prompt for prompt in prompts}
+
+    async def start(self) -> OracleIdentity:
+        """Loads the oracle, and opens the log.
+
+        Raises:
+            PreferenceLogError: The log cannot be used.
+        """
+        _ = self._log
+        oracle = await asyncio.to_thread(lambda: self.oracle)
+        return OracleIdentity(oracle.name, oracle.has_scores)
+
+    # -- Labels -----------------------------------------------------------------------
+
+    async def ask(self, round_index: int, questions: Sequence[Question]) -> list[LogEntry]:
+        """Writes a round's questions to the log; see :meth:`PreferenceLog.ask`."""
+        return self._log.ask(round_index, questions)
+
+    async def label(self, round_index: int, wait_for: float | None = None) -> None:
+        """Puts open questions to the oracle, those of earlier rounds among them, and waits.
+
+        Args:
+            round_index: The round.
+            wait_for: The share of its questions, and of all earlier ones, to wait for; None: as
+                configured.
+
+        Raises:
+            OracleAwayError: The oracle does not answer; what it did answer is written down.
+        """
+        settings = self._settings
+        share = settings.wait_for if wait_for is None else wait_for
+        waits_for_all = share == 1.0 and settings.label_deadline_s is None
+        self._withdraw_old(round_index)
+        waiting = {entry.id: entry for entry in self._log.open_questions()}
+        in_flight = set().union(*self._asked.values()) if self._asked else set()
+        new = [entry for key, entry in waiting.items() if key not in in_flight]
+        if new:
+            task = asyncio.create_task(self._answer(new))
+            self._asked[task] = {entry.id for entry in new}
+            task.add_done_callback(self._finished)
+        if waits_for_all or wait_for is not None:
+            while self._asked:
+                await asyncio.wait(set(self._asked))
+        else:
+            await self._wait_for(share, round_index)
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    async def _wait_for(self, share: float, round_index: int) -> None:
+        """Waits for a share of a round's answers, and not past the deadline."""
+        num_questions = len(self._log.round(round_index))
+        enough = math.floor((1.0 - share) * num_questions)
+        try:
+            async with asyncio.timeout(self._settings.label_deadline_s), self._progress:
+                await self._progress.wait_for(
+                    lambda: not self._asked or self._num_open(round_index) <= enough
+                )
+        except TimeoutError:
+            self._warn(
+                f"round {round_index} learns without {self._num_open(round_index)} of its "
+                f"{num_questions} labels, which have not come within "
+                f"{self._settings.label_deadline_s:g} s (label_deadline_s)"
+            )
+
+    async def close_round(self, round_index: int) -> ClosedRound:
+        """Settles what a round learns from; see :meth:`PreferenceLog.close_round`."""
+        return self._log.close_round(round_index)
+
+    def _num_open(self, round_index: int) -> int:
+        return sum(entry.state in ("open", "leased") for entry in self._log.round(round_index))
+
+    def _withdraw_old(self, round_index: int) -> None:
+        after = self._settings.withdraw_after
+        if after is None:
+            return
+        old = [
+            entry.id
+            for entry in self._log.open_questions()
+            if entry.question.round <= round_index - after
+        ]
+        if old:
+            self._log.withdraw(old, f"not answered within {after} rounds")
+            self._warn(f"{len(old)} questions are withdrawn, not answered within {after} rounds")
+
+    async def _answer(self, entries: Sequence[LogEntry]) -> None:
+        """Has questions answered, and writes each verdict when it comes."""
+        patience = self._settings.patience
+        rater = self.oracle.name
+        comparisons = [
+            Comparison(
+                self._prompt(entry.question), entry.question.first.text, entry.question.second.text
+            )
+            for entry in entries
+        ]
+        self._log.lease([entry.id for entry in entries], rater, patience.oracle_timeout_s)
+
+        def write(verdicts: Mapping[int, Verdict]) -> None:
+            self._log.give(
+                rater,
+                {
+                    entries[place].id: self._drawn(entries[place].question, verdict)
+                    for place, verdict in verdicts.items()
+                },
+            )
+            asyncio.get_running_loop().create_task(self._tell())
+
+        await self._asking.ask(comparisons, write)
+
+    def _prompt(self, question: Question) -> Prompt:
+        prompt = self._prompts.get(question.prompt_id)
+        if prompt is None or prompt.text != question.prompt_text:
+            raise OracleAwayError(
+                f"round {question.round}, position {question.position}: the prompt "
+                f"{question.prompt_id!r} is not the one that was asked about: the prompts have "
+                "changed since the question was written"
+            )
+        return prompt
+
+    def _drawn(self, question: Question, verdict: Verdict) -> Verdict:
+        """A verdict with the choice that the environment's rule draws from its probability."""
+        if verdict.choice not in SIDES:
+            return verdict
+        (seed,) = integer_seeds(
+            self._settings.run.seed, question.round, [question.position], Stream.LABEL
+        )
+        rng, _ = np_random(seed)
+        first_wins = self._label_rule.draw(probability_of(verdict), rng)
+        return Verdict(
+            choice="first" if first_wins else "second",
+            win_probability=verdict.win_probability,
+            scores=verdict.scores,
+            strength=verdict.strength,
+            reason=verdict.reason,
+            seconds=verdict.seconds,
+            shown_first=verdict.shown_first,
+        )
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        del self._asked[task]
+        self._failure = task.exception() or self._failure
+        asyncio.get_running_loop().create_task(self._tell())
+
+    async def _tell(self) -> None:
+        async with self._progress:
+            self._progress.notify_all()
+
+    # -- Measuring: nothing is learned from it, nothing of it is in the log ------------------------
+
+    async def compare(self, comparisons: Sequence[Comparison]) -> list[float]:
+        """Win probabilities of the first responses; NaN if the oracle skips the question.
+
+        Raises:
+            OracleAwayError: The oracle does not answer.
+        """
+        found = np.full(len(comparisons), np.nan)
+
+        def keep(verdicts: Mapping[int, Verdict]) -> None:
+            for place, verdict in verdicts.items():
+                found[place] = probability_of(verdict)
+
+        await self._asking.ask(comparisons, keep)
+        return found.tolist()
+
+    async def score(self, responses: Sequence[tuple[Prompt, str]]) -> list[float]:
+        """The oracle's scores of responses.
+
+        Raises:
+            OracleAwayError: The oracle does not answer.
+        """
+        prompts = [prompt for prompt, _ in responses]
+        return await self._asking.score(prompts, [text for _, text in responses])
+
+    # -- The log and the process -------------------------------------------------------------------
+
+    async def inherit(self, source: Path) -> None:
+        """Starts the log with all that another log has; see :meth:`PreferenceLog.inherit`."""
+        self._log.inherit(source)
+
+    async def take_warnings(self) -> list[str]:
+        """What the user should know, each once."""
+        taken, self._warnings = self._warnings, []
+        return taken
+
+    async def process_id(self) -> int:
+        """The process that runs this, for fault tests."""
+        return os.getpid()
+
+    async def close(self) -> None:
+        """Lets another writer to the log in."""
+        if "_log" in self.__dict__:
+            self._log.close()
+
+    def _warn(self, text: str) -> None:
+        logger.warning("%s", text)
+        self._warnings.append(text)

@@ -1,0 +1,149 @@
+"""The labelling part of the Algorithm: a round's selected duels in, labelled duels out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rllib_sea.duels.records import Duel, PreferencePair
+from rllib_sea.duels.selection import SelectedDuel
+from rllib_sea.labelling.handle import LabellerHandle
+from rllib_sea.labelling.labeller import LabellerSettings, OracleIdentity
+from rllib_sea.labelling.measuring import Measuring
+from rllib_sea.labelling.questions import (
+    Score,
+    as_asked,
+    labelled,
+    preference_pair,
+    question_of,
+    rebuilt,
+)
+from rllib_sea.preference_log.reader import PreferenceReader
+from rllib_sea.preference_log.records import ClosedRound
+from text_duel.config import label_rule
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledRound:
+    """What came of a round's questions.
+
+    Attributes:
+        asked: The round's duels as they were asked, the synthetic ones among them.
+        duels: What is learned from: those of them that have a label, and duels of earlier rounds
+            whose labels came late.
+        num_answered: Questions that are answered, in the whole run.
+        num_open: Questions that are open.
+        num_late: How many of ``duels`` are of earlier rounds.
+    """
+
+    asked: list[SelectedDuel]
+    duels: list[Duel]
+    num_answered: int
+    num_open: int
+    num_late: int
+
+
+class Labelling:
+    """Has duels labelled: questions go to the labeller, which alone writes the log.
+
+    Args:
+        settings: What the labeller is made from.
+        num_gpus: Of the labeller.
+        strategy: The exploration strategy's name, for the log.
+        warn: Told of what the user should know, as soon as it is known.
+
+    Attributes:
+        labeller: The run's.
+        measuring: What it is asked beside labels.
+        log: The preference log, to be read.
+
+    Raises:
+        PreferenceLogError: The log cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: LabellerSettings,
+        *,
+        num_gpus: float,
+        strategy: str,
+        warn: Callable[[str], None],
+    ) -> None:
+        self.labeller = LabellerHandle(settings, num_gpus, warn)
+        self._strategy = strategy
+        self._label_rule = label_rule(settings.env_config)
+        try:
+            self._oracle: OracleIdentity = self.labeller.call("start")
+            self.log = PreferenceReader(settings.log)
+        except BaseException:
+            self.labeller.close()
+            raise
+        self.measuring = Measuring(self.labeller, self._oracle)
+
+    def label(
+        self, round_index: int, selected: Sequence[SelectedDuel], score: Score
+    ) -> LabelledRound:
+        """Asks the oracle about a round's real duels; the ERM has labelled the others.
+
+        Every question is in the log before it is asked, every verdict as soon as it comes. A round
+        that was asked before, by a run that was stopped in it, is not asked again.
+
+        Args:
+            round_index: The round.
+            selected: Its duels.
+            score: See :func:`rllib_sea.labelling.questions.as_asked`.
+
+        Raises:
+            OracleAwayError: The round can be tried again.
+        """
+        questions = [
+            question_of(
+                duel,
+                round_index,
+                strategy=self._strategy,
+                oracle=self._oracle.name,
+                rule=self._label_rule,
+            )
+            for duel in selected
+            if not duel.synthetic
+        ]
+        entries = self.labeller.call("ask", round_index, questions)
+        asked = as_asked(entries, selected, score)
+        # A round without questions is one that waits for what is open.
+        self.labeller.call("label", round_index, None if asked else 1.0)
+        closed: ClosedRound = self.labeller.call("close_round", round_index)
+        late = [lesson.id for lesson in closed.lessons if lesson.round != round_index]
+        late_questions = [entry.question for entry in self.log.entries(late)] if late else []
+        duels = labelled(round_index, asked, closed.lessons, rebuilt(late_questions, score))
+        return LabelledRound(
+            asked=asked,
+            duels=duels,
+            num_answered=closed.num_answered,
+            num_open=closed.num_open,
+            num_late=len(late),
+        )
+
+    def learned(self, num_rounds: int, *, ties: bool) -> list[int]:
+        """Ids of all questions that the first rounds learned from, for :meth:`pairs`."""
+        return self.log.learned(num_rounds, ties=ties)
+
+    def pairs(self, ids: Sequence[int]) -> tuple[list[PreferencePair], list[int]]:
+        """The preference pairs of questions, and the rounds that asked them."""
+        entries = self.log.entries(ids)
+        pairs = [preference_pair(e.question, e.label) for e in entries if e.label is not None]
+        return pairs, [entry.question.round for entry in entries]
+
+    def copy_log_to(self, path: Path) -> None:
+        """Writes a copy for a checkpoint."""
+        self.log.copy_to(path)
+
+    def inherit(self, source: Path) -> None:
+        """Starts from a checkpoint's copy of a log, if this run has asked nothing yet."""
+        if self.log.num_questions() == 0:
+            self.labeller.call("inherit", source)
+
+    def close(self) -> None:
+        """Ends the labeller."""
+        self.log.close()
+        self.labeller.close()

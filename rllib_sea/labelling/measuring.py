@@ -1,0 +1,155 @@
+"""What the oracle is asked to measure: nothing is learned from it, and it is counted apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rllib_sea.duels.records import Candidate
+from rllib_sea.duels.rounds import EvaluatedPrompt, HeldOutResponses, Measurement, Outcome
+from rllib_sea.duels.selection import SelectedDuel
+from rllib_sea.labelling.asking import Comparison
+from rllib_sea.labelling.handle import LabellerHandle
+from rllib_sea.labelling.labeller import OracleIdentity
+from text_duel.prompts import Prompt
+
+
+class Measuring:
+    """Compares and scores by the oracle.
+
+    Args:
+        labeller: Whom to ask.
+        oracle: Who that is.
+    """
+
+    def __init__(self, labeller: LabellerHandle, oracle: OracleIdentity) -> None:
+        self._labeller = labeller
+        self._oracle = oracle
+
+    def round(
+        self,
+        duels: Sequence[SelectedDuel],
+        prompts: Sequence[Prompt],
+        *,
+        online_wins: bool,
+        candidate_scores: bool,
+    ) -> Measurement:
+        """Measures a round.
+
+        Args:
+            duels: Its duels.
+            prompts: Their prompts.
+            online_wins: Whether duelled responses of real duels are compared with the references.
+            candidate_scores: Whether all candidates are scored.
+
+        Raises:
+            OracleAwayError: The oracle does not answer.
+        """
+        duelled = [
+            (prompt, response.text)
+            for duel, prompt in zip(duels, prompts, strict=True)
+            for response in duel.responses
+            if online_wins and not duel.synthetic
+        ]
+        wins, num_asked = self._win_probabilities(
+            [prompt for prompt, _ in duelled],
+            [text for _, text in duelled],
+            [prompt.reference for prompt, _ in duelled],
+        )
+        pool = [
+            (prompt, candidate.text)
+            for duel, prompt in zip(duels, prompts, strict=True)
+            for candidate in duel.proposal.candidates
+            if candidate_scores
+        ]
+        scores = np.array(self._labeller.call("score", pool) if pool else [])
+        ends = np.cumsum([len(duel.proposal.candidates) for duel in duels])[:-1]
+        return Measurement(
+            online_wins=wins.tolist(),
+            pool_scores=np.split(scores, ends) if pool else [],
+            num_questions=int(num_asked.sum()) + len(scores),
+        )
+
+    def held_out(
+        self,
+        prompts: Sequence[Prompt],
+        responses: Sequence[HeldOutResponses],
+        baseline: Sequence[str],
+    ) -> list[EvaluatedPrompt]:
+        """Compares a policy's responses with the initial policy's and with the references.
+
+        Args:
+            prompts: Held-out prompts.
+            responses: The policy's.
+            baseline: The initial policy's greedy responses.
+
+        Raises:
+            OracleAwayError: The oracle does not answer.
+        """
+        greedy = self._outcomes(prompts, [r.greedy for r in responses], baseline)
+        best: Sequence[Outcome | None] = [None] * len(prompts)
+        chosen = [r.best_of_n for r in responses if r.best_of_n is not None]
+        if chosen:
+            best = self._outcomes(prompts, chosen, baseline)
+        initial_scores = self._scores(prompts, baseline)
+        return [
+            EvaluatedPrompt(
+                prompt_id=prompt.id,
+                prompt_text=prompt.text,
+                prompt_token_ids=responses[i].prompt_token_ids,
+                initial_score=float(initial_scores[i]),
+                greedy=greedy[i],
+                best_of_n=best[i],
+                sampled_token_ids=responses[i].sampled_token_ids,
+            )
+            for i, prompt in enumerate(prompts)
+        ]
+
+    def _outcomes(
+        self, prompts: Sequence[Prompt], responses: Sequence[Candidate], baseline: Sequence[str]
+    ) -> list[Outcome]:
+        texts = [response.text for response in responses]
+        references = [prompt.reference for prompt in prompts]
+        against_initial, asked_initial = self._win_probabilities(prompts, texts, baseline)
+        against_reference, asked_reference = self._win_probabilities(prompts, texts, references)
+        scores = self._scores(prompts, texts)
+        return [
+            Outcome(
+                response=response.text,
+                num_tokens=len(response.token_ids),
+                finished=response.finish_reason == "stop",
+                win_vs_initial=float(against_initial[i]),
+                win_vs_reference=float(against_reference[i]),
+                score=float(scores[i]),
+                num_questions=int(asked_initial[i]) + int(asked_reference[i]),
+            )
+            for i, response in enumerate(responses)
+        ]
+
+    def _scores(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> np.ndarray:
+        """(N,) scores; NaN if the oracle has none."""
+        if not self._oracle.has_scores:
+            return np.full(len(prompts), np.nan)
+        return np.array(self._labeller.call("score", list(zip(prompts, texts, strict=True))))
+
+    def _win_probabilities(
+        self, prompts: Sequence[Prompt], texts: Sequence[str], others: Sequence[str | None]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) win probabilities, and (N,) for which of them the oracle was asked.
+
+        Of equal texts (0.5) and without another one (NaN) it is not asked.
+        """
+        result = np.full(len(prompts), np.nan)
+        result[[text == other for text, other in zip(texts, others, strict=True)]] = 0.5
+        comparisons = {
+            i: Comparison(prompt, text, other)
+            for i, (prompt, text, other) in enumerate(zip(prompts, texts, others, strict=True))
+            if other is not None and other != text
+        }
+        asked = np.zeros(len(prompts), dtype=bool)
+        if comparisons:
+            rows = list(comparisons)
+            asked[rows] = True
+            result[rows] = self._labeller.call("compare", list(comparisons.values()))
+        return result, asked

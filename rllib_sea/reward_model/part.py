@@ -1,0 +1,163 @@
+"""The reward model's part of the Algorithm: labelled duels in, fitted members and health out.
+
+Free of Ray: who makes the minibatch updates is passed in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rllib_sea.duels.records import Duel
+from rllib_sea.duels.rounds import Proposal
+from rllib_sea.randomness import Stream, generator
+from rllib_sea.reward_model.ensemble import regularisation_strength
+from rllib_sea.reward_model.health import CalibrationWindow, CollapseWatch
+from rllib_sea.reward_model.module import (
+    CHOSEN_FEATURES,
+    MEMBER_MASKS,
+    REJECTED_FEATURES,
+    STRENGTH,
+)
+from rllib_sea.reward_model.replay import PreferenceReplay, draw_mask
+from rllib_sea.reward_model.round_metrics import reward_model_metrics
+
+# Makes one update per minibatch of the columns, which follow one another; returns metrics.
+Fit = Callable[[Mapping[str, np.ndarray], int], dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class RewardModelSettings:
+    """How the ensemble learns; the names are those of the configuration's keys."""
+
+    ensemble_size: int = 20
+    erm_lambda: float = 0.5
+    erm_lambda_fades: bool = True
+    erm_minibatches: int = 5
+    erm_minibatch_size: int = 128
+    erm_bootstrap: float = 1.0
+    seed: int = 0
+
+
+class RewardModelPart:
+    """The labels that the ensemble has seen, its fit to them, and its health.
+
+    Args:
+        settings: How it learns.
+        fit: Who makes the updates.
+        warn: Told if the ensemble collapses.
+    """
+
+    def __init__(
+        self, settings: RewardModelSettings, fit: Fit, warn: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
+        self._fit = fit
+        self._warn = warn
+        self.replay = PreferenceReplay()
+        self._calibration = CalibrationWindow()
+        self._collapse_watch = CollapseWatch()
+
+    def health(self, proposals: Sequence[Proposal], duels: Sequence[Duel]) -> dict[str, float]:
+        """How the ERM does on a round's labels before it learns from them.
+
+        Args:
+            proposals: Those with M candidates and finite rewards.
+            duels: The round's.
+        """
+        real = [duel for duel in duels if not duel.synthetic]
+        metrics = reward_model_metrics(proposals, real, self._calibration)
+        warning = self._collapse_watch.update(
+            metrics.get("argmax_agreement", math.nan),
+            metrics.get("member_disagreement", math.nan),
+        )
+        if warning is not None:
+            self._warn(warning)
+        return metrics
+
+    def learn(self, duels: Sequence[Duel], round_index: int, num_labels: int) -> dict[str, float]:
+        """Adds a round's oracle labels and makes its updates (Algorithm 2, line 7; Eq. 8).
+
+        Args:
+            duels: The round's; synthetic ones are no labels.
+            round_index: The round.
+            num_labels: All labels that the ensemble learns from: the prior fades with them.
+
+        Returns:
+            Metrics of the last update; none without labels.
+        """
+        for duel in duels:
+            if duel.synthetic:
+                continue
+            winner = 0 if duel.first_wins else 1
+            mask = self._mask(self._settings.seed, duel.round, duel.position)
+            self.replay.add(duel.features[winner], duel.features[1 - winner], mask)
+        if len(self.replay) == 0:
+            return {}
+        return self.update(self._settings.seed, round_index, num_labels)
+
+    def start_from(
+        self,
+        features: np.ndarray,
+        labels_per_round: int,
+    ) -> None:
+        """Learns from labels that exist, with as many updates as a run that collected them.
+
+        Args:
+            features: (N, 2, d) of the chosen and of the rejected responses.
+            labels_per_round: How many labels a round has.
+        """
+        # No round draws from this place: what is drawn here is apart from what rounds draw.
+        seed = int(generator(self._settings.seed, 0, 1, Stream.REPLAY).integers(2**63))
+        self.replay = PreferenceReplay()
+        for chosen, rejected in features:
+            self.replay.add(chosen, rejected, self._mask(seed, 0, len(self.replay)))
+        # All labels are there from the first update on, so the strength of the regulariser is that
+        # of all: what a run that collected them would have ended with.
+        for round_index in range(math.ceil(len(self.replay) / labels_per_round)):
+            self.update(seed, round_index, len(self.replay))
+
+    def update(self, seed: int, round_index: int, num_labels: int) -> dict[str, float]:
+        """A round's minibatch updates on what is in the replay."""
+        settings = self._settings
+        size = min(settings.erm_minibatch_size, len(self.replay))
+        chosen, rejected, masks = self.replay.minibatches(
+            settings.erm_minibatches, size, generator(seed, round_index, 0, Stream.REPLAY)
+        )
+        strength = regularisation_strength(
+            settings.erm_lambda, size, num_labels, settings.erm_lambda_fades
+        )
+        columns = {
+            CHOSEN_FEATURES: chosen,
+            REJECTED_FEATURES: rejected,
+            STRENGTH: np.full(len(chosen), strength, dtype=np.float32),
+        }
+        if masks is not None:
+            columns[MEMBER_MASKS] = masks
+        return self._fit(columns, size)
+
+    def _mask(self, seed: int, round_index: int, position: int) -> np.ndarray | None:
+        """(K,) bool, which members learn from a label; None if all do."""
+        settings = self._settings
+        if settings.erm_bootstrap == 1.0:
+            return None
+        rng = generator(seed, round_index, position, Stream.BOOTSTRAP)
+        return draw_mask(settings.ensemble_size, settings.erm_bootstrap, rng)
+
+    def get_state(self) -> dict[str, Any]:
+        """The labels, and what the health of later rounds is measured by."""
+        return {
+            "replay": self.replay.get_state(),
+            "calibration": self._calibration.get_state(),
+            "collapse_watch": self._collapse_watch.get_state(),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over :meth:`get_state`."""
+        self.replay.set_state(state["replay"])
+        self._calibration.set_state(state["calibration"])
+        self._collapse_watch.set_state(state["collapse_watch"])

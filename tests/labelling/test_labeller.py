@@ -1,0 +1,236 @@
+"""The labeller without Ray: a log, an oracle and an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rllib_sea.labelling.asking import Comparison, OracleAwayError, Patience
+from rllib_sea.labelling.labeller import Labeller, LabellerSettings
+from rllib_sea.preference_log.log import LOG_FILE, PreferenceReader
+from rllib_sea.preference_log.records import PreferenceLogError, Question, RunRecord
+from rllib_sea.randomness import Stream, integer_seeds
+from tests.helpers.preference_log_cases import question
+from tests.helpers.scripted_oracle import Scripted
+from text_duel import Label, TextDuelEnv, Verdict, load_prompts
+
+RUN = RunRecord("run", 3, "tiny", False)
+PROMPTS = load_prompts("tldr_mini")
+
+
+@pytest.fixture
+def scripted() -> Iterator[type[Scripted]]:
+    Scripted.tries = {}
+    yield Scripted
+    del Scripted.tries
+
+
+def asked(round_index: int, count: int) -> list[Question]:
+    """Questions about the first prompts of the bundled set; number = 10 * round + position."""
+    questions = []
+    for position in range(count):
+        case = question(round_index, position)
+        prompt = PROMPTS[position]
+        first = type(case.first)(str(10 * round_index + position), (1,), (-0.5,), "stop")
+        changes = {"prompt_id": prompt.id, "prompt_text": prompt.text, "first": first}
+        questions.append(question(round_index, position, **changes))
+    return questions
+
+
+def settings(tmp_path: Path, **changes: Any) -> LabellerSettings:
+    fields: dict[str, Any] = {
+        "log": tmp_path / LOG_FILE,
+        "run": RUN,
+        "env_config": {
+            "prompts": "tldr_mini",
+            "oracle": "tests.helpers.scripted_oracle:Scripted",
+        },
+        "patience": Patience(oracle_retries=2, oracle_retry_wait_s=0.01, oracle_timeout_s=5.0),
+    }
+    return LabellerSettings(**(fields | changes))
+
+
+def test_the_label_is_the_environments(tmp_path: Path) -> None:
+    """Drawn by its rule, from the same place: what a run labelled before, it labels now."""
+    env_config = {
+        "prompts": "tldr_mini",
+        "oracle": "length",
+        "oracle_config": {"target": 2},
+        "labels": "bradley_terry",
+        "flip_noise": 0.2,
+    }
+
+    async def run() -> list[Any]:
+        labeller = Labeller(settings(tmp_path, env_config=env_config))
+        identity = await labeller.start()
+        assert (identity.name, identity.has_scores) == ("length(target=2)", True)
+        await labeller.ask(0, asked(0, 40))
+        await labeller.label(0)
+        await labeller.close()
+        with PreferenceReader(tmp_path / LOG_FILE) as log:
+            return log.round(0)
+
+    entries = asyncio.run(run())
+    env = TextDuelEnv(**env_config)
+    seeds = integer_seeds(RUN.seed, 0, range(40), Stream.LABEL)
+    for entry, seed in zip(entries, seeds, strict=True):
+        env.reset(seed=seed, options={"prompt_index": entry.question.position})
+        info = env.step((entry.question.first.text, entry.question.second.text))[4]
+        verdict = entry.verdicts[0].verdict
+        assert verdict.choice == ("first" if info["first_wins"] else "second")
+        assert verdict.win_probability == info["win_probability"]
+        assert verdict.scores == (info["first_score"], info["second_score"])
+        assert entry.label == Label(float(info["first_wins"]))
+    assert {entry.verdicts[0].verdict.choice for entry in entries} == {"first", "second"}
+
+
+def test_every_verdict_is_written_when_it_comes(tmp_path: Path, scripted: type[Scripted]) -> None:
+    """One question is never answered: those of the others are in the log, and stay there."""
+
+    async def script(number: int, tried: int) -> Verdict:
+        if number == 2:
+            raise ConnectionError("gone home")
+        return Verdict("tie" if number == 1 else "first")
+
+    scripted.script = script
+
+    async def run() -> None:
+        labeller = Labeller(settings(tmp_path))
+        await labeller.ask(0, asked(0, 4))
+        with pytest.raises(OracleAwayError, match="ConnectionError: gone home"):
+            await labeller.label(0)
+        warnings = await labeller.take_warnings()
+        assert len(warnings) == 2
+        assert await labeller.take_warnings() == []
+        await labeller.close()
+        # Another labeller, as after a restart: it asks what is open, and nothing else.
+        again = Labeller(settings(tmp_path))
+        with pytest.raises(OracleAwayError):
+            await again.label(0)
+        closed = await again.close_round(0)
+        assert [lesson.label.preference for lesson in closed.lessons] == [1.0, 0.5, 1.0]
+        assert (closed.num_answered, closed.num_open) == (3, 1)
+        await again.close()
+
+    asyncio.run(run())
+    assert scripted.tries == {0: 1, 1: 1, 2: 6, 3: 1}
+
+
+def test_a_round_that_waits_for_a_share_learns_from_late_answers_in_the_next(
+    tmp_path: Path, scripted: type[Scripted]
+) -> None:
+    late = asyncio.Event()
+
+    async def script(number: int, tried: int) -> Verdict:
+        if number == 3:
+            await late.wait()
+        return Verdict("first")
+
+    scripted.script = script
+
+    async def run() -> None:
+        labeller = Labeller(settings(tmp_path, wait_for=0.75))
+        await labeller.ask(0, asked(0, 4))
+        await labeller.label(0)
+        closed = await labeller.close_round(0)
+        assert [lesson.position for lesson in closed.lessons] == [0, 1, 2]
+        assert (closed.num_answered, closed.num_open) == (3, 1)
+        await labeller.ask(1, asked(1, 4))
+        late.set()
+        await labeller.label(1, wait_for=1.0)
+        closed = await labeller.close_round(1)
+        places = [(lesson.round, lesson.position) for lesson in closed.lessons]
+        assert places == [(0, 3), (1, 0), (1, 1), (1, 2), (1, 3)]
+        assert (closed.num_answered, closed.num_open) == (8, 0)
+        # A round that is done again learns from what it learned from.
+        assert len((await labeller.close_round(0)).lessons) == 3
+        await labeller.close()
+
+    asyncio.run(run())
+    assert set(scripted.tries.values()) == {1}, "nobody is asked twice"
+
+
+def test_a_deadline_and_withdrawn_questions(tmp_path: Path, scripted: type[Scripted]) -> None:
+    """Question 1 is never answered in time; when it is, two rounds later, it counts for nothing."""
+    late = asyncio.Event()
+
+    async def script(number: int, tried: int) -> Verdict:
+        if number == 1:
+            await late.wait()
+        return Verdict("second", win_probability=0.25)
+
+    scripted.script = script
+
+    async def run() -> None:
+        labeller = Labeller(settings(tmp_path, label_deadline_s=0.2, withdraw_after=1))
+        await labeller.ask(0, asked(0, 2))
+        await labeller.label(0)
+        (warning,) = await labeller.take_warnings()
+        assert "round 0 learns without 1 of its 2 labels" in warning
+        assert (await labeller.close_round(0)).num_open == 1
+        await labeller.ask(1, asked(1, 1))
+        await labeller.label(1)
+        (warning,) = await labeller.take_warnings()
+        assert warning == "1 questions are withdrawn, not answered within 1 rounds"
+        closed = await labeller.close_round(1)
+        assert (closed.num_answered, closed.num_open) == (2, 0)
+        late.set()
+        await asyncio.sleep(0.05)
+        await labeller.close()
+
+    asyncio.run(run())
+    with PreferenceReader(tmp_path / LOG_FILE) as log:
+        _, withdrawn = log.round(0)
+        assert (withdrawn.state, withdrawn.label) == ("withdrawn", None)
+        assert withdrawn.verdicts[0].verdict.choice == "second", "what was said is kept"
+        assert (log.num_answered(), log.num_withdrawn()) == (2, 1)
+
+
+def test_prompts_that_have_changed_are_not_asked_about(
+    tmp_path: Path, scripted: type[Scripted]
+) -> None:
+    async def run() -> None:
+        labeller = Labeller(settings(tmp_path))
+        (one,) = asked(0, 1)
+        await labeller.ask(0, [question(0, 0, prompt_id=one.prompt_id, prompt_text="another")])
+        with pytest.raises(OracleAwayError, match="the prompts have changed since"):
+            await labeller.label(0)
+        await labeller.close()
+
+    asyncio.run(run())
+    assert scripted.tries == {}
+
+
+def test_measuring_is_not_in_the_log(tmp_path: Path, scripted: type[Scripted]) -> None:
+    async def script(number: int, tried: int) -> Verdict:
+        return Verdict("skip") if number else Verdict("first", win_probability=0.75)
+
+    scripted.script = script
+
+    async def run() -> list[float]:
+        labeller = Labeller(settings(tmp_path))
+        await labeller.start()
+        found = await labeller.compare([Comparison(PROMPTS[0], str(i), "b") for i in range(2)])
+        await labeller.close()
+        return found
+
+    first, second = asyncio.run(run())
+    assert first == 0.75
+    assert second != second  # NaN: it was skipped
+    with PreferenceReader(tmp_path / LOG_FILE) as log:
+        assert log.num_questions() == 0
+
+
+def test_a_log_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    async def run() -> None:
+        labeller = Labeller(settings(tmp_path, env_config={"prompts": "tldr_mini"}))
+        (tmp_path / LOG_FILE).write_text("no log " * 100)
+        with pytest.raises(PreferenceLogError, match="no SQLite file"):
+            await labeller.start()
+        await labeller.close()
+
+    asyncio.run(run())
