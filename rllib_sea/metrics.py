@@ -119,12 +119,13 @@ def reward_model_metrics(
 
     Args:
         proposals: All of the round.
-        duels: The round's real duels.
+        duels: The round's real duels; ties, which no side was right about, count for
+            ``member_disagreement`` alone.
         calibration: Earlier predictions; this round's are added to it.
 
     Returns:
-        Metrics of the group ``reward_model``; those of labels only where there are any, those
-        of several members only where the ensemble has them.
+        Metrics of the group ``reward_model``; those of labels only if there are any, those of
+        several members only if the ensemble has them.
     """
     metrics = {}
     agreement = _argmax_agreement(proposals)
@@ -133,7 +134,14 @@ def reward_model_metrics(
     if not duels:
         return metrics
     rewards = np.stack([duel.member_rewards for duel in duels])  # (N, 2, K)
-    first_wins = np.array([duel.first_wins for duel in duels])
+    disagreement = member_disagreement(rewards)
+    if not math.isnan(disagreement):
+        metrics["member_disagreement"] = disagreement
+    decided = np.array([not duel.label.is_tie for duel in duels])
+    if not decided.any():
+        return metrics
+    rewards = rewards[decided]
+    first_wins = np.array([duel.first_wins for duel in duels])[decided]
     probabilities = win_probabilities(rewards)
     calibration.add(probabilities.mean(axis=1), first_wins)
     margin = (rewards[:, 0] - rewards[:, 1]).mean(axis=1) * np.where(first_wins, 1.0, -1.0)
@@ -142,9 +150,6 @@ def reward_model_metrics(
         np.where(first_wins[:, None], probabilities, 1.0 - probabilities).mean()
     )
     metrics["calibration_error"] = calibration.error()
-    disagreement = member_disagreement(rewards)
-    if not math.isnan(disagreement):
-        metrics["member_disagreement"] = disagreement
     return metrics
 
 

@@ -9,9 +9,12 @@ trained on: no record is ever built by tokenizing text again.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+if TYPE_CHECKING:  # the feed's process, which passes pairs on, needs no environments
+    from text_duel.verdicts import Label
 
 FinishReason = Literal["stop", "length"]
 
@@ -63,12 +66,17 @@ class PreferencePair:
     Attributes:
         prompt_id: The prompt's identity in its source.
         prompt_token_ids: The prompt as the policy saw it.
-        chosen_token_ids: The preferred response, as sampled.
+        chosen_token_ids: The preferred response, as sampled; of a tie the first one.
         rejected_token_ids: The other response, as sampled.
         synthetic: True where an ensemble member gave the label, False where the
             oracle did.
         from_reference: Which one was sampled from the reference policy, where exactly
             one of the two was.
+        preference: Probability that the chosen response is preferred, in [0.5, 1]; 0.5 is a tie.
+        weight: How much the label counts; see :class:`text_duel.verdicts.Label`.
+
+    Raises:
+        ValueError: The preference is out of range.
     """
 
     prompt_id: str
@@ -77,11 +85,26 @@ class PreferencePair:
     rejected_token_ids: tuple[int, ...]
     synthetic: bool
     from_reference: Literal["chosen", "rejected"] | None = None
+    preference: float = 1.0
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.preference <= 1.0:
+            raise ValueError(
+                f"prompt {self.prompt_id!r}: preference {self.preference!r} is outside [0.5, 1]"
+            )
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether neither response is preferred."""
+        return self.preference == 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Duel:
     """Two responses to one prompt, and which of them is preferred.
+
+    Of a tie the first response counts as the chosen one, so that a pair has two sides.
 
     Attributes:
         round: The round (call of ``training_step``) it belongs to, from 0.
@@ -96,7 +119,7 @@ class Duel:
         member: The ensemble member that was drawn for the first response, or for
             the label of a synthetic pair; -1 where none was.
         synthetic: True where an ensemble member gave the label (no query).
-        first_wins: The label.
+        label: Whether ``first`` is preferred.
         win_probability: The oracle's probability that ``first`` is preferred; NaN
             for synthetic duels.
         scores: The oracle's scores of ``(first, second)``, NaN where it has none or
@@ -116,7 +139,7 @@ class Duel:
     from_reference: tuple[bool, bool]
     member: int
     synthetic: bool
-    first_wins: bool
+    label: Label
     win_probability: float
     scores: tuple[float, float]
     features: np.ndarray
@@ -124,18 +147,25 @@ class Duel:
     policy_version: int
 
     @property
+    def first_wins(self) -> bool:
+        """Whether the first response is preferred, or neither is."""
+        return self.label.preference >= 0.5
+
+    @property
     def chosen(self) -> Candidate:
-        """The preferred response."""
+        """The preferred response; of a tie the first."""
         return self.first if self.first_wins else self.second
 
     @property
     def rejected(self) -> Candidate:
-        """The response that lost."""
+        """The other response."""
         return self.second if self.first_wins else self.first
 
     def preference_pair(self) -> PreferencePair:
         """The duel as the policy update sees it."""
-        origin = self.from_reference if self.first_wins else self.from_reference[::-1]
+        preference, origin = self.label.preference, self.from_reference
+        if not self.first_wins:
+            preference, origin = 1.0 - preference, origin[::-1]
         return PreferencePair(
             self.prompt_id,
             self.prompt_token_ids,
@@ -143,6 +173,8 @@ class Duel:
             self.rejected.token_ids,
             self.synthetic,
             which_from_reference(origin),
+            preference,
+            self.label.weight,
         )
 
 

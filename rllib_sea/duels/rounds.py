@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rllib_sea.duels.records import Candidate
+from text_duel.verdicts import Label
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class Answer:
     """What the oracle said.
 
     Attributes:
-        first_wins: The label.
+        first_wins: Whether the first response is preferred.
         win_probability: The probability that the first response is preferred.
         scores: The oracle's scores of the two responses, NaN where it has none.
     """
@@ -105,6 +106,11 @@ class Answer:
     first_wins: bool
     win_probability: float
     scores: tuple[float, float]
+
+    @property
+    def label(self) -> Label:
+        """The label, without a doubt."""
+        return Label(float(self.first_wins))
 
 
 @dataclass(frozen=True, slots=True)

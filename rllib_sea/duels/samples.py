@@ -68,8 +68,9 @@ def _duel_text(duel: Duel) -> str:
     for place, (name, candidate) in enumerate((("First", duel.first), ("Second", duel.second))):
         rewards = duel.member_rewards[place]
         won = duel.first_wins == (place == 0)
+        mark = " (tie)" if duel.label.is_tie else " (preferred)" if won else ""
         lines.append(
-            f"**{name}{' (preferred)' if won else ''}**, {_length(candidate)}, oracle score "
+            f"**{name}{mark}**, {_length(candidate)}, oracle score "
             f"{duel.scores[place]:.2f}, member rewards {rewards.mean():+.3f} "
             f"(sd {rewards.std():.3f}; {', '.join(f'{r:+.2f}' for r in rewards)})\n"
             f"{_quote(candidate.text)}"

@@ -19,6 +19,7 @@ from rllib_sea.exploration import STRATEGIES, Proposals, text_identities
 from rllib_sea.exploration.mixing import mix
 from rllib_sea.exploration.prompt_acquisition import ACQUISITIONS, choose_prompts
 from rllib_sea.randomness import Stream, generators
+from text_duel.verdicts import Label
 
 # Why a prompt gives no duel.
 INCOMPLETE, NON_FINITE, ONE_TEXT = "incomplete", "non_finite", "one_text"
@@ -83,7 +84,7 @@ class SelectedDuel:
             from_reference=self.from_reference,
             member=self.member,
             synthetic=self.synthetic,
-            first_wins=self.member_label if answer is None else answer.first_wins,
+            label=Label(float(self.member_label)) if answer is None else answer.label,
             win_probability=float("nan") if answer is None else answer.win_probability,
             scores=(float("nan"), float("nan")) if answer is None else answer.scores,
             features=proposal.features[pair],
