@@ -110,8 +110,10 @@ from rllib_sea.reward_model.initial_preferences import read_initial_preferences
 from rllib_sea.reward_model.module import (
     CHOSEN_FEATURES,
     MEMBER_MASKS,
+    PREFERENCES,
     REJECTED_FEATURES,
     STRENGTH,
+    WEIGHTS,
 )
 from rllib_sea.reward_model.replay import PreferenceReplay, draw_mask
 from text_duel.config import label_rule
@@ -411,9 +413,15 @@ class SEA(Algorithm):
         for duel in duels:
             if duel.synthetic:
                 continue
-            winner = 0 if duel.first_wins else 1
+            pair, winner = duel.preference_pair(), 0 if duel.first_wins else 1
             mask = self._member_mask(config.seed, duel.round, duel.position)
-            self._replay.add(duel.features[winner], duel.features[1 - winner], mask)
+            self._replay.add(
+                duel.features[winner],
+                duel.features[1 - winner],
+                mask,
+                preference=pair.preference,
+                weight=pair.weight,
+            )
         if len(self._replay) == 0:
             return {}
         metrics = self._fit_reward_model(config.seed, self._counts.round)
@@ -432,7 +440,7 @@ class SEA(Algorithm):
         """A round's minibatch updates on what is in the replay."""
         config = self.config
         size = min(config.erm_minibatch_size, len(self._replay))
-        chosen, rejected, masks = self._replay.minibatches(
+        chosen, rejected, masks, preferences, weights = self._replay.minibatches(
             config.erm_minibatches, size, generator(seed, round_index, 0, Stream.REPLAY)
         )
         # The prior fades with all labels that the ERM learns from, those that the run started
@@ -444,6 +452,8 @@ class SEA(Algorithm):
         columns = {
             CHOSEN_FEATURES: chosen,
             REJECTED_FEATURES: rejected,
+            PREFERENCES: preferences,
+            WEIGHTS: weights,
             STRENGTH: np.full(len(chosen), strength, dtype=np.float32),
         }
         if masks is not None:
