@@ -25,8 +25,10 @@ from rllib_sea.reward_model.ensemble import EnsembleMLP, ensemble_loss
 from rllib_sea.reward_model.module import (
     CHOSEN_FEATURES,
     MEMBER_MASKS,
+    PREFERENCES,
     REJECTED_FEATURES,
     STRENGTH,
+    WEIGHTS,
 )
 
 NUM_MINIBATCHES, SIZE, NUM_MEMBERS, HIDDEN = 5, 128, 20, [128, 128]
@@ -40,6 +42,8 @@ def make_batch(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     batch = {
         CHOSEN_FEATURES: chosen,
         REJECTED_FEATURES: rejected,
+        PREFERENCES: np.ones(num_labels, dtype=np.float32),
+        WEIGHTS: np.ones(num_labels, dtype=np.float32),
         STRENGTH: np.full(num_labels, 0.5, dtype=np.float32),
     }
     if arguments.bootstrap < 1:

@@ -27,6 +27,7 @@ from rllib_sea.policy.precision import AUTO, DTYPE_OF_PRECISION
 from rllib_sea.policy.sampler import check_sampler
 from rllib_sea.policy_update.config import PolicyTrainConfig
 from rllib_sea.preference_log.records import RunRecord
+from rllib_sea.preference_models import DROP
 from rllib_sea.randomness import Stream, generator
 from rllib_sea.reward_model.encoder import check_encoder
 from rllib_sea.reward_model.initial_preferences import check_initial_preferences
@@ -168,6 +169,10 @@ class SEAConfig(AlgorithmConfig):
         self.beta = 0.1
         # Options of the loss; see docs/losses.md.
         self.loss_config: dict[str, Any] = {}
+        # What a tie teaches: `drop` (nothing), `soft`, `rao_kupper` or `davidson`.
+        self.ties = DROP
+        # The number of the last two: Rao and Kupper's a, Davidson's nu.
+        self.tie_margin: float | None = None
         # `xpo` or `selm`: a term that keeps the policy exploring.
         self.optimism: str | None = None
         self.optimism_alpha = 1e-5
@@ -357,6 +362,8 @@ class SEAConfig(AlgorithmConfig):
         loss: str = NotProvided,
         beta: float = NotProvided,
         loss_config: dict[str, Any] = NotProvided,
+        ties: str = NotProvided,
+        tie_margin: float | None = NotProvided,
         optimism: str | None = NotProvided,
         optimism_alpha: float = NotProvided,
         policy_replay: int = NotProvided,
@@ -382,6 +389,10 @@ class SEAConfig(AlgorithmConfig):
             loss: A name of :data:`rllib_sea.policy_update.objectives.losses.LOSSES`.
             beta: Strength of the pull towards the reference policy.
             loss_config: The loss's options.
+            ties: What a tie teaches policy and ERM: ``"drop"`` nothing, ``"soft"`` that both
+                responses are as good, ``"rao_kupper"`` and ``"davidson"`` what these models say
+                (:mod:`rllib_sea.preference_models`).
+            tie_margin: The number of the last two.
             optimism: ``"xpo"`` or ``"selm"``: a term beside the loss; None: none.
             optimism_alpha: Its weight.
             policy_replay: Further steps per round, each on ``prompts_per_round`` pairs drawn from
@@ -758,6 +769,8 @@ class SEAConfig(AlgorithmConfig):
             loss=self.loss,
             beta=self.beta,
             loss_config=self.loss_config,
+            ties=self.ties,
+            tie_margin=self.tie_margin,
             optimism=self.optimism,
             optimism_alpha=self.optimism_alpha,
             lr=self.policy_lr,

@@ -57,6 +57,7 @@ from rllib_sea.policy_update.part import PolicyUpdate
 from rllib_sea.policy_update.trainer import FixedPolicy, PolicyTrainer
 from rllib_sea.preference_log.reader import LOG_FILE
 from rllib_sea.preference_log.records import Question, RunRecord
+from rllib_sea.preference_models import DROP
 from rllib_sea.reward_model.group_fit import GroupFit
 from rllib_sea.reward_model.initial_preferences import read_initial_preferences
 from rllib_sea.reward_model.part import RewardModelPart
@@ -190,8 +191,8 @@ class SEA(CheckpointedAlgorithm):
         round_index = self._counts.round
         labelled = []
         if self.config.policy_replay:
-            labelled = self.labelling.learned(round_index + 1, ties=False)
-        pairs = [duel.preference_pair() for duel in duels if not duel.label.is_tie]
+            labelled = self.labelling.learned(round_index + 1)
+        pairs = [duel.preference_pair() for duel in duels]
         return self.policy.learn(round_index, pairs, labelled, self.labelling.pairs)
 
     def _measure(self, asked: Sequence[SelectedDuel], counts: Counts) -> Measurement:
@@ -307,6 +308,7 @@ class SEA(CheckpointedAlgorithm):
             config.labeller_settings(log, run),
             num_gpus=config.num_gpus_for_labeller,
             strategy=config.exploration_strategy,
+            ties=config.ties != DROP,
             warn=self._messages.warn,
         )
 

@@ -169,7 +169,7 @@ class SimulatedERM:
         num_labels = len(self.replay)
         size = min(128, num_labels)
         rng = generator(self.seed, round_index, 0, Stream.REPLAY)
-        chosen, rejected, masks = self.replay.minibatches(5, size, rng)
+        chosen, rejected, masks, *_ = self.replay.minibatches(5, size, rng)
         strength = regularisation_strength(
             self.options.erm_lambda, size, num_labels, self.options.fade
         )

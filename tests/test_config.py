@@ -217,6 +217,18 @@ def test_what_is_wrong_is_said_in_one_line(
             {"loss": "cdpo", "loss_config": {"label_smoothing": 0.5}},
             "loss_config: label_smoothing: 0.5 is outside [0, 0.5)",
         ),
+        ({"ties": "halves"}, "ties: 'halves' is none of davidson, drop, rao_kupper, soft"),
+        ({"ties": "davidson"}, "tie_margin: ties davidson needs it, a number above 0"),
+        (
+            {"ties": "rao_kupper", "tie_margin": 0},
+            "tie_margin: 0 is outside (0, inf)",
+        ),
+        ({"tie_margin": 1.0}, "tie_margin: 1.0 has no effect with ties drop"),
+        ({"ties": "soft", "tie_margin": 1.0}, "tie_margin: 1.0 has no effect with ties soft"),
+        (
+            {"ties": "davidson", "tie_margin": 1.0, "loss": "simpo"},
+            "ties, loss: 'davidson' is defined for the loss 'dpo' only, not 'simpo'",
+        ),
         ({"loss": ["dpo"]}, "loss: ['dpo'] is none of cdpo, dpo"),
         ({"synthetic_pair": "best"}, "synthetic_pair: 'best' is none of best_vs_worst"),
         (
@@ -242,6 +254,8 @@ def test_methods_that_do_not_go_together_are_refused_in_one_line(
         {"strategy_config": {"variance": "logit"}, "synthetic_pair": "best_vs_worst", "gamma": 0.7},
         {"update_policy": False, "evaluation_best_of_n": 2},
         {"policy_sync_interval": None, "exploration_strategy": "passive"},
+        {"ties": "rao_kupper", "tie_margin": 1},
+        {"ties": "soft", "loss": "ipo"},
         {"erm_bootstrap": 1, "erm_prior_scale": 0, "measure_candidate_scores": True},
     ],
 )

@@ -120,7 +120,7 @@ def test_what_is_replayed_are_the_logs_pairs(sea: dict[str, Any]) -> None:
     labelling = sea["algorithm"].labelling
     assert sea["results"][-1]["num_synthetic_pairs"] > 0
     entries = [entry for entry in sea["log"] if entry.question.round < 2]
-    found, rounds = labelling.pairs(labelling.learned(2, ties=False))
+    found, rounds = labelling.pairs(labelling.learned(2))
     assert rounds == [entry.question.round for entry in entries]
     assert len(found) == len(entries)
     for pair, entry in zip(found, entries, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -131,6 +132,35 @@ def test_reward_model_metrics_by_hand() -> None:
     # The next round's error is that of both rounds.
     again = reward_model_metrics(cases, duels[:1], calibration)
     assert again["calibration_error"] == pytest.approx((2 * 3 / 8 + 1 / 2 + 1 / 4) / 4)
+
+
+def test_a_tie_counts_for_the_members_disagreement_alone() -> None:
+    """The first duel of the test above and a tie of standard deviation 1/4: mean 3/16."""
+    won = proposal(("a", "b"), [[LOG3, 0], [0.0, 0.0]])
+    tied = proposal(("a", "b"), [[LOG3, 0], [-LOG3, 0.0]])
+    duels = [
+        selected(won).labelled(0, Label(1.0), 0.9),
+        dataclasses.replace(selected(tied).labelled(0), label=Label(0.5)),
+    ]
+    calibration = CalibrationWindow()
+    assert reward_model_metrics([], duels[1:], calibration) == {
+        "member_disagreement": pytest.approx(1 / 4)
+    }
+    assert math.isnan(calibration.error())
+    assert reward_model_metrics([], duels, calibration) == {
+        "accuracy_on_new_labels": 1.0,
+        "probability_of_new_labels": pytest.approx(5 / 8),
+        "calibration_error": pytest.approx(3 / 8),
+        "member_disagreement": pytest.approx(3 / 16),
+    }
+
+
+def test_a_label_in_doubt_counts_for_the_side_that_it_prefers() -> None:
+    case = proposal(("a", "b"), [[LOG3, 0], [LOG3, 0.0]])
+    for preference, right in ((0.7, 1.0), (0.3, 0.0)):
+        duel = dataclasses.replace(selected(case).labelled(0), label=Label(preference, 9.0))
+        metrics = reward_model_metrics([], [duel], CalibrationWindow())
+        assert metrics["accuracy_on_new_labels"] == right
 
 
 def test_an_ensemble_of_one_and_a_round_without_labels() -> None:

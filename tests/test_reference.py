@@ -246,7 +246,7 @@ def test_the_same_erm_updates(num_labels: int) -> None:
             labels.append(tuple(torch.from_numpy(side).double() for side in (chosen, rejected)))
         size = min(reference.ERM_MINIBATCH_SIZE, len(replay))
         rng = generator(4, round_, 0, Stream.REPLAY)
-        chosen, rejected, _ = replay.minibatches(reference.ERM_MINIBATCHES, size, rng)
+        chosen, rejected, *_ = replay.minibatches(reference.ERM_MINIBATCHES, size, rng)
         rng = reference.generator(4, round_, 0, reference.REPLAY)
         rows = np.concatenate(reference.replay_rows(len(labels), rng))
         assert np.array_equal(chosen, data[rows, 0])

@@ -51,6 +51,7 @@ class Labelling:
         settings: What the labeller is made from.
         num_gpus: Of the labeller.
         strategy: The exploration strategy's name, for the log.
+        ties: Whether anything is learned from ties.
         warn: Told of what the user should know, as soon as it is known.
 
     Attributes:
@@ -68,10 +69,12 @@ class Labelling:
         *,
         num_gpus: float,
         strategy: str,
+        ties: bool,
         warn: Callable[[str], None],
     ) -> None:
         self.labeller = LabellerHandle(settings, num_gpus, warn)
         self._strategy = strategy
+        self._ties = ties
         self._label_rule = label_rule(settings.env_config)
         try:
             self._oracle: OracleIdentity = self.labeller.call("start")
@@ -116,6 +119,8 @@ class Labelling:
         late = [lesson.id for lesson in closed.lessons if lesson.round != round_index]
         late_questions = [entry.question for entry in self.log.entries(late)] if late else []
         duels = labelled(round_index, asked, closed.lessons, rebuilt(late_questions, score))
+        if not self._ties:
+            duels = [duel for duel in duels if not duel.label.is_tie]
         return LabelledRound(
             asked=asked,
             duels=duels,
@@ -124,9 +129,9 @@ class Labelling:
             num_late=len(late),
         )
 
-    def learned(self, num_rounds: int, *, ties: bool) -> list[int]:
+    def learned(self, num_rounds: int) -> list[int]:
         """Ids of all questions that the first rounds learned from, for :meth:`pairs`."""
-        return self.log.learned(num_rounds, ties=ties)
+        return self.log.learned(num_rounds, ties=self._ties)
 
     def pairs(self, ids: Sequence[int]) -> tuple[list[PreferencePair], list[int]]:
         """The preference pairs of questions, and the rounds that asked them."""

@@ -11,6 +11,7 @@ from rllib_sea.policy_update.objectives.losses import check_loss
 from rllib_sea.policy_update.objectives.optimism import check_optimism
 from rllib_sea.policy_update.schedule import SCHEDULES
 from rllib_sea.policy_update.sharding import SHARDING
+from rllib_sea.preference_models import DROP, check_ties
 from rllib_sea.settings import checks as check
 
 PRECISIONS = (AUTO, "bf16", "fp32")
@@ -25,6 +26,8 @@ class PolicyTrainConfig:
         loss_config: The loss's options, where they differ from their defaults.
         beta: Strength of the pull towards the reference policy; each loss has its own scale
             (docs/losses.md).
+        ties: What a tie teaches, one of :data:`rllib_sea.preference_models.TIES`.
+        tie_margin: The number of a model of ties, None for the others.
         optimism: A name of :data:`rllib_sea.policy_update.objectives.optimism.OPTIMISM`, or None.
         optimism_alpha: The weight of that term.
         lr: AdamW's peak learning rate (``policy_lr``).
@@ -55,6 +58,8 @@ class PolicyTrainConfig:
     loss: str = "dpo"
     loss_config: Mapping[str, Any] = field(default_factory=dict)
     beta: float = 0.1
+    ties: str = DROP
+    tie_margin: float | None = None
     optimism: str | None = None
     optimism_alpha: float = 1e-5
     lr: float = 5e-7
@@ -87,6 +92,7 @@ class PolicyTrainConfig:
         """
         check_loss(self.loss, self.loss_config)
         check.check_number("beta", self.beta, open_low=True)
+        check_ties(self.ties, self.tie_margin, self.loss)
         check_optimism(self.optimism, self.loss)
         check.check_number("optimism_alpha", self.optimism_alpha, open_low=True)
         check.check_number("policy_lr", self.lr, open_low=True)

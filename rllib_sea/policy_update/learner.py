@@ -32,7 +32,7 @@ from rllib_sea.policy_update.logprobs import (
     choose_layout,
     response_log_probs,
 )
-from rllib_sea.policy_update.objectives.losses import LOSSES, PairLogProbs
+from rllib_sea.policy_update.objectives.losses import PairLogProbs, label_loss
 from rllib_sea.policy_update.objectives.optimism import OPTIMISM, check_pairs
 from rllib_sea.policy_update.schedule import learning_rate
 from rllib_sea.policy_update.scores import (
@@ -47,6 +47,8 @@ STATE_FILE = "training_state.json"
 # Positions whose next-token distributions are scored at once: those of a whole minibatch,
 # in float32, would take more memory than an update.
 SCORE_CHUNK = 64
+# What is averaged over the pairs that are no ties: a tie has no side to be right about.
+OF_DECIDED_PAIRS = ("margin", "accuracy")
 
 
 class NonFiniteUpdateError(ArithmeticError):
@@ -89,14 +91,16 @@ class PolicyLearner:
         """One optimizer step on a round's pairs (SEA, Algorithm 2, line 8).
 
         The gradient is that of the mean loss over all pairs, however they are cut into
-        minibatches and dealt out to workers.
+        minibatches and dealt out to workers. The sum of the losses is divided by the number of
+        pairs, whatever their weights.
 
         Args:
             pairs: The whole round's pairs, the same list on every worker.
 
         Returns:
             Means over the pairs (see docs/metrics.md, group ``policy``), ``grad_norm`` and
-            ``lr``.
+            ``lr``. ``margin`` and ``accuracy`` are those of the pairs that are no ties, and
+            missing if all are.
 
         Raises:
             NonFiniteUpdateError: Nothing was applied.
@@ -107,6 +111,7 @@ class PolicyLearner:
         check_pairs(config.optimism, pairs)
         prompts = [pair_responses(pair) for pair in pairs]
         parts = minibatches(prompts, self._responses_at_once, rank(), world_size())
+        num_decided = sum(not pair.is_tie for pair in pairs)
         names = ["loss", "margin", "accuracy", "chosen_logp", "rejected_logp"]
         if config.optimism is not None:
             names.append("optimism")
@@ -124,18 +129,22 @@ class PolicyLearner:
                 sums += torch.stack([terms[name].detach().double().sum() for name in names])
         if dist.is_initialized():
             dist.all_reduce(sums)
-        means = (sums / len(pairs)).tolist()
+        counts = dict.fromkeys(names, len(pairs)) | dict.fromkeys(OF_DECIDED_PAIRS, num_decided)
+        means = {
+            name: total / counts[name]
+            for name, total in zip(names, sums.tolist(), strict=True)
+            if counts[name]
+        }
         lr = learning_rate(
             self.version, config.lr, config.schedule, config.total_steps, config.warmup_ratio
         )
         grad_norm = self._strategy.step(lr)
-        metrics = dict(zip(names, means, strict=True)) | {"grad_norm": grad_norm, "lr": lr}
-        if not all(map(torch.isfinite, torch.tensor([means[0], grad_norm]))):
+        if not all(map(torch.isfinite, torch.tensor([means["loss"], grad_norm]))):
             raise NonFiniteUpdateError(
-                f"the policy's loss is {means[0]}, its gradient norm {grad_norm}"
+                f"the policy's loss is {means['loss']}, its gradient norm {grad_norm}"
             )
         self.version += 1
-        return metrics
+        return means | {"grad_norm": grad_norm, "lr": lr}
 
     def weights(self, which: WhichWeights = "trained") -> PublishedWeights:
         """Weights for the engines, on the CPU; every worker must call it.
@@ -272,9 +281,20 @@ class PolicyLearner:
     ) -> dict[str, torch.Tensor]:
         """(B,) tensors by name: ``loss``, which is minimised, and what is reported beside it."""
         config = self.config
-        margin = logps.margin()
+        preference, weight = logps.chosen.new_tensor([(p.preference, p.weight) for p in pairs]).T
+        tie = torch.tensor([pair.is_tie for pair in pairs], device=self._device)
+        margin = torch.where(tie, 0.0, logps.margin())
         terms = {
-            "loss": LOSSES[config.loss].function(logps, config.beta, **config.loss_config),
+            "loss": label_loss(
+                config.loss,
+                logps,
+                config.beta,
+                config.loss_config,
+                preference=preference,
+                weight=weight,
+                ties=config.ties,
+                tie_margin=config.tie_margin,
+            ),
             "margin": margin,
             "accuracy": (margin > 0).float(),
             "chosen_logp": logps.chosen,

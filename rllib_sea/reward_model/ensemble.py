@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+from rllib_sea.preference_models import bradley_terry_win
 
 # Keeps the draws of the prior functions apart from those of the initial weights.
 _PRIOR_STREAM = 1
@@ -128,26 +130,32 @@ def _derived_seed(seed: int, stream: int) -> int:
     return int(np.random.SeedSequence([seed, stream]).generate_state(1)[0])
 
 
-def bradley_terry_nll(
-    chosen: torch.Tensor, rejected: torch.Tensor, masks: torch.Tensor | None = None
+def member_nll(
+    chosen: torch.Tensor,
+    rejected: torch.Tensor,
+    masks: torch.Tensor | None = None,
+    nll: Callable[[torch.Tensor], torch.Tensor] = bradley_terry_win,
 ) -> torch.Tensor:
     """Negative log-likelihood of labels under each member (SEA, Eq. 7).
 
-    ``-log sigmoid(r_k(x, y+) - r_k(x, y-))``, averaged over the pairs that the member learns from.
+    ``-log sigmoid(r_k(x, y+) - r_k(x, y-))``, averaged over the labels that the member learns from:
+    the sum is divided by their number, whatever they weigh.
 
     Args:
         chosen: (K, N) rewards of the preferred responses.
         rejected: (K, N) rewards of the others.
         masks: (N, K) bool, which members learn from each label; None: all from all.
+        nll: What a label costs, by the difference of its rewards: (K, N) to (K, N). The default
+            is that of labels of weight 1 that leave no doubt.
 
     Returns:
         (K,) in nats; 0 for a member that learns from none of the labels.
     """
-    nll = functional.softplus(rejected - chosen)
+    losses = nll(chosen - rejected)
     if masks is None:
-        return nll.mean(dim=1)
-    own = masks.T.to(nll.dtype)
-    return (nll * own).sum(dim=1) / own.sum(dim=1).clamp(min=1.0)
+        return losses.mean(dim=1)
+    own = masks.T.to(losses.dtype)
+    return (losses * own).sum(dim=1) / own.sum(dim=1).clamp(min=1.0)
 
 
 def regularisation_strength(
@@ -174,6 +182,7 @@ def ensemble_loss(
     squared_distance: torch.Tensor,
     strength: float,
     masks: torch.Tensor | None = None,
+    nll: Callable[[torch.Tensor], torch.Tensor] = bradley_terry_win,
 ) -> torch.Tensor:
     """``sum_k [ NLL_k + strength * ||phi_k - phi_k^0||^2 ]`` (SEA, Eq. 8, sign corrected).
 
@@ -183,8 +192,9 @@ def ensemble_loss(
         squared_distance: (K,) from :meth:`EnsembleMLP.squared_distance_from_start`.
         strength: From :func:`regularisation_strength`.
         masks: (N, K) bool, which members learn from each label; None: all from all.
+        nll: As in :func:`member_nll`.
 
     Returns:
         A scalar.
     """
-    return (bradley_terry_nll(chosen, rejected, masks) + strength * squared_distance).sum()
+    return (member_nll(chosen, rejected, masks, nll) + strength * squared_distance).sum()

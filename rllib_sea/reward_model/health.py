@@ -63,7 +63,7 @@ def argmax_agreement(rewards: np.ndarray, texts: np.ndarray) -> float:
 
 
 class CalibrationWindow:
-    """Expected calibration error over the latest labels.
+    """Expected calibration error over the latest labels that prefer a response.
 
     ``sum_b n_b / n * |share of right predictions in b - mean confidence in b|`` (Guo et al.,
     arXiv 1706.04599, Eq. 3), over 10 equal bins of confidence between 0.5 and 1. The

@@ -10,8 +10,9 @@ from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
 
-from rllib_sea.reward_model.ensemble import bradley_terry_nll, ensemble_loss
-from rllib_sea.reward_model.module import MEMBER_MASKS, STRENGTH
+from rllib_sea.preference_models import TIE, label_nll
+from rllib_sea.reward_model.ensemble import ensemble_loss, member_nll
+from rllib_sea.reward_model.module import MEMBER_MASKS, PREFERENCES, STRENGTH, WEIGHTS
 
 
 class EpistemicRewardLearner(TorchLearner):
@@ -42,16 +43,24 @@ class EpistemicRewardLearner(TorchLearner):
         fwd_out: dict[str, Any],
     ) -> torch.Tensor:
         chosen, rejected = fwd_out["chosen"], fwd_out["rejected"]
-        masks = batch.get(MEMBER_MASKS)  # there where members learn from labels of their own
+        masks = batch.get(MEMBER_MASKS)  # there if members learn from labels of their own
+        preferences = batch[PREFERENCES]
+
+        def nll(difference: torch.Tensor) -> torch.Tensor:
+            return batch[WEIGHTS] * label_nll(
+                difference, preferences, config.ties, config.tie_margin
+            )
+
+        right = (chosen > rejected)[:, preferences != TIE]  # a tie has no side to be right about
         ensemble = self.module[module_id].unwrapped().ensemble
         distance = ensemble.squared_distance_from_start()
         self.metrics.log_dict(
             {
-                "nll": bradley_terry_nll(chosen, rejected, masks).mean().detach(),
-                "accuracy": (chosen > rejected).float().mean(),
+                "nll": member_nll(chosen, rejected, masks, nll).mean().detach(),
+                "accuracy": right.float().mean(),
                 "distance_from_start": distance.mean().sqrt().detach(),
             },
             key=module_id,
             window=1,
         )
-        return ensemble_loss(chosen, rejected, distance, batch[STRENGTH][0], masks)
+        return ensemble_loss(chosen, rejected, distance, batch[STRENGTH][0], masks, nll)

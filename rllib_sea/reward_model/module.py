@@ -13,6 +13,8 @@ from rllib_sea.reward_model.ensemble import EnsembleMLP
 CHOSEN_FEATURES = "chosen_features"
 REJECTED_FEATURES = "rejected_features"
 MEMBER_MASKS = "member_masks"
+PREFERENCES = "preferences"
+WEIGHTS = "weights"
 STRENGTH = "regularisation_strength"
 FEATURES = "features"
 REWARDS = "rewards"

@@ -20,8 +20,10 @@ from rllib_sea.reward_model.health import CalibrationWindow, CollapseWatch
 from rllib_sea.reward_model.module import (
     CHOSEN_FEATURES,
     MEMBER_MASKS,
+    PREFERENCES,
     REJECTED_FEATURES,
     STRENGTH,
+    WEIGHTS,
 )
 from rllib_sea.reward_model.replay import PreferenceReplay, draw_mask
 from rllib_sea.reward_model.round_metrics import reward_model_metrics
@@ -93,9 +95,14 @@ class RewardModelPart:
         for duel in duels:
             if duel.synthetic:
                 continue
-            winner = 0 if duel.first_wins else 1
-            mask = self._mask(self._settings.seed, duel.round, duel.position)
-            self.replay.add(duel.features[winner], duel.features[1 - winner], mask)
+            pair, winner = duel.preference_pair(), 0 if duel.first_wins else 1
+            self.replay.add(
+                duel.features[winner],
+                duel.features[1 - winner],
+                self._mask(self._settings.seed, duel.round, duel.position),
+                preference=pair.preference,
+                weight=pair.weight,
+            )
         if len(self.replay) == 0:
             return {}
         return self.update(self._settings.seed, round_index, num_labels)
@@ -125,19 +132,21 @@ class RewardModelPart:
         """A round's minibatch updates on what is in the replay."""
         settings = self._settings
         size = min(settings.erm_minibatch_size, len(self.replay))
-        chosen, rejected, masks = self.replay.minibatches(
+        labels = self.replay.minibatches(
             settings.erm_minibatches, size, generator(seed, round_index, 0, Stream.REPLAY)
         )
         strength = regularisation_strength(
             settings.erm_lambda, size, num_labels, settings.erm_lambda_fades
         )
         columns = {
-            CHOSEN_FEATURES: chosen,
-            REJECTED_FEATURES: rejected,
-            STRENGTH: np.full(len(chosen), strength, dtype=np.float32),
+            CHOSEN_FEATURES: labels.chosen,
+            REJECTED_FEATURES: labels.rejected,
+            PREFERENCES: labels.preferences,
+            WEIGHTS: labels.weights,
+            STRENGTH: np.full(len(labels.chosen), strength, dtype=np.float32),
         }
-        if masks is not None:
-            columns[MEMBER_MASKS] = masks
+        if labels.masks is not None:
+            columns[MEMBER_MASKS] = labels.masks
         return self._fit(columns, size)
 
     def _mask(self, seed: int, round_index: int, position: int) -> np.ndarray | None:

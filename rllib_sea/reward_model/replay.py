@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,24 @@ def draw_mask(num_members: int, probability: float, rng: np.random.Generator) ->
     return mask
 
 
+class ReplayedLabels(NamedTuple):
+    """N labels as the ERM learns from them.
+
+    Attributes:
+        chosen: (N, d) features of the preferred responses, float32.
+        rejected: (N, d) features of the others, float32.
+        masks: (N, K) bool, which members learn from each; None: all from all.
+        preferences: (N,) probabilities that the preferred responses are preferred, float32.
+        weights: (N,) how much each label counts, float32.
+    """
+
+    chosen: np.ndarray
+    rejected: np.ndarray
+    masks: np.ndarray | None
+    preferences: np.ndarray
+    weights: np.ndarray
+
+
 class PreferenceReplay:
     """D of Algorithm 2, as encoder features: one row a label.
 
@@ -38,26 +56,38 @@ class PreferenceReplay:
         self._chosen: list[np.ndarray] = []
         self._rejected: list[np.ndarray] = []
         self._masks: list[np.ndarray | None] = []
+        self._preferences: list[float] = []
+        self._weights: list[float] = []
 
     def __len__(self) -> int:
         return len(self._chosen)
 
-    def add(self, chosen: np.ndarray, rejected: np.ndarray, mask: np.ndarray | None = None) -> None:
+    def add(
+        self,
+        chosen: np.ndarray,
+        rejected: np.ndarray,
+        mask: np.ndarray | None = None,
+        *,
+        preference: float = 1.0,
+        weight: float = 1.0,
+    ) -> None:
         """Adds one label.
 
         Args:
             chosen: (d,) features of the preferred response.
             rejected: (d,) features of the other.
             mask: (K,) bool from :func:`draw_mask`; None: all members learn from it.
+            preference: Probability that the preferred response is preferred, in [0.5, 1].
+            weight: How much the label counts.
         """
         # Copies: the rows are views of a round's arrays, which they would keep alive.
         self._chosen.append(np.array(chosen, dtype=np.float32))
         self._rejected.append(np.array(rejected, dtype=np.float32))
         self._masks.append(None if mask is None else np.array(mask, dtype=bool))
+        self._preferences.append(preference)
+        self._weights.append(weight)
 
-    def minibatches(
-        self, count: int, size: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def minibatches(self, count: int, size: int, rng: np.random.Generator) -> ReplayedLabels:
         """Draws minibatches, each without repeats (SEA, Algorithm 2, line 7).
 
         Args:
@@ -66,19 +96,20 @@ class PreferenceReplay:
             rng: The generator.
 
         Returns:
-            Features of the chosen and of the rejected responses, each
-            (count * min(size, len(self)), d), minibatch after minibatch; and the masks of
-            their labels, (count * min(size, len(self)), K) bool, None where every member
-            learns from every label.
+            ``count * min(size, len(self))`` labels, minibatch after minibatch.
         """
         size = min(size, len(self))
         rows = np.concatenate(
             [rng.choice(len(self), size=size, replace=False) for _ in range(count)]
         )
-        chosen = np.stack([self._chosen[i] for i in rows])
-        rejected = np.stack([self._rejected[i] for i in rows])
         masks = self._all_masks()
-        return chosen, rejected, None if masks is None else masks[rows]
+        return ReplayedLabels(
+            chosen=np.stack([self._chosen[i] for i in rows]),
+            rejected=np.stack([self._rejected[i] for i in rows]),
+            masks=None if masks is None else masks[rows],
+            preferences=np.array(self._preferences, dtype=np.float32)[rows],
+            weights=np.array(self._weights, dtype=np.float32)[rows],
+        )
 
     def _all_masks(self) -> np.ndarray | None:
         """(N, K) bool, or None where no label has a mask."""
@@ -88,11 +119,13 @@ class PreferenceReplay:
         return np.stack([everyone if mask is None else mask for mask in self._masks])
 
     def get_state(self) -> dict[str, Any]:
-        """Everything: two (N, d) arrays, and the (N, K) masks or None."""
+        """Everything: two (N, d) arrays, the (N, K) masks or None, and two (N,) arrays."""
         return {
             "chosen": np.array(self._chosen),
             "rejected": np.array(self._rejected),
             "masks": self._all_masks(),
+            "preferences": np.array(self._preferences),
+            "weights": np.array(self._weights),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -101,3 +134,5 @@ class PreferenceReplay:
         self._rejected = list(state["rejected"])
         masks = state["masks"]
         self._masks = [None] * len(self._chosen) if masks is None else list(masks)
+        self._preferences = state["preferences"].tolist()
+        self._weights = state["weights"].tolist()

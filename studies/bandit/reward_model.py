@@ -105,7 +105,7 @@ class RewardModel:
         if num_labels == 0:
             return
         size = min(options.minibatch_size, num_labels)
-        chosen, rejected, masks = self._replay.minibatches(
+        chosen, rejected, masks, *_ = self._replay.minibatches(
             options.minibatches, size, generator(self._seed, round_index, 0, Stream.REPLAY)
         )
         strength = regularisation_strength(options.lam, size, num_labels, options.lambda_fades)

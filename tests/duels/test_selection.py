@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from rllib_sea.duels.records import Candidate
+from rllib_sea.duels.records import Candidate, PreferencePair
 from rllib_sea.duels.rounds import Proposal
+from rllib_sea.duels.samples import DUELS_FILE, append_duels
 from rllib_sea.duels.selection import (
     INCOMPLETE,
     NON_FINITE,
@@ -225,6 +228,44 @@ def test_a_synthetic_duel_has_the_members_label_and_no_answer(label: bool) -> No
     assert math.isnan(duel.win_probability)
     assert all(map(math.isnan, duel.scores))
     assert duel.preference_pair().synthetic
+
+
+@pytest.mark.parametrize(
+    ("label", "chosen", "preference"),
+    [(1.0, "a", 1.0), (0.75, "a", 0.75), (0.5, "a", 0.5), (0.25, "bb", 0.75), (0.0, "bb", 1.0)],
+)
+def test_a_pair_has_the_likelier_response_first(
+    label: float, chosen: str, preference: float
+) -> None:
+    """Of a tie the first response."""
+    case = proposal(ABC, np.zeros((2, 3)), num_from_reference=2)
+    duel = selected(case, 0, 1).labelled(0, Label(1.0), 0.5)
+    duel = dataclasses.replace(duel, label=Label(label, 2.5))
+    pair = duel.preference_pair()
+    assert pair.chosen_token_ids == tuple(map(ord, chosen))
+    assert duel.chosen.text == chosen
+    assert {duel.chosen, duel.rejected} == {duel.first, duel.second}
+    assert (pair.preference, pair.weight) == (preference, 2.5)
+    assert pair.is_tie == (label == 0.5)
+    assert pair.from_reference == ("rejected" if chosen == "a" else "chosen")
+
+
+@pytest.mark.parametrize("preference", [0.4999, 1.0001, NAN])
+def test_a_pair_the_wrong_way_round_is_refused(preference: float) -> None:
+    with pytest.raises(ValueError, match=r"prompt 'p': preference .* is outside \[0\.5, 1\]"):
+        PreferencePair("p", (1,), (2,), (3,), synthetic=False, preference=preference)
+
+
+def test_the_samples_name_the_preferred_response_or_the_tie(tmp_path: Path) -> None:
+    duel = selected(proposal(ABC, np.zeros((2, 3)))).labelled(0, Label(0.0), 0.5)
+    append_duels(tmp_path, [duel])
+    assert marks(tmp_path) == ["**First**", "**Second (preferred)**"]
+    append_duels(tmp_path, [dataclasses.replace(duel, label=Label(0.5))])
+    assert marks(tmp_path)[2:] == ["**First (tie)**", "**Second (tie)**"]
+
+
+def marks(folder: Path) -> list[str]:
+    return re.findall(r"\*\*.*?\*\*", (folder / DUELS_FILE).read_text())
 
 
 @pytest.mark.parametrize(

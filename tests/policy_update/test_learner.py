@@ -159,6 +159,59 @@ def test_two_steps_equal_a_plain_loop(
     assert_same_updates(weights_of(learner), expected)
 
 
+def relabelled(preference: float, weight: float = 1.0) -> list[PreferencePair]:
+    """The first eight pairs with this label, the others as they were."""
+    some = [dataclasses.replace(p, preference=preference, weight=weight) for p in PAIRS[:8]]
+    return some + PAIRS[8:]
+
+
+def trained(config: PolicyTrainConfig) -> PolicyLearner:
+    """After one step, so that margins differ from 0."""
+    learner = PolicyLearner(config)
+    learner.update(PAIRS)
+    return learner
+
+
+def test_the_loss_is_divided_by_the_number_of_pairs_whatever_they_weigh(
+    config: PolicyTrainConfig,
+) -> None:
+    """L(w) is linear in the weight of the first eight pairs, and 8/16 of the others' at 0."""
+    full, half, none = (
+        trained(config).update(relabelled(1.0, weight)) for weight in (1.0, 0.5, 0.0)
+    )
+    assert half["loss"] == pytest.approx((full["loss"] + none["loss"]) / 2, rel=1e-6)
+    assert none["loss"] == pytest.approx(trained(config).update(PAIRS[8:])["loss"] / 2, rel=1e-5)
+    assert none["margin"] == full["margin"]
+
+
+def test_a_tie_is_in_neither_margin_nor_accuracy(config: PolicyTrainConfig) -> None:
+    config = dataclasses.replace(config, ties="soft")
+    tied, others = trained(config).update(relabelled(0.5)), trained(config).update(PAIRS[8:])
+    for key in ("margin", "accuracy"):
+        assert tied[key] == pytest.approx(others[key], rel=1e-5)
+    assert tied["loss"] != pytest.approx(others["loss"], rel=1e-3)
+    only = trained(config).update([dataclasses.replace(p, preference=0.5) for p in PAIRS])
+    assert not {"margin", "accuracy"} & only.keys()
+
+
+def test_from_ties_alone_nothing_is_learned_unless_it_is_asked_for(
+    config: PolicyTrainConfig,
+) -> None:
+    ties = [dataclasses.replace(pair, preference=0.5) for pair in PAIRS]
+    metrics = trained(config).update(ties)
+    assert metrics["loss"] == metrics["grad_norm"] == 0.0
+    for options in (
+        {"ties": "soft"},
+        {"ties": "rao_kupper", "tie_margin": 1.0},
+        {"ties": "davidson", "tie_margin": 1.0},
+    ):
+        # The first step, on labels, is a model's own.
+        learner = trained(dataclasses.replace(config, lr=3e-3, **options))
+        before = learner.update(ties)
+        assert before["grad_norm"] > 0
+        assert learner.update(ties)["loss"] < before["loss"]
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_what_is_not_finite_is_not_applied(
     config: PolicyTrainConfig, tiny_policy: Path, tmp_path: Path, loss: str

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from rllib_sea.reward_model.ensemble import (
     EnsembleMLP,
-    bradley_terry_nll,
     ensemble_loss,
+    member_nll,
     regularisation_strength,
 )
 
@@ -74,11 +74,11 @@ def test_nll_by_hand() -> None:
     chosen = torch.tensor([[1.0, math.log(3.0)]])
     rejected = torch.tensor([[1.0, 0.0]])
     expected = (math.log(2) + math.log(4 / 3)) / 2
-    assert bradley_terry_nll(chosen, rejected).item() == pytest.approx(expected)
+    assert member_nll(chosen, rejected).item() == pytest.approx(expected)
 
 
 def test_nll_at_extreme_margins_is_finite() -> None:
-    nll = bradley_terry_nll(torch.tensor([[1e4], [-1e4]]), torch.zeros(2, 1))
+    nll = member_nll(torch.tensor([[1e4], [-1e4]]), torch.zeros(2, 1))
     assert nll.tolist() == [0.0, 1e4]
 
 
@@ -196,7 +196,7 @@ def test_masked_nll_by_hand() -> None:
     """Margins (0, ln 3): member 0 has the first label, member 1 both, member 2 none."""
     chosen = torch.tensor([[0.0, math.log(3.0)]] * 3)
     masks = torch.tensor([[True, True, False], [False, True, False]])
-    nll = bradley_terry_nll(chosen, torch.zeros(3, 2), masks)
+    nll = member_nll(chosen, torch.zeros(3, 2), masks)
     expected = [math.log(2), (math.log(2) + math.log(4 / 3)) / 2, 0.0]
     assert nll.tolist() == pytest.approx(expected)
 
@@ -225,9 +225,7 @@ def test_masked_loss_equals_a_loop_over_members_and_their_labels() -> None:
 def test_a_mask_of_all_is_no_mask() -> None:
     chosen, rejected = torch.randn(2, 3, 10, generator=torch.Generator().manual_seed(0))
     everyone = torch.ones(10, 3, dtype=torch.bool)
-    torch.testing.assert_close(
-        bradley_terry_nll(chosen, rejected, everyone), bradley_terry_nll(chosen, rejected)
-    )
+    torch.testing.assert_close(member_nll(chosen, rejected, everyone), member_nll(chosen, rejected))
 
 
 def test_a_member_without_labels_moves_by_the_regulariser_alone() -> None:

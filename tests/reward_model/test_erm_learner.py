@@ -12,15 +12,18 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID, MultiAgentBatch, SampleBatch
 
 from rllib_sea import SEAConfig
+from rllib_sea.preference_models import label_nll
 from rllib_sea.reward_model.ensemble import EnsembleMLP, ensemble_loss
 from rllib_sea.reward_model.learner import EpistemicRewardLearner
 from rllib_sea.reward_model.module import (
     CHOSEN_FEATURES,
     FEATURES,
     MEMBER_MASKS,
+    PREFERENCES,
     REJECTED_FEATURES,
     REWARDS,
     STRENGTH,
+    WEIGHTS,
 )
 
 DIM, PAIRS = 6, 24
@@ -53,11 +56,16 @@ def update(
     rejected: np.ndarray,
     strength: float,
     masks: np.ndarray | None = None,
+    preferences: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> dict[str, Any]:
+    ones = np.ones(len(chosen), dtype=np.float32)
     batch = SampleBatch(
         {
             CHOSEN_FEATURES: chosen,
             REJECTED_FEATURES: rejected,
+            PREFERENCES: ones if preferences is None else preferences,
+            WEIGHTS: ones if weights is None else weights,
             STRENGTH: np.full(len(chosen), strength, dtype=np.float32),
         }
     )
@@ -101,6 +109,43 @@ def test_an_update_equals_plain_adam_minibatch_after_minibatch(
         # Six steps of 1e-2.
         torch.testing.assert_close(theirs[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
     assert ours.squared_distance_from_start().detach().min() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("ties", "tie_margin"),
+    [("drop", None), ("soft", None), ("rao_kupper", 1.0), ("davidson", 2.0)],
+)
+def test_labels_in_doubt_of_any_weight_and_ties_equal_plain_adam(
+    learner: EpistemicRewardLearner, ties: str, tie_margin: float | None
+) -> None:
+    learner.config.ties, learner.config.tie_margin = ties, tie_margin
+    ours = EnsembleMLP(3, DIM, (8, 4))
+    ours.load_state_dict(ensemble_of(learner).state_dict())
+    optimizer = torch.optim.Adam(ours.parameters(), lr=1e-2, weight_decay=0.1)
+    chosen, rejected = features(0)
+    rng = np.random.default_rng(0)
+    preferences = np.tile([0.5, 1.0, 0.5, 0.75], PAIRS // 4).astype(np.float32)
+    weights = (2 * rng.random(PAIRS)).astype(np.float32)
+    metrics = update(learner, chosen, rejected, 0.5, None, preferences, weights)
+    for start in range(0, PAIRS, 8):
+        rows = slice(start, start + 8)
+        c, w = torch.from_numpy(preferences[rows]), torch.from_numpy(weights[rows])
+        # In one pass, as the module: a bias that both sides share has a gradient of rounding alone,
+        # which Adam divides by its own size.
+        both = torch.from_numpy(np.concatenate([chosen[rows], rejected[rows]]))
+        rewards = ours(both).split(8, dim=1)
+        distance = ours.squared_distance_from_start()
+        nll = w * label_nll(rewards[0] - rewards[1], c, ties, tie_margin)
+        right = (rewards[0] > rewards[1])[:, c != 0.5]
+        optimizer.zero_grad()
+        (nll.mean(dim=1) + 0.5 * distance).sum().backward()
+        optimizer.step()
+    for name, tensor in ours.state_dict().items():
+        got = ensemble_of(learner).state_dict()[name]
+        torch.testing.assert_close(got, tensor, rtol=1e-4, atol=1e-5, msg=name)
+    reported = {key: float(metrics[DEFAULT_POLICY_ID][key].peek()) for key in ("nll", "accuracy")}
+    assert reported["nll"] == pytest.approx(nll.mean().item(), rel=1e-4)
+    assert reported["accuracy"] == pytest.approx(right.float().mean().item())
 
 
 def test_the_metrics_are_those_of_the_last_minibatch(learner: EpistemicRewardLearner) -> None:

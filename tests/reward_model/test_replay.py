@@ -17,7 +17,7 @@ def replay(num: int) -> PreferenceReplay:
 
 
 def test_minibatches_hold_each_label_at_most_once_and_keep_pairs_together() -> None:
-    chosen, rejected, masks = replay(10).minibatches(5, 6, np.random.default_rng(0))
+    chosen, rejected, masks, *_ = replay(10).minibatches(5, 6, np.random.default_rng(0))
     assert chosen.shape == rejected.shape == (30, 2)
     assert masks is None
     assert chosen.dtype == rejected.dtype == np.float32
@@ -29,7 +29,7 @@ def test_minibatches_hold_each_label_at_most_once_and_keep_pairs_together() -> N
 
 
 def test_a_small_replay_gives_all_it_has() -> None:
-    chosen, _, _ = replay(3).minibatches(2, 128, np.random.default_rng(0))
+    chosen, *_ = replay(3).minibatches(2, 128, np.random.default_rng(0))
     assert [sorted(batch) for batch in chosen[:, 0].reshape(2, 3).tolist()] == [[0, 1, 2]] * 2
 
 
@@ -58,6 +58,22 @@ def test_what_was_added_does_not_change_with_the_callers_array() -> None:
     assert filled.minibatches(1, 1, np.random.default_rng(0))[0].tolist() == [[1.0, 1.0]]
 
 
+def test_preferences_and_weights_stay_with_their_labels_through_the_state() -> None:
+    source, copy = PreferenceReplay(), PreferenceReplay()
+    for i in range(7):
+        source.add(np.full(2, i), np.full(2, -i), preference=0.5 + i / 16, weight=i / 4)
+    copy.set_state(source.get_state())
+    source.add(np.full(2, 7), np.full(2, -7))
+    copy.add(np.full(2, 7), np.full(2, -7))
+    for filled in (source, copy):
+        labels = filled.minibatches(4, 5, np.random.default_rng(0))
+        assert labels.preferences.dtype == labels.weights.dtype == np.float32
+        i = labels.chosen[:, 0]
+        assert set(i.tolist()) == set(range(8))
+        assert np.array_equal(labels.preferences, np.where(i == 7, 1.0, 0.5 + i / 16))
+        assert np.array_equal(labels.weights, np.where(i == 7, 1.0, i / 4))
+
+
 def masked_replay(num: int, num_members: int = 3) -> PreferenceReplay:
     """As :func:`replay`; bit k of label i's mask is bit k of i + 1."""
     filled = PreferenceReplay()
@@ -71,7 +87,7 @@ def test_masks_stay_with_their_labels_through_the_state() -> None:
     source, copy = masked_replay(7), PreferenceReplay()
     copy.set_state(source.get_state())
     for filled in (source, copy):
-        chosen, _, masks = filled.minibatches(4, 5, np.random.default_rng(0))
+        chosen, _, masks, *_ = filled.minibatches(4, 5, np.random.default_rng(0))
         assert masks is not None
         assert masks.shape == (20, 3)
         assert masks.dtype == bool

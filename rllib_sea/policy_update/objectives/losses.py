@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from rllib_sea.preference_models import TIE_MODELS, expected_loss, label_nll, where_uncertain
 from rllib_sea.settings import checks as check
 from text_duel.errors import ConfigError
 
@@ -51,6 +52,25 @@ class PairLogProbs:
         return (self.chosen - self.reference_chosen) / self.chosen_lengths - (
             self.rejected - self.reference_rejected
         ) / self.rejected_lengths
+
+    def swapped(self, preference: torch.Tensor) -> PairLogProbs:
+        """The pairs with the two responses exchanged; of certain ones without what they were.
+
+        Args:
+            preference: (B,) probability that the chosen response is preferred.
+        """
+
+        def kept(log_probs: torch.Tensor) -> torch.Tensor:
+            return where_uncertain(log_probs, preference)
+
+        return PairLogProbs(
+            chosen=kept(self.rejected),
+            rejected=kept(self.chosen),
+            reference_chosen=kept(self.reference_rejected),
+            reference_rejected=kept(self.reference_chosen),
+            chosen_lengths=self.rejected_lengths,
+            rejected_lengths=self.chosen_lengths,
+        )
 
 
 def dpo(logps: PairLogProbs, beta: float) -> torch.Tensor:
@@ -186,6 +206,44 @@ LOSSES: dict[str, Loss] = {
     "cdpo": Loss(cdpo, _check_label_smoothing),
     "rdpo": Loss(rdpo, _check_label_smoothing),
 }
+
+
+def label_loss(
+    name: str,
+    logps: PairLogProbs,
+    beta: float,
+    options: Mapping[str, Any],
+    *,
+    preference: torch.Tensor,
+    weight: torch.Tensor,
+    ties: str,
+    tie_margin: float | None,
+) -> torch.Tensor:
+    """``w [c loss(pair) + (1 - c) loss(swapped pair)]``: a loss on labels that may be in doubt.
+
+    With c = 1 and w = 1 it is the loss itself, to the bit. Under a model of ties it is
+    ``w label_nll(beta h)`` (:func:`rllib_sea.preference_models.label_nll`), which differs from DPO
+    for wins, too: they have to be as probable as a tie leaves room for.
+
+    Args:
+        name: A name of :data:`LOSSES`.
+        logps: B pairs.
+        beta: Positive.
+        options: The loss's options.
+        preference: (B,) c, probability that the chosen response is preferred, in [0.5, 1].
+        weight: (B,) w, at least 0.
+        ties: What a tie (c = 0.5) teaches, one of :data:`rllib_sea.preference_models.TIES`.
+        tie_margin: The number of a model of ties; None if there is none.
+
+    Returns:
+        (B,) losses.
+    """
+    if ties in TIE_MODELS:
+        return weight * label_nll(beta * logps.margin(), preference, ties, tie_margin)
+    function = LOSSES[name].function
+    won = function(logps, beta, **options)
+    lost = function(logps.swapped(preference), beta, **options)
+    return weight * expected_loss(won, lost, preference, ties)
 
 
 def check_loss(name: str, options: Mapping[str, Any]) -> None:

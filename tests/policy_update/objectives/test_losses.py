@@ -16,9 +16,11 @@ from rllib_sea.policy_update.objectives.losses import (
     check_loss,
     ipo,
     ipo_mean,
+    label_loss,
     rdpo,
     simpo,
 )
+from rllib_sea.preference_models import DROP, TIE_MODELS, label_nll
 from text_duel.errors import ConfigError
 
 
@@ -238,3 +240,106 @@ def test_wrong_options_are_one_clear_line(name: str, options: Any, message: str)
         assert message in str(wrong.value)
         assert "loss_config" in str(wrong.value)
         assert "\n" not in str(wrong.value)
+
+
+# -- Labels in doubt, weights, ties ---------------------------------------------------
+
+
+def labelled(
+    name: str,
+    pairs: PairLogProbs,
+    preference: list[float] | torch.Tensor,
+    weight: float = 1.0,
+    ties: str = DROP,
+    tie_margin: float | None = None,
+    **options: Any,
+) -> torch.Tensor:
+    c = torch.as_tensor(preference, dtype=pairs.chosen.dtype)
+    w = torch.full_like(c, weight)
+    return label_loss(
+        name, pairs, 0.1, options, preference=c, weight=w, ties=ties, tie_margin=tie_margin
+    )
+
+
+def random_logps(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    """Of 64 pairs, the first four with responses that are impossible under the policy."""
+    values = 20 * torch.randn(4, 64, dtype=dtype, generator=torch.Generator().manual_seed(1)) - 60
+    values[0, 0], values[1, 1] = -math.inf, -math.inf
+    values[0, 2], values[1, 3] = math.nan, math.nan
+    return list(values)
+
+
+@pytest.mark.parametrize("ties", ["drop", "soft"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_without_doubt_the_loss_is_itself_to_the_bit(name: str, ties: str) -> None:
+    """Gradients, too, whatever the exchanged pair were, and beside labels that are in doubt."""
+    lengths = torch.arange(1, 65)
+    certain = torch.arange(64) % 8 < 6
+    results = []
+    for ours in (True, False):
+        chosen, rejected, *reference = random_logps()
+        leaves = [chosen.requires_grad_(), rejected.requires_grad_()]
+        pairs = PairLogProbs(chosen, rejected, *reference, lengths, lengths.flip(0))
+        if ours:
+            preference = torch.where(certain, 1.0, 0.7)
+            loss = labelled(name, pairs, preference, ties=ties)
+        else:
+            loss = LOSSES[name].function(pairs, 0.1)
+        gradients = torch.autograd.grad(loss[certain].sum(), leaves)
+        results.append([loss.detach(), *gradients])
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one[certain].isnan(), other[certain].isnan())
+        assert torch.equal(one[certain].nan_to_num(7.0), other[certain].nan_to_num(7.0))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_label_in_doubt_weighs_both_orders(name: str) -> None:
+    """w [c loss(pair) + (1 - c) loss(pair the other way round)], lengths exchanged as well."""
+    values = random_logps(torch.float64)
+    chosen, rejected, reference_chosen, reference_rejected = (v[4:] for v in values)
+    lengths = torch.arange(1, 61)
+    pairs = PairLogProbs(
+        chosen, rejected, reference_chosen, reference_rejected, lengths, lengths.flip(0)
+    )
+    other = PairLogProbs(
+        rejected, chosen, reference_rejected, reference_chosen, lengths.flip(0), lengths
+    )
+    function = LOSSES[name].function
+    for c, w in ((1.0, 3.0), (0.8, 0.5), (0.8, 0.0)):
+        expected = w * (c * function(pairs, 0.1) + (1 - c) * function(other, 0.1))
+        torch.testing.assert_close(labelled(name, pairs, [c] * 60, w), expected)
+    half = 0.5 * (function(pairs, 0.1) + function(other, 0.1))
+    torch.testing.assert_close(labelled(name, pairs, [0.5] * 60, ties="soft"), half)
+    assert labelled(name, pairs, [0.5] * 60, ties="drop").tolist() == [0.0] * 60
+
+
+def test_dpo_on_labels_in_doubt_is_cdpo() -> None:
+    margins = [-1e4, -3.0, 0.0, 0.5, 1e4]
+    smoothed = losses("cdpo", margins, 0.1, label_smoothing=0.2)
+    assert labelled("dpo", logps(margins), [0.8] * 5).tolist() == pytest.approx(smoothed)
+
+
+def test_a_soft_tie_pulls_dpo_and_ipo_towards_a_margin_of_zero() -> None:
+    for name in ("dpo", "ipo"):
+        pairs = logps([-30.0, 0.0, 30.0])
+        pairs.chosen.requires_grad_()
+        loss = labelled(name, pairs, [0.5] * 3, ties="soft")
+        (gradient,) = torch.autograd.grad(loss.sum(), pairs.chosen)
+        assert gradient[0] < 0 < gradient[2]
+        assert gradient[1].item() == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("ties", TIE_MODELS)
+def test_a_model_of_ties_sees_betas_share_of_the_margin(ties: str) -> None:
+    margins, preference = [-20.0, 0.0, 7.0], [1.0, 0.5, 0.7]
+    d = 0.1 * torch.tensor(margins, dtype=torch.float64)
+    expected = 2.0 * label_nll(d, torch.tensor(preference, dtype=torch.float64), ties, 1.5)
+    got = labelled("dpo", logps(margins), preference, 2.0, ties, 1.5)
+    torch.testing.assert_close(got, expected)
+
+
+def test_dpo_with_rao_kuppers_ties_by_hand() -> None:
+    """beta h = a = ln 3: a win has s(0) = 1/2; at 0, a tie has (9 - 1) / 16 = 1/2."""
+    h = 10 * math.log(3)
+    got = labelled("dpo", logps([h, 0.0]), [1.0, 0.5], ties="rao_kupper", tie_margin=math.log(3))
+    assert got.tolist() == pytest.approx([math.log(2), math.log(2)])
