@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 import gymnasium as gym
 
 from text_duel.config import validate_env_config
@@ -9,10 +12,8 @@ from text_duel.env import PASS, TextDuelEnv, TextDuelVectorEnv
 from text_duel.errors import ConfigError, OracleError
 from text_duel.oracles import (
     AsyncOracle,
-    EmbeddingOracle,
     LengthOracle,
     Oracle,
-    RewardModelOracle,
     ScoringOracle,
     ask_oracle,
     check_oracle,
@@ -20,6 +21,23 @@ from text_duel.oracles import (
 )
 from text_duel.prompts import Prompt, load_prompts, prompt_options
 from text_duel.verdicts import Label, Verdict
+
+if TYPE_CHECKING:
+    from text_duel.oracles.embedding import EmbeddingOracle
+    from text_duel.oracles.reward_model import RewardModelOracle
+
+# Imported if they are used: they need torch and transformers.
+_MODELS = {
+    "EmbeddingOracle": "text_duel.oracles.embedding",
+    "RewardModelOracle": "text_duel.oracles.reward_model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODELS:
+        return getattr(import_module(_MODELS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 gym.register(
     id="text_duel/TLDR-v0",

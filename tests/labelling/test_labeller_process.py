@@ -42,9 +42,9 @@ def handles() -> Iterator[list[LabellerHandle]]:
         handle.close()
 
 
-def settings(folder: Path, oracle: str, **config: Any) -> LabellerSettings:
+def settings(path: Path, oracle: str, **config: Any) -> LabellerSettings:
     return LabellerSettings(
-        log=folder / LOG_FILE,
+        log=path / LOG_FILE,
         run=RUN,
         env_config={"prompts": "tldr_mini", "oracle": oracle, "oracle_config": config},
         patience=Patience(oracle_retries=2, oracle_retry_wait_s=0.01, oracle_timeout_s=60.0),

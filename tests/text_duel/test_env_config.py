@@ -73,10 +73,15 @@ def test_the_encoders_missing_wheel_is_named(monkeypatch) -> None:
         validate_env_config({})
 
 
-def test_nothing_here_imports_ray() -> None:
+def test_nothing_here_imports_ray_nor_torch_before_it_is_used() -> None:
     import subprocess
     import sys
 
-    code = "import sys, text_duel; assert 'ray' not in sys.modules and text_duel.__file__"
+    code = (
+        "import sys, text_duel\n"
+        "text_duel.make_oracle('length')\n"
+        "assert not {'ray', 'torch', 'transformers', 'rllib_sea'} & set(sys.modules)\n"
+        "assert all(hasattr(text_duel, name) for name in text_duel.__all__)\n"
+        "assert 'torch' in sys.modules and 'ray' not in sys.modules\n"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert set(text_duel.__all__) <= set(dir(text_duel))

@@ -1,7 +1,10 @@
 """Oracles: who says which of two responses is preferred.
 
-To add one, subclass :class:`Oracle` (or :class:`ScoringOracle`) and name it in
+To add one, subclass :class:`Oracle`, :class:`ScoringOracle` or :class:`AsyncOracle` and name it in
 :data:`ORACLES`; one's own, outside the package, is named ``"module:Class"``.
+
+What an oracle is made of is imported if it is used: a process that asks somebody else needs no
+torch.
 """
 
 from __future__ import annotations
@@ -22,14 +25,13 @@ from text_duel.oracles.base import (
     probability_of,
 )
 from text_duel.oracles.check import check_oracle
-from text_duel.oracles.embedding import EmbeddingOracle
 from text_duel.oracles.length import LengthOracle
-from text_duel.oracles.reward_model import RewardModelOracle
 
-ORACLES: dict[str, type[Oracle]] = {
-    "embedding": EmbeddingOracle,
-    "length": LengthOracle,
-    "reward_model": RewardModelOracle,
+# By name, as "module:Class".
+ORACLES = {
+    "embedding": "text_duel.oracles.embedding:EmbeddingOracle",
+    "length": "text_duel.oracles.length:LengthOracle",
+    "reward_model": "text_duel.oracles.reward_model:RewardModelOracle",
 }
 
 
@@ -44,9 +46,7 @@ def oracle_class(name: str) -> type[Oracle]:
     """
     if not isinstance(name, str):
         raise ConfigError(f"oracle: {name!r} is not text")
-    if name in ORACLES:
-        return ORACLES[name]
-    module_name, _, class_name = name.partition(":")
+    module_name, _, class_name = ORACLES.get(name, name).partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), class_name)):
         raise ConfigError(
             f"oracle: {name!r} is none of {', '.join(ORACLES)} and no 'module:Class'"
@@ -112,10 +112,8 @@ __all__ = [
     "ORACLES",
     "Answers",
     "AsyncOracle",
-    "EmbeddingOracle",
     "LengthOracle",
     "Oracle",
-    "RewardModelOracle",
     "ScoringOracle",
     "ask_oracle",
     "ask_oracle_in_part",
