@@ -74,8 +74,8 @@ class Label:
     def __post_init__(self) -> None:
         if not 0.0 <= self.preference <= 1.0:
             raise ValueError(f"preference: {self.preference!r} is outside [0, 1]")
-        if not (math.isfinite(self.weight) and self.weight >= 0.0):
-            raise ValueError(f"weight: {self.weight!r} is not a finite number of at least 0")
+        if not 0.0 <= self.weight < math.inf:
+            raise ValueError(f"weight: {self.weight!r} is outside [0, inf)")
 
     @property
     def is_tie(self) -> bool:

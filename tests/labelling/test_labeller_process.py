@@ -154,4 +154,4 @@ def test_a_labeller_needs_no_torch_if_its_oracle_needs_none(
     labeller.call("label", 0)
     maps = Path(f"/proc/{labeller.process_id()}/maps").read_text()
     assert "_sqlite3" in maps
-    assert "torch" not in maps
+    assert "libtorch" not in maps
