@@ -39,7 +39,7 @@ def main() -> None:
     prompts = [tokenizer.encode(prompt.text) for prompt in load_prompts("tldr_mini", limit=8)]
     learner = PolicyLearner(
         PolicyTrainConfig(
-            precision=arguments.precision,
+            train_precision=arguments.precision,
             threads_per_worker=threads,
             model_path=str(path),
             probes=probe_tokens(prompts, tokenizer.context_length),

@@ -92,12 +92,12 @@ def learner_step(work: dict[str, Any]) -> Callable[[Sequence[Pair]], object]:
         PolicyTrainConfig(
             model_path=work["model"],
             beta=work["beta"],
-            lr=work["lr"],
-            betas=tuple(work["betas"]),
-            schedule="constant",
+            policy_lr=work["lr"],
+            policy_betas=tuple(work["betas"]),
+            lr_schedule="constant",
             max_grad_norm=work["max_grad_norm"],
-            minibatch_size=work["minibatch_size"],
-            precision="bf16" if work["dtype"] == "bfloat16" else "fp32",
+            policy_minibatch_size=work["minibatch_size"],
+            train_precision="bf16" if work["dtype"] == "bfloat16" else "fp32",
             threads_per_worker=work["threads"],
         )
     )

@@ -31,7 +31,7 @@ import torch
 
 import text_duel
 from rllib_sea import SEA, SEAConfig
-from rllib_sea.cli.yaml_files import read_yaml
+from rllib_sea.cli.extends import read_experiments
 from rllib_sea.duels.plan import RoundPlan
 from rllib_sea.duels.records import Duel
 from rllib_sea.duels.rounds import Proposal
@@ -97,7 +97,7 @@ def read_recipe(path: Path, rounds: int) -> SEAConfig:
     Raises:
         ConfigError: The file is no recipe.
     """
-    written = read_yaml(path)
+    written = read_experiments(path)
     if not isinstance(written, Mapping) or not written:
         raise ConfigError(f"{path}: no recipe")
     experiment = next(iter(written.values()))

@@ -61,6 +61,8 @@ from rllib_sea.preference_models import DROP
 from rllib_sea.reward_model.group_fit import GroupFit
 from rllib_sea.reward_model.initial_preferences import read_initial_preferences
 from rllib_sea.reward_model.part import RewardModelPart
+from rllib_sea.settings.declaration import values_of
+from rllib_sea.settings.reward_model import RewardModel
 
 
 class SEA(CheckpointedAlgorithm):
@@ -271,7 +273,7 @@ class SEA(CheckpointedAlgorithm):
             super().setup(config)
             self._fit = GroupFit(self.learner_group, self.metrics)
             self.reward_model = RewardModelPart(
-                config.reward_model_settings(), self._fit, self._messages.warn
+                values_of(config, RewardModel), config.seed, self._fit, self._messages.warn
             )
             self._sampling = Sampling(
                 EnvRunnerCalls(self.env_runner_group, config.sample_timeout_s),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_sea import SEAConfig
+from rllib_sea.settings.declaration import keys_of, method_name
+from rllib_sea.settings.groups import GROUPS
+from rllib_sea.settings.preference_learning import PreferenceLearning
+from rllib_sea.settings.rllib import RLlibKeys
 from text_duel import ConfigError
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -23,16 +28,28 @@ def test_every_key_is_documented() -> None:
 
 
 def test_the_groups_set_every_key_of_their_own() -> None:
-    groups = (
-        SEAConfig.policy,
-        SEAConfig.duels,
-        SEAConfig.reward_model,
-        SEAConfig.preference_learning,
-        SEAConfig.evaluation,
-        SEAConfig.resources,
-    )
-    taken = {name for group in groups for name in group.__kwdefaults__ or {}}
+    taken: set[str] = set()
+    for group in GROUPS:
+        if group is RLlibKeys:
+            continue
+        method = getattr(SEAConfig(), method_name(group))
+        parameters = inspect.signature(method).parameters
+        names = [p.name for p in parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+        assert names == [key.name for key in keys_of(group)]
+        taken.update(names)
     assert own_keys() <= taken
+
+
+def test_the_train_run_gets_the_keys_of_its_group() -> None:
+    config = SEAConfig().preference_learning(
+        policy_lr=1e-3, policy_replay=1, train_precision="fp32", max_train_failures=7
+    )
+    config.duels(query_budget=256).resources(num_threads=3).debugging(seed=5)
+    run = config.policy_train_config()
+    for key in keys_of(PreferenceLearning):
+        assert getattr(run, key.name) == getattr(config, key.name), key.name
+    # Two rounds of 128 prompts, each with a step more.
+    assert (run.total_steps, run.threads_per_worker, run.seed) == (4, 3, 5)
 
 
 def test_groups_set_values_and_chain(tiny_policy: Path) -> None:
@@ -175,6 +192,11 @@ def test_what_is_wrong_is_said_in_one_line(
             "update_policy: false leaves the implicit rewards at 0",
         ),
         ({"update_policy": None}, "update_policy: None is not true or false"),
+        ({"num_train_workers": 0}, "num_train_workers: 0 is less than 1"),
+        ({"zero_stage": 4}, "zero_stage: '4' is none of 1, 2, 3"),
+        ({"train_precision": "fp16"}, "train_precision: 'fp16' is none of auto, bf16, fp32"),
+        ({"lr_schedule": "linear"}, "lr_schedule: 'linear' is none of constant, cosine"),
+        ({"train_strategy": "dp"}, "train_strategy: 'dp' is none of ddp, deepspeed"),
         ({"optimism": "xpo"}, "set exploration_strategy xpo, not bai_ts"),
         (
             {"optimism": "slem", "exploration_strategy": "xpo"},

@@ -289,12 +289,12 @@ def test_the_same_policy_updates(name: str, tiny_policy: Path) -> None:
         PolicyTrainConfig(
             loss=name,
             beta=reference.BETA[name],
-            lr=1e-3,
-            betas=reference.POLICY_BETAS,
-            schedule="constant",
+            policy_lr=1e-3,
+            policy_betas=reference.POLICY_BETAS,
+            lr_schedule="constant",
             max_grad_norm=reference.MAX_GRAD_NORM,
-            minibatch_size=4,
-            precision="fp32",
+            policy_minibatch_size=4,
+            train_precision="fp32",
             model_path=str(tiny_policy),
         )
     )

@@ -11,6 +11,7 @@ import pytest
 import ray
 
 from rllib_sea import SEA, SEAConfig
+from rllib_sea.cli.extends import merge, read_experiments
 from rllib_sea.cli.recipes import headline, recipes
 from rllib_sea.cli.yaml_files import read_yaml
 from tests.helpers.sea_runs import restore_beside
@@ -55,7 +56,7 @@ TINY = {
 
 
 def experiment(name: str) -> dict[str, Any]:
-    (key, content), *others = read_yaml(RECIPES[name]).items()
+    (key, content), *others = read_experiments(RECIPES[name]).items()
     assert not others
     assert key == name.replace("_", "-").replace(".", "-")
     return content
@@ -65,7 +66,18 @@ def experiment(name: str) -> dict[str, Any]:
 def test_a_recipe_is_headed_by_its_purpose_and_its_command(name: str) -> None:
     assert len(headline(RECIPES[name])) > 20
     assert f"#   rllib train file tuned_examples/{name}.yaml\n" in RECIPES[name].read_text()
-    assert all(content["run"] == "SEA" for content in read_yaml(RECIPES[name]).values())
+    assert all(content["run"] == "SEA" for content in read_experiments(RECIPES[name]).values())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_shows_only_what_is_different(name: str) -> None:
+    for spec in read_yaml(RECIPES[name]).values():
+        if "extends" not in spec:
+            assert name in ("sea_tldr", "sea_tldr_pythia_1b")
+            continue
+        base = experiment(spec["extends"])
+        for key, value in spec["config"].items():
+            assert merge(base, {"config": {key: value}}) != base, key
 
 
 @pytest.mark.parametrize("name", MINI)
@@ -84,7 +96,7 @@ def test_a_recipe_is_valid_and_differs_in_its_method_alone(name: str) -> None:
 def test_the_search_is_of_the_same_run() -> None:
     """What is not searched is as in the recipe."""
     base = experiment("sea_tldr")["config"]
-    grid, random = read_yaml(RECIPES[SEARCH]).values()
+    grid, random = read_experiments(RECIPES[SEARCH]).values()
     searched = [
         {key for key, value in search["config"].items() if value != base.get(key)}
         for search in (grid, random)

@@ -21,11 +21,12 @@ from ray.tune.schedulers import SCHEDULER_IMPORT, TrialScheduler, create_schedul
 
 from rllib_sea import SEAConfig
 from rllib_sea.checkpointing.manifest import DamagedCheckpointError, check_whole
+from rllib_sea.cli.extends import read_experiments
 from rllib_sea.cli.options import TrainOptions
 from rllib_sea.cli.python_files import read_python
 from rllib_sea.cli.result_keys import check_result_key
 from rllib_sea.cli.search_space import variants
-from rllib_sea.cli.yaml_files import parse_option, read_yaml
+from rllib_sea.cli.yaml_files import parse_option
 from rllib_sea.settings import checks as check
 from text_duel.errors import ConfigError, nearest
 
@@ -121,7 +122,7 @@ def experiments_from_file(path: Path, options: TrainOptions) -> list[Experiment]
     if path.suffix == ".py":
         written = {path.stem: read_python(path)}
     else:
-        written = read_yaml(path)
+        written = read_experiments(path)
         if not isinstance(written, dict) or not written:
             raise ConfigError(
                 f"{path}: expected experiments, `name: {{run: ..., config: ...}}`, one or more"

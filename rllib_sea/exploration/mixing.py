@@ -21,8 +21,8 @@ from rllib_sea.exploration.base import (
     first_copy,
     member_argmax,
 )
+from rllib_sea.settings.duels import Gamma
 
-Gamma = float | Sequence[Sequence[float]]
 SYNTHETIC_PAIRS = ("selected_pair", "best_vs_worst")
 
 

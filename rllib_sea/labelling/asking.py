@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from rllib_sea.settings.labelling import Labelling
 from text_duel.errors import OracleError
 from text_duel.oracles import AsyncOracle, Oracle, ask_oracle_in_part
 from text_duel.prompts import Prompt
@@ -45,23 +46,6 @@ class Comparison:
     second: str
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long an oracle is waited for; the names are those of the configuration's keys.
-
-    Attributes:
-        oracle_retries: How often it is asked again if it cannot answer.
-        oracle_retry_wait_s: Seconds before the first time; they double from time to time.
-        oracle_timeout_s: Seconds after which a silent oracle counts as one that cannot answer.
-        oracle_concurrency: Questions that an :class:`text_duel.AsyncOracle` has at once.
-    """
-
-    oracle_retries: int = 5
-    oracle_retry_wait_s: float = 10.0
-    oracle_timeout_s: float = 600.0
-    oracle_concurrency: int = 32
-
-
 # Verdicts by the places of their questions in the list that was asked.
 OnVerdicts = Callable[[Mapping[int, Verdict]], None]
 
@@ -71,13 +55,13 @@ class Asking:
 
     Args:
         oracle: The oracle. One that is not asynchronous is called in a thread of its own.
-        patience: How long it is waited for.
+        keys: How long it is waited for.
         warn: Told of every wait when it begins.
     """
 
-    def __init__(self, oracle: Oracle, patience: Patience, warn: Callable[[str], None]) -> None:
+    def __init__(self, oracle: Oracle, keys: Labelling, warn: Callable[[str], None]) -> None:
         self._oracle = oracle
-        self._patience = patience
+        self._keys = keys
         self._warn = warn
 
     async def ask(self, comparisons: Sequence[Comparison], on_verdicts: OnVerdicts) -> None:
@@ -94,7 +78,7 @@ class Asking:
         Raises:
             OracleAwayError: Some have no verdict after all attempts.
         """
-        patience = self._patience
+        keys = self._keys
         missing = set(range(len(comparisons)))
         failed: Counter[int] = Counter()
 
@@ -104,7 +88,7 @@ class Asking:
                 on_verdicts(new)
                 missing.difference_update(new)
 
-        for attempt in range(patience.oracle_retries + 1):
+        for attempt in range(keys.oracle_retries + 1):
             # Those that failed before come last: they hold nobody up.
             places = sorted(missing, key=lambda place: (failed[place], place))
             if isinstance(self._oracle, AsyncOracle):
@@ -133,7 +117,7 @@ class Asking:
         def keep(result: Any) -> None:
             scores.append(np.asarray(result, dtype=np.float64).tolist())
 
-        for attempt in range(self._patience.oracle_retries + 1):
+        for attempt in range(self._keys.oracle_retries + 1):
             call = _in_thread(self._oracle.score, prompts, responses)
             reason = await self._in_time(call, keep)
             if not scores:
@@ -144,13 +128,11 @@ class Asking:
 
     async def _wait(self, attempt: int, reason: str) -> None:
         """Waits before the next attempt; raises OracleAwayError if that was the last one."""
-        patience = self._patience
-        if attempt == patience.oracle_retries:
+        keys = self._keys
+        if attempt == keys.oracle_retries:
             raise OracleAwayError(reason)
-        wait = patience.oracle_retry_wait_s * 2**attempt
-        self._warn(
-            f"{reason}; asking again in {wait:g} s ({attempt + 1} of {patience.oracle_retries})"
-        )
+        wait = keys.oracle_retry_wait_s * 2**attempt
+        self._warn(f"{reason}; asking again in {wait:g} s ({attempt + 1} of {keys.oracle_retries})")
         await asyncio.sleep(wait)
 
     async def _ask_one_by_one(
@@ -162,7 +144,7 @@ class Asking:
         keep: OnVerdicts,
     ) -> str:
         """One attempt; returns why a question has no verdict."""
-        free = asyncio.Semaphore(self._patience.oracle_concurrency)
+        free = asyncio.Semaphore(self._keys.oracle_concurrency)
 
         async def ask(place: int) -> str | None:
             asked = comparisons[place]
@@ -241,12 +223,12 @@ class Asking:
                 keep(task.result())
 
         task = asyncio.ensure_future(call)
-        await asyncio.wait({task}, timeout=self._patience.oracle_timeout_s)
+        await asyncio.wait({task}, timeout=self._keys.oracle_timeout_s)
         if not task.done():
             task.add_done_callback(finish)
             return (
                 f"oracle {self._oracle.name} did not answer within "
-                f"{self._patience.oracle_timeout_s:g} s (oracle_timeout_s)"
+                f"{self._keys.oracle_timeout_s:g} s (oracle_timeout_s)"
             )
         error = task.exception()
         if isinstance(error, OracleError):

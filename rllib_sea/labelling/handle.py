@@ -33,7 +33,7 @@ class LabellerHandle:
     def __init__(
         self, settings: LabellerSettings, num_gpus: float, warn: Callable[[str], None]
     ) -> None:
-        self._patience = settings.patience
+        self._max_deaths = settings.keys.oracle_retries
         self._warn = warn
         # The log is a file on this machine. It takes no CPU of its own: it waits, or computes
         # while the other parts of a round wait for it.
@@ -66,7 +66,7 @@ class LabellerHandle:
             except RayActorError as error:
                 deaths += 1
                 reason = f"the labeller's process died in `{method}`"
-                if deaths > self._patience.oracle_retries:
+                if deaths > self._max_deaths:
                     raise OracleAwayError(reason) from error
                 self._warn(f"{reason}; it is started again")
                 self._wait_for_restart()

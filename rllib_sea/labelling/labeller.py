@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 from gymnasium.utils.seeding import np_random
 
-from rllib_sea.labelling.asking import Asking, Comparison, OracleAwayError, Patience
+from rllib_sea.labelling.asking import Asking, Comparison, OracleAwayError
 from rllib_sea.preference_log.log import PreferenceLog
 from rllib_sea.preference_log.records import ClosedRound, LogEntry, Question, RunRecord
 from rllib_sea.randomness import Stream, integer_seeds
+from rllib_sea.settings.labelling import Labelling
 from text_duel.config import label_rule, oracle_options
 from text_duel.labels import LabelRule
 from text_duel.oracles import Oracle, make_oracle, probability_of
@@ -41,20 +42,14 @@ class LabellerSettings:
         log: The preference log's file.
         run: The run that it belongs to.
         env_config: Of the environment: its oracle, prompts and label rule.
-        patience: How long the oracle is waited for.
-        wait_for: The share of a round's questions after whose answers the round learns.
-        label_deadline_s: Seconds after which it learns from what is there; None: no deadline.
-        withdraw_after: Rounds after which an open question is withdrawn; None: never.
+        keys: How long the oracle is waited for, and what becomes of late answers.
         num_threads: Of torch, if the oracle uses it; None: as torch has it.
     """
 
     log: Path
     run: RunRecord
     env_config: Mapping[str, Any]
-    patience: Patience = field(default_factory=Patience)
-    wait_for: float = 1.0
-    label_deadline_s: float | None = None
-    withdraw_after: int | None = None
+    keys: Labelling = field(default_factory=Labelling)
     num_threads: int | None = None
 
 
@@ -104,7 +99,7 @@ class Labeller:
 
     @cached_property
     def _asking(self) -> Asking:
-        return Asking(self.oracle, self._settings.patience, self._warn)
+        return Asking(self.oracle, self._settings.keys, self._warn)
 
     @cached_property
     def _label_rule(self) -> LabelRule:
@@ -142,9 +137,9 @@ class Labeller:
         Raises:
             OracleAwayError: The oracle does not answer; what it did answer is written down.
         """
-        settings = self._settings
-        share = settings.wait_for if wait_for is None else wait_for
-        waits_for_all = share == 1.0 and settings.label_deadline_s is None
+        keys = self._settings.keys
+        share = keys.wait_for if wait_for is None else wait_for
+        waits_for_all = share == 1.0 and keys.label_deadline_s is None
         self._withdraw_old(round_index)
         waiting = {entry.id: entry for entry in self._log.open_questions()}
         in_flight = set().union(*self._asked.values()) if self._asked else set()
@@ -167,7 +162,7 @@ class Labeller:
         num_questions = len(self._log.round(round_index))
         enough = math.floor((1.0 - share) * num_questions)
         try:
-            async with asyncio.timeout(self._settings.label_deadline_s), self._progress:
+            async with asyncio.timeout(self._settings.keys.label_deadline_s), self._progress:
                 await self._progress.wait_for(
                     lambda: not self._asked or self._num_open(round_index) <= enough
                 )
@@ -175,7 +170,7 @@ class Labeller:
             self._warn(
                 f"round {round_index} learns without {self._num_open(round_index)} of its "
                 f"{num_questions} labels, which have not come within "
-                f"{self._settings.label_deadline_s:g} s (label_deadline_s)"
+                f"{self._settings.keys.label_deadline_s:g} s (label_deadline_s)"
             )
 
     async def close_round(self, round_index: int) -> ClosedRound:
@@ -186,7 +181,7 @@ class Labeller:
         return sum(entry.state in ("open", "leased") for entry in self._log.round(round_index))
 
     def _withdraw_old(self, round_index: int) -> None:
-        after = self._settings.withdraw_after
+        after = self._settings.keys.withdraw_after
         if after is None:
             return
         old = [
@@ -200,7 +195,6 @@ class Labeller:
 
     async def _answer(self, entries: Sequence[LogEntry]) -> None:
         """Has questions answered, and writes each verdict when it comes."""
-        patience = self._settings.patience
         rater = self.oracle.name
         comparisons = [
             Comparison(
@@ -208,7 +202,9 @@ class Labeller:
             )
             for entry in entries
         ]
-        self._log.lease([entry.id for entry in entries], rater, patience.oracle_timeout_s)
+        self._log.lease(
+            [entry.id for entry in entries], rater, self._settings.keys.oracle_timeout_s
+        )
 
         def write(verdicts: Mapping[int, Verdict]) -> None:
             self._log.give(

@@ -58,7 +58,7 @@ class NonFiniteUpdateError(ArithmeticError):
 class PolicyLearner:
     """A policy, its frozen reference and its optimizer.
 
-    The policy's weights are float32, computed with under bf16 autocast where ``precision`` says
+    The policy's weights are float32, computed with under bf16 autocast if ``train_precision`` says
     so. The reference computes exactly as the policy does: the margin h is 0 before the first step.
 
     Args:
@@ -72,8 +72,8 @@ class PolicyLearner:
         self._device = torch.device(
             f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
         )
-        bf16 = config.precision == "bf16" or (
-            config.precision == AUTO and auto_dtype() == torch.bfloat16
+        bf16 = config.train_precision == "bf16" or (
+            config.train_precision == AUTO and auto_dtype() == torch.bfloat16
         )
         self._compute_dtype = torch.bfloat16 if bf16 else torch.float32
         self._policy = load_policy(config.model_path, torch.float32).to(self._device)
@@ -84,8 +84,10 @@ class PolicyLearner:
         self._reference = ResponseLogits(reference.to(self._device), bf16=bf16)
         self._reference.requires_grad_(False)
         # Of an update and of scoring, which takes less memory for as many.
-        self._responses_at_once = 2 * config.minibatch_size
-        self._strategy = SHARDING[config.strategy](ResponseLogits(self._policy, bf16=bf16), config)
+        self._responses_at_once = 2 * config.policy_minibatch_size
+        self._strategy = SHARDING[config.train_strategy](
+            ResponseLogits(self._policy, bf16=bf16), config
+        )
 
     def update(self, pairs: Sequence[PreferencePair]) -> dict[str, float]:
         """One optimizer step on a round's pairs (SEA, Algorithm 2, line 8).
@@ -136,7 +138,11 @@ class PolicyLearner:
             if counts[name]
         }
         lr = learning_rate(
-            self.version, config.lr, config.schedule, config.total_steps, config.warmup_ratio
+            self.version,
+            config.policy_lr,
+            config.lr_schedule,
+            config.total_steps,
+            config.warmup_ratio,
         )
         grad_norm = self._strategy.step(lr)
         if not all(map(torch.isfinite, torch.tensor([means["loss"], grad_norm]))):

@@ -133,7 +133,7 @@ class PolicyTrainRun:
         if error is not None:
             raise RuntimeError(
                 f"the policy's Ray Train run failed (max_train_failures "
-                f"{self.config.max_failures}): {_cause(error)}"
+                f"{self.config.max_train_failures}): {_cause(error)}"
             ) from error
         raise RuntimeError("the policy's Ray Train run ended before it was told to")
 
@@ -156,10 +156,10 @@ def _trainer(config: PolicyTrainConfig, feed: Any) -> Any:
 
     for key, value in RAY_TRAIN_SETTINGS.items():
         os.environ.setdefault(key, value)
-    on_gpu = config.gpus_per_worker > 0
-    resources = {"CPU": config.cpus_per_worker}
+    on_gpu = config.num_gpus_per_train_worker > 0
+    resources = {"CPU": config.num_cpus_per_train_worker}
     if on_gpu:
-        resources["GPU"] = config.gpus_per_worker
+        resources["GPU"] = config.num_gpus_per_train_worker
     threads = str(config.threads_per_worker)
     environment = {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
     if not on_gpu:
@@ -169,7 +169,7 @@ def _trainer(config: PolicyTrainConfig, feed: Any) -> Any:
         # controller would import what it is made of.
         partial(train_loop, config, feed),
         scaling_config=ScalingConfig(
-            num_workers=config.num_workers,
+            num_workers=config.num_train_workers,
             use_gpu=on_gpu,
             resources_per_worker=resources,
         ),
@@ -178,7 +178,7 @@ def _trainer(config: PolicyTrainConfig, feed: Any) -> Any:
             # A name that was there before would silently go on with that run.
             name=f"policy-{uuid.uuid4().hex[:12]}",
             storage_path=config.storage_path,
-            failure_config=FailureConfig(max_failures=config.max_failures),
+            failure_config=FailureConfig(max_failures=config.max_train_failures),
             worker_runtime_env={"env_vars": environment},
             callbacks=[Announcement(feed)],
         ),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,37 +26,25 @@ from rllib_sea.reward_model.module import (
 )
 from rllib_sea.reward_model.replay import PreferenceReplay, draw_mask
 from rllib_sea.reward_model.round_metrics import reward_model_metrics
+from rllib_sea.settings.reward_model import RewardModel
 
 # Makes one update per minibatch of the columns, which follow one another; returns metrics.
 Fit = Callable[[Mapping[str, np.ndarray], int], dict[str, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class RewardModelSettings:
-    """How the ensemble learns; the names are those of the configuration's keys."""
-
-    ensemble_size: int = 20
-    erm_lambda: float = 0.5
-    erm_lambda_fades: bool = True
-    erm_minibatches: int = 5
-    erm_minibatch_size: int = 128
-    erm_bootstrap: float = 1.0
-    seed: int = 0
 
 
 class RewardModelPart:
     """The labels that the ensemble has seen, its fit to them, and its health.
 
     Args:
-        settings: How it learns.
+        keys: How it learns.
+        seed: The run's.
         fit: Who makes the updates.
         warn: Told if the ensemble collapses.
     """
 
-    def __init__(
-        self, settings: RewardModelSettings, fit: Fit, warn: Callable[[str], None]
-    ) -> None:
-        self._settings = settings
+    def __init__(self, keys: RewardModel, seed: int, fit: Fit, warn: Callable[[str], None]) -> None:
+        self._keys = keys
+        self._seed = seed
         self._fit = fit
         self._warn = warn
         self.replay = PreferenceReplay()
@@ -99,13 +86,13 @@ class RewardModelPart:
             self.replay.add(
                 duel.features[winner],
                 duel.features[1 - winner],
-                self._mask(self._settings.seed, duel.round, duel.position),
+                self._mask(self._seed, duel.round, duel.position),
                 preference=pair.preference,
                 weight=pair.weight,
             )
         if len(self.replay) == 0:
             return {}
-        return self.update(self._settings.seed, round_index, num_labels)
+        return self.update(self._seed, round_index, num_labels)
 
     def start_from(
         self,
@@ -119,7 +106,7 @@ class RewardModelPart:
             labels_per_round: How many labels a round has.
         """
         # No round draws from this place: what is drawn here is apart from what rounds draw.
-        seed = int(generator(self._settings.seed, 0, 1, Stream.REPLAY).integers(2**63))
+        seed = int(generator(self._seed, 0, 1, Stream.REPLAY).integers(2**63))
         self.replay = PreferenceReplay()
         for chosen, rejected in features:
             self.replay.add(chosen, rejected, self._mask(seed, 0, len(self.replay)))
@@ -130,14 +117,12 @@ class RewardModelPart:
 
     def update(self, seed: int, round_index: int, num_labels: int) -> dict[str, float]:
         """A round's minibatch updates on what is in the replay."""
-        settings = self._settings
-        size = min(settings.erm_minibatch_size, len(self.replay))
+        keys = self._keys
+        size = min(keys.erm_minibatch_size, len(self.replay))
         labels = self.replay.minibatches(
-            settings.erm_minibatches, size, generator(seed, round_index, 0, Stream.REPLAY)
+            keys.erm_minibatches, size, generator(seed, round_index, 0, Stream.REPLAY)
         )
-        strength = regularisation_strength(
-            settings.erm_lambda, size, num_labels, settings.erm_lambda_fades
-        )
+        strength = regularisation_strength(keys.erm_lambda, size, num_labels, keys.erm_lambda_fades)
         columns = {
             CHOSEN_FEATURES: labels.chosen,
             REJECTED_FEATURES: labels.rejected,
@@ -151,11 +136,11 @@ class RewardModelPart:
 
     def _mask(self, seed: int, round_index: int, position: int) -> np.ndarray | None:
         """(K,) bool, which members learn from a label; None if all do."""
-        settings = self._settings
-        if settings.erm_bootstrap == 1.0:
+        keys = self._keys
+        if keys.erm_bootstrap == 1.0:
             return None
         rng = generator(seed, round_index, position, Stream.BOOTSTRAP)
-        return draw_mask(settings.ensemble_size, settings.erm_bootstrap, rng)
+        return draw_mask(keys.ensemble_size, keys.erm_bootstrap, rng)
 
     def get_state(self) -> dict[str, Any]:
         """The labels, and what the health of later rounds is measured by."""

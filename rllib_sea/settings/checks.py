@@ -36,9 +36,17 @@ def check_int(key: str, value: Any, low: int, *, optional: bool = False) -> None
 
 
 def check_number(
-    key: str, value: Any, low: float = 0.0, high: float = math.inf, *, open_low: bool = False
+    key: str,
+    value: Any,
+    low: float = 0.0,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    optional: bool = False,
 ) -> None:
     """Raises ConfigError unless ``value`` is a finite number in [low, high] (or (low, high])."""
+    if optional and value is None:
+        return
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{key}: {value!r} is not a number{_text_number(value)}")
     below = value <= low if open_low else value < low

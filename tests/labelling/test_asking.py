@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rllib_sea.labelling.asking import Asking, Comparison, OracleAwayError, Patience
+from rllib_sea.labelling.asking import Asking, Comparison, OracleAwayError
+from rllib_sea.settings.labelling import Labelling
 from text_duel import AsyncOracle, LengthOracle, Oracle, Prompt, Verdict
 
-QUICK = Patience(oracle_retries=3, oracle_retry_wait_s=0.01, oracle_timeout_s=0.2)
+QUICK = Labelling(oracle_retries=3, oracle_retry_wait_s=0.01, oracle_timeout_s=0.2)
+HASTY = Labelling(oracle_retries=3, oracle_retry_wait_s=0.01, oracle_timeout_s=0.1)
 
 
 def comparisons(count: int) -> list[Comparison]:
@@ -25,19 +27,19 @@ def comparisons(count: int) -> list[Comparison]:
 class Recorded:
     """What came of an :meth:`Asking.ask`."""
 
-    def __init__(self, oracle: Oracle, count: int, patience: Patience = QUICK) -> None:
+    def __init__(self, oracle: Oracle, count: int, keys: Labelling = QUICK) -> None:
         self.verdicts: dict[int, Verdict] = {}
         self.warnings: list[str] = []
         self.error: OracleAwayError | None = None
-        asyncio.run(self._ask(oracle, count, patience))
+        asyncio.run(self._ask(oracle, count, keys))
 
-    async def _ask(self, oracle: Oracle, count: int, patience: Patience) -> None:
+    async def _ask(self, oracle: Oracle, count: int, keys: Labelling) -> None:
         def keep(verdicts: Any) -> None:
             assert not verdicts.keys() & self.verdicts.keys(), "a verdict came twice"
             self.verdicts.update(verdicts)
 
         try:
-            await Asking(oracle, patience, self.warnings.append).ask(comparisons(count), keep)
+            await Asking(oracle, keys, self.warnings.append).ask(comparisons(count), keep)
         except OracleAwayError as error:
             self.error = error
         await asyncio.sleep(0.3)  # for what comes late
@@ -131,8 +133,8 @@ def test_an_answer_after_the_time_out_counts_and_is_not_asked_for_again() -> Non
         return [0.75] * len(numbers)
 
     oracle = BatchOracle(answers)
-    patience = Patience(oracle_retries=1, oracle_retry_wait_s=0.3, oracle_timeout_s=0.05)
-    came = Recorded(oracle, 3, patience)
+    keys = Labelling(oracle_retries=1, oracle_retry_wait_s=0.3, oracle_timeout_s=0.05)
+    came = Recorded(oracle, 3, keys)
     assert oracle.calls == [[0, 1, 2]]
     assert sorted(came.verdicts) == [0, 1, 2]
     assert came.error is None
@@ -153,7 +155,9 @@ def test_a_call_that_hangs_is_asked_again_and_a_second_answer_counts_for_nothing
         return [0.9] * len(numbers)
 
     oracle = BatchOracle(answers)
-    came = Recorded(oracle, 8, Patience(2, 0.01, 0.1))
+    came = Recorded(
+        oracle, 8, Labelling(oracle_retries=2, oracle_retry_wait_s=0.01, oracle_timeout_s=0.1)
+    )
     assert oracle.calls == [list(range(8)), [0, 1]]
     assert [came.verdicts[i].win_probability for i in range(8)] == [0.1] * 8
     assert came.error is None
@@ -187,7 +191,7 @@ def test_an_asynchronous_oracle_has_many_questions_at_once_and_no_more() -> None
         return Verdict("tie" if number % 2 else "skip", reason="odd")
 
     oracle = OneByOne(answer)
-    came = Recorded(oracle, 20, Patience(oracle_concurrency=5))
+    came = Recorded(oracle, 20, Labelling(oracle_concurrency=5))
     assert oracle.most_at_once == 5
     assert set(oracle.tries.values()) == {1}
     assert [came.verdicts[i].choice for i in range(4)] == ["skip", "tie", "skip", "tie"]
@@ -202,7 +206,9 @@ def test_questions_of_an_asynchronous_oracle_fail_one_by_one() -> None:
         return Verdict("first")
 
     oracle = OneByOne(answer)
-    came = Recorded(oracle, 4, Patience(3, 0.01, 0.1))
+    came = Recorded(
+        oracle, 4, Labelling(oracle_retries=3, oracle_retry_wait_s=0.01, oracle_timeout_s=0.1)
+    )
     assert came.error is None
     assert sorted(came.verdicts) == [0, 1, 2, 3]
     assert oracle.tries == {0: 1, 1: 3, 2: 2, 3: 1}

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from rllib_sea.labelling.asking import Comparison, OracleAwayError, Patience
+from rllib_sea.labelling.asking import Comparison, OracleAwayError
 from rllib_sea.labelling.labeller import Labeller, LabellerSettings
 from rllib_sea.preference_log.log import LOG_FILE, PreferenceReader
 from rllib_sea.preference_log.records import PreferenceLogError, Question, RunRecord
 from rllib_sea.randomness import Stream, integer_seeds
+from rllib_sea.settings.labelling import Labelling
 from tests.helpers.preference_log_cases import question
 from tests.helpers.scripted_oracle import Scripted
 from text_duel import Label, TextDuelEnv, Verdict, load_prompts
@@ -41,17 +42,17 @@ def asked(round_index: int, count: int) -> list[Question]:
     return questions
 
 
-def settings(tmp_path: Path, **changes: Any) -> LabellerSettings:
-    fields: dict[str, Any] = {
-        "log": tmp_path / LOG_FILE,
-        "run": RUN,
-        "env_config": {
-            "prompts": "tldr_mini",
-            "oracle": "tests.helpers.scripted_oracle:Scripted",
-        },
-        "patience": Patience(oracle_retries=2, oracle_retry_wait_s=0.01, oracle_timeout_s=5.0),
-    }
-    return LabellerSettings(**(fields | changes))
+def settings(
+    tmp_path: Path, env_config: dict[str, Any] | None = None, **keys: Any
+) -> LabellerSettings:
+    patience = {"oracle_retries": 2, "oracle_retry_wait_s": 0.01, "oracle_timeout_s": 5.0}
+    return LabellerSettings(
+        log=tmp_path / LOG_FILE,
+        run=RUN,
+        env_config=env_config
+        or {"prompts": "tldr_mini", "oracle": "tests.helpers.scripted_oracle:Scripted"},
+        keys=Labelling(**(patience | keys)),
+    )
 
 
 def test_the_label_is_the_environments(tmp_path: Path) -> None:

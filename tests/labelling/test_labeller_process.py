@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import ray
 
-from rllib_sea.labelling.asking import OracleAwayError, Patience
+from rllib_sea.labelling.asking import OracleAwayError
 from rllib_sea.labelling.handle import LabellerHandle
 from rllib_sea.labelling.labeller import LabellerSettings
 from rllib_sea.preference_log.reader import LOG_FILE, PreferenceReader
 from rllib_sea.preference_log.records import PreferenceLogError, Question, RunRecord
+from rllib_sea.settings.labelling import Labelling
 from tests.helpers.preference_log_cases import question
 from text_duel import load_prompts
 
@@ -47,7 +48,7 @@ def settings(path: Path, oracle: str, **config: Any) -> LabellerSettings:
         log=path / LOG_FILE,
         run=RUN,
         env_config={"prompts": "tldr_mini", "oracle": oracle, "oracle_config": config},
-        patience=Patience(oracle_retries=2, oracle_retry_wait_s=0.01, oracle_timeout_s=60.0),
+        keys=Labelling(oracle_retries=2, oracle_retry_wait_s=0.01, oracle_timeout_s=60.0),
     )
 
 

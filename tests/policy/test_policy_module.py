@@ -36,7 +36,7 @@ def module(tiny_policy: Path) -> Iterator[VLLMPolicyModule]:
 def learner(tiny_policy: Path) -> PolicyLearner:
     probes = probe_tokens([tuple(range(200))], 1024)
     return PolicyLearner(
-        PolicyTrainConfig(precision="fp32", model_path=str(tiny_policy), probes=probes)
+        PolicyTrainConfig(train_precision="fp32", model_path=str(tiny_policy), probes=probes)
     )
 
 

@@ -61,7 +61,10 @@ def test_training_takes_the_precision_of_its_hardware(hardware: bool, tiny_polic
     losses = {}
     for name in (AUTO, "bf16", "fp32"):
         config = PolicyTrainConfig(
-            model_path=str(tiny_policy), lr=1e-3, schedule="constant", precision=name
+            model_path=str(tiny_policy),
+            policy_lr=1e-3,
+            lr_schedule="constant",
+            train_precision=name,
         )
         learner = PolicyLearner(config)
         learner.update(random_pairs(4))

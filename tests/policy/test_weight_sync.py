@@ -45,7 +45,11 @@ def prepare(folder: Path, name: str, precision: str) -> None:
     change(model)
     check_policy_folder(model)
     config = PolicyTrainConfig(
-        lr=3e-3, schedule="constant", precision=precision, model_path=str(model), probes=PROBES
+        policy_lr=3e-3,
+        lr_schedule="constant",
+        train_precision=precision,
+        model_path=str(model),
+        probes=PROBES,
     )
     learner = publish(config, folder, num_updates=3)
     learner.save(folder / "saved")
@@ -143,9 +147,9 @@ def test_engine_and_trainer_agree_on_the_bundled_model(bundled: Path, tmp_path: 
     tokenizer = PromptTokenizer(bundled)
     prompt = tokenizer.encode(load_prompts("tldr_mini", limit=1)[0].text)
     config = PolicyTrainConfig(
-        lr=2e-6,
-        schedule="constant",
-        precision="fp32",
+        policy_lr=2e-6,
+        lr_schedule="constant",
+        train_precision="fp32",
         model_path=str(bundled),
         probes=probe_tokens([prompt], tokenizer.context_length),
     )
@@ -159,6 +163,6 @@ def test_engine_and_trainer_agree_on_the_bundled_model(bundled: Path, tmp_path: 
 
 def test_a_tied_head_is_published_once(tmp_path: Path) -> None:
     make_family("llama_tied", tmp_path)
-    config = PolicyTrainConfig(precision="fp32", model_path=str(tmp_path), probes=PROBES)
+    config = PolicyTrainConfig(train_precision="fp32", model_path=str(tmp_path), probes=PROBES)
     published = PolicyLearner(config).weights()
     assert "lm_head.weight" not in published.tensors

@@ -30,9 +30,9 @@ LN_2 = 0.6931471824645996  # in float32
 @pytest.fixture
 def config(tiny_policy: Path) -> PolicyTrainConfig:
     return PolicyTrainConfig(
-        lr=1e-3,
-        schedule="constant",
-        precision="fp32",
+        policy_lr=1e-3,
+        lr_schedule="constant",
+        train_precision="fp32",
         model_path=str(tiny_policy),
         probes=((1, 2, 3, 4), (5, 6, 7, 8)),
     )
@@ -71,7 +71,7 @@ def plain_loop(
         AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval() for _ in range(2)
     )
     optimizer = torch.optim.AdamW(
-        policy.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0
+        policy.parameters(), lr=config.policy_lr, betas=(0.9, 0.95), weight_decay=0.0
     )
     bonuses = []
     for pairs in rounds:
@@ -107,7 +107,7 @@ def plain_loop(
 def test_the_margin_is_zero_before_the_first_step(
     config: PolicyTrainConfig, precision: str, loss: str
 ) -> None:
-    learner = PolicyLearner(dataclasses.replace(config, precision=precision, loss=loss))
+    learner = PolicyLearner(dataclasses.replace(config, train_precision=precision, loss=loss))
     metrics = learner.update(PAIRS)
     assert metrics["margin"] == 0.0
     assert metrics["accuracy"] == 0.0
@@ -131,7 +131,7 @@ def test_the_minibatch_size_changes_nothing(
     results = []
     for size in (16, 4, 1):
         learner = PolicyLearner(
-            dataclasses.replace(config, precision=precision, minibatch_size=size)
+            dataclasses.replace(config, train_precision=precision, policy_minibatch_size=size)
         )
         learner.update(PAIRS)
         results.append(learner.update(PAIRS[::-1]))
@@ -146,7 +146,9 @@ def test_two_steps_equal_a_plain_loop(
     config: PolicyTrainConfig, tiny_policy: Path, optimism: str | None, alpha: float
 ) -> None:
     rounds = [random_pairs(6, seed=2), random_pairs(6, seed=3)]
-    config = dataclasses.replace(config, minibatch_size=4, optimism=optimism, optimism_alpha=alpha)
+    config = dataclasses.replace(
+        config, policy_minibatch_size=4, optimism=optimism, optimism_alpha=alpha
+    )
     learner = PolicyLearner(config)
     metrics = [learner.update(pairs) for pairs in rounds]
     expected, bonuses = plain_loop(tiny_policy, rounds, config)
@@ -234,7 +236,7 @@ def test_what_is_not_finite_is_not_applied(
 def test_published_weights_say_of_the_probe_what_their_model_says(
     config: PolicyTrainConfig, precision: str
 ) -> None:
-    learner = PolicyLearner(dataclasses.replace(config, precision=precision, lr=1e-2))
+    learner = PolicyLearner(dataclasses.replace(config, train_precision=precision, policy_lr=1e-2))
     learner.update(PAIRS)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     probes = {}
@@ -255,7 +257,7 @@ def test_published_weights_say_of_the_probe_what_their_model_says(
     # A rehearsal leaves no trace in the reference: the next update has the same margin.
     again = learner.weights("initial")
     assert again.probe.logprobs == probes["initial"]
-    other = PolicyLearner(dataclasses.replace(config, precision=precision, lr=1e-2))
+    other = PolicyLearner(dataclasses.replace(config, train_precision=precision, policy_lr=1e-2))
     other.update(PAIRS)
     assert other.update(PAIRS) == learner.update(PAIRS)
 
@@ -310,7 +312,7 @@ def test_what_samples_and_what_is_loaded_is_what_was_trained(
     config: PolicyTrainConfig, tmp_path: Path, precision: str, dtype: torch.dtype
 ) -> None:
     # As small as real ones: bf16 would lose most of it.
-    learner = PolicyLearner(dataclasses.replace(config, precision=precision, lr=1e-6))
+    learner = PolicyLearner(dataclasses.replace(config, train_precision=precision, policy_lr=1e-6))
     initial = weights_of(learner)
     learner.update(PAIRS)
     published, trained = learner.weights().tensors, weights_of(learner)
@@ -323,14 +325,16 @@ def test_what_samples_and_what_is_loaded_is_what_was_trained(
         assert torch.equal(loaded[name], published[name])
     moved = [not torch.equal(published[n].float(), initial[n]) for n in published]
     assert all(moved) if precision == "fp32" else not all(moved)
-    again = PolicyLearner(dataclasses.replace(config, precision=precision))
+    again = PolicyLearner(dataclasses.replace(config, train_precision=precision))
     again.load(tmp_path / "policy")
     for name, tensor in weights_of(again).items():
         assert torch.equal(tensor, trained[name])  # to the last bit of float32
 
 
 def test_a_loaded_learner_goes_on_bit_by_bit(config: PolicyTrainConfig, tmp_path: Path) -> None:
-    config = dataclasses.replace(config, schedule="cosine", total_steps=4, precision="bf16")
+    config = dataclasses.replace(
+        config, lr_schedule="cosine", total_steps=4, train_precision="bf16"
+    )
     never_stopped = PolicyLearner(config)
     never_stopped.update(PAIRS[:8])
     never_stopped.save(tmp_path / "policy")

@@ -25,7 +25,7 @@ LAYOUTS = ["plain", "packed"]
 @pytest.fixture
 def config(tiny_policy: Path) -> PolicyTrainConfig:
     return PolicyTrainConfig(
-        lr=1e-3, schedule="constant", precision="fp32", model_path=str(tiny_policy)
+        policy_lr=1e-3, lr_schedule="constant", train_precision="fp32", model_path=str(tiny_policy)
     )
 
 
@@ -122,7 +122,7 @@ def test_the_mean_divergence_is_that_of_sequences(config: PolicyTrainConfig) -> 
 def test_before_the_first_step_policy_and_reference_agree_exactly(
     config: PolicyTrainConfig, precision: str, layout: str
 ) -> None:
-    learner = PolicyLearner(dataclasses.replace(config, precision=precision))
+    learner = PolicyLearner(dataclasses.replace(config, train_precision=precision))
     learner._layout = layout
     scores = learner.score(PROMPTS)
     assert not scores.kl.any()
@@ -146,7 +146,7 @@ def test_the_minibatch_size_changes_nothing(config: PolicyTrainConfig) -> None:
 def test_bf16_is_near_fp32(config: PolicyTrainConfig) -> None:
     """bf16 has 8 bits: a sum of 12 log-probabilities near -5.6 is off by less than 0.1."""
     results = [
-        changed(dataclasses.replace(config, precision=precision)).score(PROMPTS)
+        changed(dataclasses.replace(config, train_precision=precision)).score(PROMPTS)
         for precision in ("fp32", "bf16")
     ]
     for name in ("log_probs", "reference_log_probs"):

@@ -80,13 +80,13 @@ def policy(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def config(policy: Path, tmp_path: Path) -> PolicyTrainConfig:
     return PolicyTrainConfig(
-        lr=1e-3,
-        schedule="cosine",
+        policy_lr=1e-3,
+        lr_schedule="cosine",
         total_steps=4,
         warmup_ratio=0.25,
-        precision="fp32",
-        minibatch_size=2,
-        max_failures=0,
+        train_precision="fp32",
+        policy_minibatch_size=2,
+        max_train_failures=0,
         model_path=str(policy),
         storage_path=str(tmp_path / "train"),
         probes=((1, 2, 3), (4, 5)),
@@ -97,12 +97,12 @@ def config(policy: Path, tmp_path: Path) -> PolicyTrainConfig:
 def expected(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> list[AfterUpdate]:
     """What one process does that takes each round's pairs in one minibatch."""
     config = PolicyTrainConfig(
-        lr=1e-3,
-        schedule="cosine",
+        policy_lr=1e-3,
+        lr_schedule="cosine",
         total_steps=4,
         warmup_ratio=0.25,
-        precision="fp32",
-        minibatch_size=8,
+        train_precision="fp32",
+        policy_minibatch_size=8,
         model_path=str(policy),
     )
     learner = PolicyLearner(config)
@@ -249,7 +249,9 @@ def test_two_workers_are_killed_and_the_weights_are_as_if_they_were_not(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = start(dataclasses.replace(config, num_workers=2, snapshot_every=2, max_failures=2))
+    run = start(
+        dataclasses.replace(config, num_train_workers=2, snapshot_every=2, max_train_failures=2)
+    )
     _assert_same(run.update(ROUNDS[0]), expected[0])
 
     # Between updates, before any snapshot: the first update is repeated, and then scored.
@@ -310,7 +312,11 @@ def test_deepspeed_does_what_one_process_does(
     tmp_path: Path,
 ) -> None:
     pytest.importorskip("deepspeed")
-    run = start(dataclasses.replace(config, strategy="deepspeed", zero_stage=stage, num_workers=2))
+    run = start(
+        dataclasses.replace(
+            config, train_strategy="deepspeed", zero_stage=stage, num_train_workers=2
+        )
+    )
     for pairs, after in zip(ROUNDS[:2], expected, strict=False):
         _assert_same(run.update(pairs), after)
         _assert_same_scores(run.score(PROMPTS), after.scores)

@@ -2,7 +2,6 @@
 
 import pytest
 
-import text_duel
 from text_duel import ConfigError, load_prompts, validate_env_config
 from text_duel.encoders import MiniLMEncoder
 

@@ -36,9 +36,9 @@ class DDPStrategy:
         self._max_grad_norm = config.max_grad_norm
         self._optimizer = torch.optim.AdamW(
             scorer.parameters(),
-            lr=config.lr,
-            betas=(config.betas[0], config.betas[1]),
-            weight_decay=config.weight_decay,
+            lr=config.policy_lr,
+            betas=(config.policy_betas[0], config.policy_betas[1]),
+            weight_decay=config.policy_weight_decay,
             fused=True,
         )
 

@@ -38,17 +38,17 @@ class DeepSpeedStrategy:
         self._model = scorer.model
         self._stage = config.zero_stage
         optimizer = {
-            "lr": config.lr,
-            "betas": list(config.betas),
+            "lr": config.policy_lr,
+            "betas": list(config.policy_betas),
             "eps": 1e-8,
-            "weight_decay": config.weight_decay,
+            "weight_decay": config.policy_weight_decay,
             "torch_adam": True,
             "adam_w_mode": True,
         }
         self._engine, _, _, _ = deepspeed.initialize(
             model=scorer,
             config={
-                "train_micro_batch_size_per_gpu": config.minibatch_size,
+                "train_micro_batch_size_per_gpu": config.policy_minibatch_size,
                 "gradient_accumulation_steps": 1,
                 "gradient_clipping": config.max_grad_norm,
                 "optimizer": {"type": "AdamW", "params": optimizer},

@@ -1,0 +1,85 @@
+"""The keys of `SEAConfig.duels()`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rllib_sea.settings.checks import check_bool, check_int, check_schedule
+from rllib_sea.settings.declaration import checked_elsewhere, key
+
+Gamma = float | Sequence[Sequence[float]]
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Duels:
+    """Sets which responses are put to the oracle, and how many."""
+
+    prompts_per_round: int = key(128, "b of Algorithm 2: prompts of one round.", check_int, 1)
+    num_candidates: int = key(
+        20, "M of Algorithm 2: responses sampled per prompt, at least 2.", check_int, 2
+    )
+    query_budget: int | None = key(
+        None,
+        "Labels after which the run ends, never exceeded; None: it does not end by itself.",
+        check_int,
+        1,
+        optional=True,
+    )
+    exploration_strategy: str = key(
+        "bai_ts",
+        "Which two candidates duel: a name in docs/exploration.md.",
+        checked_elsewhere,
+    )
+    strategy_config: dict[str, Any] = key(
+        {}, "The strategy's options, see docs/exploration.md.", checked_elsewhere
+    )
+    prompt_acquisition: str | None = key(
+        None,
+        "`entropy` or `certainty`: choose a round's prompts from a larger pool (APL), which needs "
+        "a `gamma` of 1; None: prompts as they come.",
+        checked_elsewhere,
+    )
+    # At least how many depends on another key.
+    prompt_pool_size: int | None = key(
+        None, "Prompts of that pool, more than `prompts_per_round`.", checked_elsewhere
+    )
+    policy_sync_interval: int | None = key(
+        1,
+        "Rounds after which the trained weights sample: 1 is online learning, more is iterative, "
+        "None is offline (the initial policy samples all responses).",
+        check_int,
+        1,
+        optional=True,
+    )
+    # RLlib's discount factor of the same name has no meaning in a bandit. After a warm-up 0.5
+    # needs fewer labels than the paper's 0.7, and more rounds (docs/results).
+    gamma: Gamma = key(
+        1.0,
+        "Probability that a prompt's pair goes to the oracle and not to the ERM: a number, or a "
+        "schedule over queries such as `[[0, 1.0], [1000, 1.0], [1001, 0.7]]`.",
+        check_schedule,
+        0.0,
+        1.0,
+    )
+    # With a gamma of 0.5 `best_vs_worst` needs fewer labels (docs/results/bandit).
+    synthetic_pair: str = key(
+        "best_vs_worst",
+        "Which pair the ERM labels: the drawn member's best and worst candidate, or the "
+        "`selected_pair`, as Algorithm 2 reads; measured in "
+        "docs/results/bandit/README.md#what-makes-sea-fast-and-what-does-not.",
+        checked_elsewhere,
+    )
+    measure_online_win_rate: bool = key(
+        True,
+        "Whether duelled responses are also compared with the references (evaluation questions, "
+        "counted apart).",
+        check_bool,
+    )
+    measure_candidate_scores: bool = key(
+        False,
+        "Whether the oracle scores all candidates of every duel, for regret and the accuracy of "
+        "the ERM's labels (evaluation questions, too; needs an oracle with scores).",
+        check_bool,
+    )
