@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from rich.console import Console
-from rich.table import Table
 
 from rllib_sea import SEA
-from rllib_sea.checkpointing.manifest import DamagedCheckpointError, check_whole
+from rllib_sea.checkpointing.manifest import (
+    FOLDERS,
+    MANIFEST,
+    DamagedCheckpointError,
+    check_whole,
+)
 from rllib_sea.cli.options import RayOptions
+from rllib_sea.cli.progress import evaluation_rows, say
 from rllib_sea.cli.ray_session import check_ray_options, ray_session
 from rllib_sea.evaluation import summarise
 from text_duel.errors import ConfigError
 
 
 def evaluate_checkpoint(checkpoint: Path, options: RayOptions) -> None:
-    """Restores a checkpoint, evaluates it and prints a table.
-
-    Args:
-        checkpoint: A folder that a run's summary names.
-        options: Where it runs.
-
-    Raises:
-        ConfigError: The folder is no checkpoint.
-    """
-    check_checkpoint(checkpoint)
+    """Restores a checkpoint, evaluates it and prints what was measured."""
+    check_checkpoint(checkpoint.absolute())
     check_ray_options(options)
     console = Console()
     with ray_session(options, console):
@@ -40,37 +36,23 @@ def evaluate_checkpoint(checkpoint: Path, options: RayOptions) -> None:
             algorithm.stop()
             # RLlib made it for this one command.
             shutil.rmtree(algorithm.logdir, ignore_errors=True)
-    console.print(evaluation_table(measured))
+    for name, text in evaluation_rows(measured):
+        say(console, f"  {name:<26} {text}")
 
 
-def check_checkpoint(folder: Path) -> None:
-    """Raises ConfigError unless a folder is a whole checkpoint of an Algorithm."""
-    if (folder / Algorithm.METADATA_FILE_NAME).is_file():
-        try:
-            check_whole(folder.resolve())
-        except DamagedCheckpointError as error:
-            raise ConfigError(str(error)) from error
-        return
+def check_checkpoint(folder: Path, *, of_sea: bool = True) -> None:
+    """Raises ConfigError unless a folder is a checkpoint, and a whole one if it is SEA's."""
     if not folder.is_dir():
-        raise ConfigError(f"there is no checkpoint folder {folder.absolute()}")
-    inside = sorted(path for path in folder.rglob("checkpoint_*") if path.is_dir())
-    hint = f" (did you mean {inside[-1]}?)" if inside else ""
-    raise ConfigError(f"{folder} is no checkpoint: it has no {Algorithm.METADATA_FILE_NAME}{hint}")
-
-
-def evaluation_table(measured: Mapping[str, float]) -> Table:
-    """The metrics of an evaluation as a table.
-
-    Args:
-        measured: What :func:`rllib_sea.evaluation.summarise` returns.
-    """
-    table = Table(title=f"{measured['num_prompts']:.0f} held-out prompts, greedy responses")
-    table.add_column("metric")
-    for name in ("value", "95% low", "95% high"):
-        table.add_column(name, justify="right")
-    for name, value in measured.items():
-        if name == "num_prompts" or name.endswith(("_low", "_high")):
-            continue
-        ends = [measured.get(f"{name}_{end}") for end in ("low", "high")]
-        table.add_row(name, f"{value:.3f}", *("" if end is None else f"{end:.3f}" for end in ends))
-    return table
+        raise ConfigError(f"there is no checkpoint folder {folder}")
+    if not of_sea:
+        return
+    if not any((folder / name).is_file() for name in (Algorithm.METADATA_FILE_NAME, MANIFEST)):
+        inside = sorted(path for path in folder.rglob(FOLDERS) if path.is_dir())
+        hint = f" (did you mean {inside[-1]}?)" if inside else ""
+        raise ConfigError(
+            f"{folder} is no checkpoint: it has no {Algorithm.METADATA_FILE_NAME}{hint}"
+        )
+    try:
+        check_whole(folder)
+    except DamagedCheckpointError as error:
+        raise ConfigError(str(error)) from error

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from ray.tune import Callback
@@ -13,7 +14,6 @@ from ray.tune.experiment import Trial
 from ray.tune.utils import flatten_dict
 from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 WIN_RATE = "evaluation/win_rate_vs_initial"
@@ -24,7 +24,16 @@ _STAGES = {
     "policy": "seconds/policy",
     "evaluation": "evaluation/seconds",
 }
-# Rounds over which seconds and queries of a round are averaged, to estimate the time left.
+_SHOWN = {
+    "soft": f"{WIN_RATE}_soft",
+    "mean score": "evaluation/mean_score",
+    "online win rate": "duels/online_win_rate",
+    "score of duels": "duels/mean_score",
+}
+# Of several trials, a column each.
+_COLUMNS = ("queries", "win rate vs initial", "soft", "mean score", "now", "left")
+_COUNTS = ("round", "training_iteration", "num_oracle_queries", "time_total_s")
+# Rounds whose seconds are averaged, to estimate the time left.
 _RECENT = 5
 
 
@@ -37,20 +46,18 @@ class TrialProgress:
         since: When its present stage began, on the monotonic clock.
         stage: What it is doing.
         values: The newest value of every metric, by its name in docs/metrics.md.
-        recent: (queries, seconds) of the newest rounds.
+        recent: Seconds of the newest rounds.
     """
 
     label: str
     since: float
     stage: str = "starting engines"
     values: dict[str, Any] = field(default_factory=dict)
-    recent: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     def add(self, result: Mapping[str, Any], now: float) -> None:
         """Takes in a round's result, flat."""
-        before = self.values.get("num_oracle_queries", 0)
-        asked = result.get("num_oracle_queries", 0) - before
-        self.recent.append((asked, result.get("seconds/round", result.get("time_this_iter_s", 0))))
+        self.recent.append(result.get("seconds/round", result.get("time_this_iter_s", 0.0)))
         self.values.update(result)
         self.enter(f"round {self.round + 1}", now)
 
@@ -64,50 +71,41 @@ class TrialProgress:
         """Rounds so far."""
         return int(self.values.get("round", self.values.get("training_iteration", 0)))
 
+    def seconds_left(self, stop: Mapping[str, float]) -> float | None:
+        """Estimates the seconds until its budget is used or a stop criterion is reached.
 
-def seconds_left(
-    values: Mapping[str, Any],
-    recent: Sequence[tuple[float, float]],
-    stop: Mapping[str, float],
-) -> float | None:
-    """Estimates how long a trial still takes.
+        Counts grow by the round as they have so far. None if nothing can be said.
+        """
+        rounds = [
+            max(0.0, stop[key] / self.values[key] - 1) * self.round
+            for key in _COUNTS
+            if key in stop and self.values.get(key)
+        ]
+        if self.values.get("rounds_left") is not None:
+            rounds.append(self.values["rounds_left"])
+        return min(rounds) * fmean(self.recent) if rounds and self.recent else None
 
-    Args:
-        values: Its newest metrics.
-        recent: (queries, seconds) of its newest rounds.
-        stop: Its stop criteria.
 
-    Returns:
-        Seconds until the first of its query budget and its criteria is reached; None
-        where nothing can be said.
-    """
-    if not recent:
-        return None
-    asked = sum(queries for queries, _ in recent) / len(recent)
-    seconds = sum(duration for _, duration in recent) / len(recent)
-    pace = {
-        "num_oracle_queries": asked,
-        "training_iteration": 1.0,
-        "round": 1.0,
-        "time_total_s": seconds,
-    }
-    rounds = [
-        max(0.0, goal - values[key]) / pace[key]
-        for key, goal in stop.items()
-        if key in values and pace.get(key, 0.0) > 0
-    ]
-    if values.get("rounds_left") is not None:
-        rounds.append(values["rounds_left"])
-    return min(rounds) * seconds if rounds else None
+def say(console: Console, text: str) -> None:
+    """Prints a line as it is: paths stay whole, they are there to be copied."""
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def estimate_text(values: Mapping[str, Any], key: str) -> str:
-    """A mean with its interval, ``"0.578 [0.456, 0.692]"``; empty without the metric."""
-    if key not in values:
-        return ""
+    """A mean with its interval: ``"0.578 [0.456, 0.692]"``."""
     low, high = values.get(f"{key}_low"), values.get(f"{key}_high")
     interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
     return f"{values[key]:.3f}{interval}"
+
+
+def evaluation_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What an evaluation measured (:func:`rllib_sea.evaluation.summarise`): names and texts."""
+    rows = [
+        (name.replace("_", " "), estimate_text(evaluation, name))
+        for name in evaluation
+        if name not in ("num_prompts", "seconds") and not name.endswith(("_low", "_high"))
+    ]
+    return [*rows, ("held-out prompts", f"{evaluation['num_prompts']:.0f} (95% intervals)")]
 
 
 def duration_text(seconds: float) -> str:
@@ -136,6 +134,23 @@ def trial_label(experiment: str, trial: Trial, alone: bool) -> str:
     return " ".join((experiment, number, ", ".join(values))).rstrip()
 
 
+def cells(values: Mapping[str, Any]) -> dict[str, str]:
+    """What is shown of a trial, each text by its name; what was not measured is left out."""
+    found = {}
+    if "num_oracle_queries" in values:
+        budget = values.get("query_budget")
+        found["queries"] = f"{values['num_oracle_queries']}{f'/{budget}' if budget else ''} queries"
+    if WIN_RATE in values:
+        found["win rate vs initial"] = estimate_text(values, WIN_RATE)
+    for name, key in _SHOWN.items():
+        if key in values:
+            found[name] = f"{values[key]:.3f}"
+    if "seconds/round" in values:
+        stages = [f"{name} {values[key]:.1f}" for name, key in _STAGES.items() if key in values]
+        found["last round"] = f"{values['seconds/round']:.1f} s ({', '.join(stages)})"
+    return found
+
+
 def round_line(progress: TrialProgress, result: Mapping[str, Any], left: float | None) -> str:
     """One line for one round.
 
@@ -144,9 +159,12 @@ def round_line(progress: TrialProgress, result: Mapping[str, Any], left: float |
         result: The round's result, flat: what was not measured in it is left out.
         left: Seconds left, None where unknown.
     """
-    parts = [f"round {progress.round}", _queries(result)]
-    parts += [_held_out(result), _duels(result), _seconds(result), _left(left)]
-    return f"{progress.label}: {', '.join(part for part in parts if part)}"
+    parts = [f"round {progress.round}"]
+    for name, text in cells(result).items():
+        parts.append(text if name in ("queries", "last round") else f"{name} {text}")
+    if left is not None:
+        parts.append(f"about {duration_text(left)} left")
+    return f"{progress.label}: {', '.join(parts)}"
 
 
 class Progress(Callback):
@@ -183,57 +201,37 @@ class Progress(Callback):
         if self._live:
             self._live.start()
 
-    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+    def on_step_begin(self, trials: list[Trial], **info: Any) -> None:
         # Tune has no event for a trial whose actor is being started.
         for trial in trials:
             if trial.trial_id not in self._trials and not trial.is_finished():
                 self._say(self._progress(trial), "starting engines")
 
-    def on_trial_start(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
+    def on_trial_start(self, trial: Trial, **info: Any) -> None:
         progress = self._progress(trial)
-        self._say(progress, f"engines are up after {duration_text(_now() - progress.since)}")
-        progress.enter(f"round {progress.round + 1}", _now())
+        self._say(progress, f"engines are up after {duration_text(_clock() - progress.since)}")
+        progress.enter(f"round {progress.round + 1}", _clock())
 
-    def on_trial_result(
-        self,
-        iteration: int,
-        trials: list[Trial],
-        trial: Trial,
-        result: dict[str, Any],
-        **info: Any,
-    ) -> None:
+    def on_trial_result(self, trial: Trial, result: dict[str, Any], **info: Any) -> None:
         progress = self._progress(trial)
         flat = flatten_dict(result, delimiter="/")
-        progress.add(flat, _now())
+        progress.add(flat, _clock())
         for kind, prefix in (("notes", ""), ("warnings", "warning: ")):
             for line in result.get(kind, "").splitlines():
-                self._print(f"{progress.label}: {prefix}{line}")
+                say(self._console, f"{progress.label}: {prefix}{line}")
         if not self._live:
-            left = None if result.get("done") else self._seconds_left(progress)
-            self._print(round_line(progress, flat, left))
+            left = None if result.get("done") else progress.seconds_left(self._stop)
+            say(self._console, round_line(progress, flat, left))
 
-    def on_trial_complete(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        self._progress(trial).enter("done", _now())
+    def on_trial_complete(self, trial: Trial, **info: Any) -> None:
+        self._progress(trial).enter("done", _clock())
 
-    def on_trial_recover(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
+    def on_trial_error(self, trial: Trial, **info: Any) -> None:
         progress = self._progress(trial)
-        progress.enter("starting engines", _now())
-        self._say(progress, f"failure {trial.num_failures}, trying again")
-
-    def on_trial_error(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        progress = self._progress(trial)
-        progress.enter("failed", _now())
+        progress.enter("failed", _clock())
         self._say(progress, "failed")
 
-    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+    def on_experiment_end(self, **info: Any) -> None:
         if self._live:
             self._live.stop()
 
@@ -242,127 +240,47 @@ class Progress(Callback):
     def _progress(self, trial: Trial) -> TrialProgress:
         if trial.trial_id not in self._trials:
             label = trial_label(self._experiment, trial, self._alone)
-            progress = TrialProgress(label, _now())
+            progress = TrialProgress(label, _clock())
             # A resumed trial has been here before.
             progress.values.update(flatten_dict(trial.last_result or {}, delimiter="/"))
             self._trials[trial.trial_id] = progress
         return self._trials[trial.trial_id]
 
-    def _seconds_left(self, progress: TrialProgress) -> float | None:
-        return seconds_left(progress.values, progress.recent, self._stop)
-
     def _say(self, progress: TrialProgress, text: str) -> None:
         if not self._live:
-            self._print(f"{progress.label}: {text}")
-
-    def _print(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True, markup=False, highlight=False)
+            say(self._console, f"{progress.label}: {text}")
 
     def _display(self) -> RenderableType:
+        """One trial from top to bottom, several as a table with a line each."""
         trials = list(self._trials.values())
         if not trials:
             return f"{self._experiment}: starting"
-        return self._one(trials[0]) if self._alone else self._many(trials)
-
-    def _one(self, progress: TrialProgress) -> RenderableType:
-        values = progress.values
-        grid = Table(show_header=False, box=None, padding=(0, 1), title_justify="left")
-        grid.title = progress.label
-        if values.get("query_budget"):
-            used = values["num_oracle_queries"]
-            grid.add_row("", ProgressBar(total=values["query_budget"], completed=used, width=40))
-        rows = {
-            "queries": _queries(values),
-            "held out": _held_out(values),
-            "duels": _duels(values),
-            "last round": _seconds(values),
-            "now": _stage(progress),
-            "time left": _left(self._left_now(progress)),
-        }
-        for name, text in rows.items():
-            if text:
-                grid.add_row(name, text)
-        return grid
-
-    def _many(self, trials: Iterable[TrialProgress]) -> RenderableType:
+        rows = [cells(progress.values) | self._now(progress) for progress in trials]
         table = Table(box=None, padding=(0, 1), title=self._experiment, title_justify="left")
-        for name in ("trial", "queries", "win rate vs initial", "soft", "online", "score"):
+        if self._alone:
+            table.show_header = False
+            for name, text in rows[0].items():
+                table.add_row(name, text)
+            return table
+        names = [name for name in _COLUMNS if any(name in row for row in rows)]
+        for name in ("trial", *names):
             table.add_column(name)
-        for name in ("s/round", "now", "left"):
-            table.add_column(name)
-        for progress in trials:
-            values = progress.values
-            left = self._left_now(progress)
-            table.add_row(
-                progress.label.removeprefix(f"{self._experiment} "),
-                _queries(values).removesuffix(" queries"),
-                estimate_text(values, WIN_RATE),
-                _number(values, f"{WIN_RATE}_soft"),
-                _number(values, "duels/online_win_rate"),
-                _number(values, "evaluation/mean_score"),
-                _number(values, "seconds/round", 1),
-                _stage(progress),
-                "" if left is None else duration_text(left),
-            )
+        for progress, row in zip(trials, rows, strict=True):
+            label = progress.label.removeprefix(f"{self._experiment} ")
+            table.add_row(label, *(row.get(name, "") for name in names))
         return table
 
-    def _left_now(self, progress: TrialProgress) -> float | None:
-        """Seconds left, which also pass within a round."""
+    def _now(self, progress: TrialProgress) -> dict[str, str]:
+        """What a trial does, for how long already, and how long it still takes."""
         if progress.stage in _ENDS:
-            return None
-        left = self._seconds_left(progress)
-        return None if left is None else max(0.0, left - (_now() - progress.since))
+            return {"now": progress.stage}
+        passed = _clock() - progress.since
+        shown = {"now": f"{progress.stage}, {duration_text(passed)}"}
+        left = progress.seconds_left(self._stop)
+        if left is not None:
+            shown["left"] = f"about {duration_text(max(0.0, left - passed))}"
+        return shown
 
 
-def _now() -> float:
+def _clock() -> float:
     return time.monotonic()
-
-
-def _stage(progress: TrialProgress) -> str:
-    """What a trial does, and for how long already."""
-    if progress.stage in _ENDS:
-        return progress.stage
-    return f"{progress.stage}, {duration_text(_now() - progress.since)}"
-
-
-def _number(values: Mapping[str, Any], key: str, digits: int = 3) -> str:
-    return f"{values[key]:.{digits}f}" if key in values else ""
-
-
-def _queries(values: Mapping[str, Any]) -> str:
-    if "num_oracle_queries" not in values:
-        return ""
-    budget = values.get("query_budget")
-    return f"{values['num_oracle_queries']}{f'/{budget}' if budget else ''} queries"
-
-
-def _held_out(values: Mapping[str, Any]) -> str:
-    """Win rates against the initial policy, and the score, on held-out prompts."""
-    if WIN_RATE not in values:
-        return ""
-    text = f"win rate vs initial {estimate_text(values, WIN_RATE)}"
-    text += f" (soft {_number(values, f'{WIN_RATE}_soft')}"
-    text += f", {values['evaluation/num_prompts']:.0f} prompts)"
-    score = _number(values, "evaluation/mean_score")
-    return text + (f", mean score {score}" if score else "")
-
-
-def _duels(values: Mapping[str, Any]) -> str:
-    """How the duelled responses fare."""
-    named = {
-        "online win rate": _number(values, "duels/online_win_rate"),
-        "score of duels": _number(values, "duels/mean_score"),
-    }
-    return ", ".join(f"{name} {text}" for name, text in named.items() if text)
-
-
-def _seconds(values: Mapping[str, Any]) -> str:
-    """Seconds of a round, and of its stages."""
-    if "seconds/round" not in values:
-        return ""
-    stages = [f"{name} {values[key]:.1f}" for name, key in _STAGES.items() if key in values]
-    return f"{values['seconds/round']:.1f} s ({', '.join(stages)})"
-
-
-def _left(seconds: float | None) -> str:
-    return "" if seconds is None else f"about {duration_text(seconds)} left"

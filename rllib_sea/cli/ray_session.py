@@ -12,17 +12,14 @@ import ray
 from rich.console import Console
 
 from rllib_sea.cli.options import RayOptions
+from rllib_sea.cli.progress import say
 from text_duel.errors import ConfigError
 
 _LEVELS = (logging.ERROR, logging.INFO, logging.DEBUG)
 
 
 def set_log_levels(verbosity: int) -> None:
-    """Silences libraries in this process, as far as the options say.
-
-    Args:
-        verbosity: 0, 1 or 2.
-    """
+    """Silences libraries in this process, as far as ``-v`` (1) or ``-vv`` (2) does not ask."""
     for name in ("ray", "ray.rllib", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(_LEVELS[verbosity])
     if verbosity == 0:
@@ -38,17 +35,13 @@ def check_ray_options(options: RayOptions) -> None:
     Raises:
         ConfigError: They contradict each other, or a number makes no sense.
     """
-    sizes = {
-        "--ray-num-cpus": (options.ray_num_cpus, 1),
-        "--ray-num-gpus": (options.ray_num_gpus, 0),
-        "--ray-object-store-memory": (options.ray_object_store_memory, 80 * 2**20),
-    }
-    for name, (value, low) in sizes.items():
-        if value is None:
-            continue
-        if value < low:
+    for name, value, low in (
+        ("--ray-num-cpus", options.ray_num_cpus, 1),
+        ("--ray-num-gpus", options.ray_num_gpus, 0),
+    ):
+        if value is not None and value < low:
             raise ConfigError(f"{name}: {value} is less than {low}")
-        if _address(options) != "local":
+        if value is not None and _address(options) != "local":
             raise ConfigError(f"{name}: the cluster at {_address(options)} has its own")
 
 
@@ -59,7 +52,6 @@ def ray_session(options: RayOptions, console: Console) -> Iterator[None]:
     Raises:
         ConfigError: There is no cluster at the address.
     """
-    verbosity = options.verbosity
     # Paths in a configuration are relative to where the command was typed, also in workers.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     address = _address(options)
@@ -68,21 +60,20 @@ def ray_session(options: RayOptions, console: Console) -> Iterator[None]:
         own = {
             "num_cpus": options.ray_num_cpus,
             "num_gpus": options.ray_num_gpus,
-            "object_store_memory": options.ray_object_store_memory,
             "include_dashboard": options.ray_ui,
         }
     try:
         context = ray.init(
             address=address,
-            log_to_driver=verbosity > 0,
-            logging_level=_LEVELS[verbosity],
+            log_to_driver=options.verbosity > 0,
+            logging_level=_LEVELS[options.verbosity],
             **own,
         )
     except ConnectionError as error:
         raise ConfigError(f"--ray-address: no Ray cluster answers at {address!r}") from error
     try:
         if options.ray_ui:
-            console.print(_how_to_open(context.dashboard_url), soft_wrap=True, highlight=False)
+            say(console, _how_to_open(context.dashboard_url))
         yield
     finally:
         ray.shutdown()

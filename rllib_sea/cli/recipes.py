@@ -20,14 +20,7 @@ def recipes() -> dict[str, Path]:
 
 
 def find_recipe(name: str) -> Path:
-    """The file of a recipe.
-
-    Args:
-        name: As `rllib example list` shows it; with or without ``.yaml``.
-
-    Raises:
-        ConfigError: There is none of this name.
-    """
+    """The file of a recipe, by the name that `rllib example list` shows; ``.yaml`` may follow."""
     found = recipes()
     stem = name.removesuffix(".yaml")
     if stem not in found:

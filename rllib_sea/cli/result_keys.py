@@ -4,103 +4,55 @@ from __future__ import annotations
 
 from text_duel.errors import ConfigError, nearest
 
-_TUNE = ("training_iteration", "time_total_s", "time_since_restore", "iterations_since_restore")
-_COUNTERS = (
-    "num_oracle_queries",
-    "query_budget",
-    "round",
-    "rounds_left",
-    "num_prompts_drawn",
-    "num_synthetic_pairs",
-    "num_skipped_prompts",
-    "num_prompts_too_long",
-    "num_evaluation_questions",
-    "num_initial_preferences",
-    "policy_steps",
-)
-_OUTCOMES = (
-    "win_rate_vs_initial",
-    "win_rate_vs_initial_soft",
-    "win_rate_vs_reference",
-    "win_rate_vs_reference_soft",
-    "mean_score",
-)
-_ESTIMATES = (
-    *_OUTCOMES,
-    *(f"best_of_n_{name}" for name in _OUTCOMES),
-    "initial_mean_score",
-    "kl",
-)
-_GROUPS = {
-    "duels": (
-        "gamma",
-        "num_skipped",
-        "num_skipped_incomplete",
-        "num_skipped_non_finite",
-        "num_skipped_one_text",
-        "clash_rate",
-        "online_win_rate",
-        "online_win_rate_soft",
-        "mean_score",
-        "pool_regret",
-        "cumulative_pool_regret",
-        "synthetic_label_accuracy",
-        "finished_share",
-        "response_length",
-    ),
-    "reward_model": (
-        "accuracy_on_new_labels",
-        "probability_of_new_labels",
-        "member_disagreement",
-        "argmax_agreement",
-        "calibration_error",
-        "total_loss",
-        "nll",
-        "accuracy",
-        "distance_from_start",
-    ),
-    "policy": (
-        "loss",
-        "optimism",
-        "grad_norm",
-        "lr",
-        "margin",
-        "accuracy",
-        "chosen_logp",
-        "rejected_logp",
-        "replay_loss",
-        "replay_age",
-        "sampler_gap",
-    ),
-    "evaluation": (
-        "num_prompts",
-        *_ESTIMATES,
-        *(f"{name}_low" for name in _ESTIMATES),
-        *(f"{name}_high" for name in _ESTIMATES),
-        "response_length",
-        "finished_share",
-        "best_of_n_response_length",
-        "best_of_n_finished_share",
-        "seconds",
-    ),
-    "seconds": (
-        "round",
-        "initial_preferences",
-        "rehearsal",
-        "propose",
-        "propose_sync",
-        "propose_generate",
-        "propose_encode",
-        "select",
-        "label",
-        "erm",
-        "policy",
-        "measure",
-    ),
-}
-RESULT_KEYS = frozenset(
-    (*_TUNE, *_COUNTERS, *(f"{group}/{name}" for group, names in _GROUPS.items() for name in names))
-)
+# A group, then its names; what stands in no group first.
+_NAMES = """
+training_iteration time_total_s time_since_restore iterations_since_restore
+num_oracle_queries query_budget round rounds_left num_prompts_drawn num_synthetic_pairs
+num_skipped_prompts num_prompts_too_long num_evaluation_questions num_initial_preferences
+policy_steps
+
+duels/
+gamma num_skipped num_skipped_incomplete num_skipped_non_finite num_skipped_one_text clash_rate
+online_win_rate online_win_rate_soft mean_score pool_regret cumulative_pool_regret
+synthetic_label_accuracy finished_share response_length
+
+reward_model/
+accuracy_on_new_labels probability_of_new_labels member_disagreement argmax_agreement
+calibration_error total_loss nll accuracy distance_from_start
+
+policy/
+loss optimism grad_norm lr margin accuracy chosen_logp rejected_logp replay_loss replay_age
+sampler_gap
+
+evaluation/
+num_prompts win_rate_vs_initial win_rate_vs_initial_soft win_rate_vs_reference
+win_rate_vs_reference_soft mean_score initial_mean_score kl
+best_of_n_win_rate_vs_initial best_of_n_win_rate_vs_initial_soft
+best_of_n_win_rate_vs_reference best_of_n_win_rate_vs_reference_soft best_of_n_mean_score
+response_length finished_share best_of_n_response_length best_of_n_finished_share seconds
+
+seconds/
+round initial_preferences rehearsal propose propose_sync propose_generate propose_encode select
+label erm policy measure
+"""
+# Names that end so are estimates, with the ends of an interval.
+_ESTIMATES = ("win_rate_vs_initial", "win_rate_vs_reference", "_soft", "mean_score", "/kl")
+
+
+def _result_keys() -> frozenset[str]:
+    keys, group = set(), ""
+    for name in _NAMES.split():
+        if name.endswith("/"):
+            group = name
+            continue
+        key = group + name
+        keys.add(key)
+        if group == "evaluation/" and key.endswith(_ESTIMATES):
+            keys |= {f"{key}_low", f"{key}_high"}
+    return frozenset(keys)
+
+
+RESULT_KEYS = _result_keys()
 
 
 def check_result_key(where: str, key: object) -> None:

@@ -1,114 +1,154 @@
-"""Before a run is resumed: which checkpoint it goes on from, and its results up to there."""
+"""Going on with an earlier run: what may be resumed, from where, and its results once each."""
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow.fs
 from ray.tune import ExperimentAnalysis
 from ray.tune.experiment import Trial
-from ray.tune.registry import get_trainable_cls
+from ray.tune.logger import JsonLoggerCallback
 from ray.tune.result import EXPR_PROGRESS_FILE, EXPR_RESULT_FILE, TRAINING_ITERATION
+from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
-from rllib_sea import SEA
-from rllib_sea.checkpointing.manifest import damage, newest_whole_beside, progress_of
+from rllib_sea.checkpointing.manifest import (
+    FOLDERS,
+    damage,
+    newest_whole_beside,
+    progress_of,
+)
 from rllib_sea.cli.experiments import Experiment
+from rllib_sea.cli.progress import say
+from rllib_sea.preference_log.lock import writer_of
+from rllib_sea.preference_log.log import LOG_FILE
+from text_duel.errors import ConfigError
 
 
-def rewind(experiment: Experiment, console: Console) -> None:
-    """Takes the results of unfinished trials back to the checkpoint that each goes on from.
+def has_run(experiment: Experiment) -> bool:
+    """Whether the experiment's folder holds the state of an earlier run."""
+    folder = f"{experiment.spec['storage_path']}/{experiment.name}"
+    filesystem, path = pyarrow.fs.FileSystem.from_uri(folder)
+    selector = pyarrow.fs.FileSelector(path, allow_not_found=True)
+    names = [Path(info.path).name for info in filesystem.get_file_info(selector)]
+    return any(name.startswith("experiment_state") for name in names)
 
-    A trial repeats the rounds after its checkpoint; without this its results would have them
-    twice. Says which checkpoint is damaged, and which one is taken instead. Only for results on a
-    local disk: elsewhere they stay as they are.
 
-    Args:
-        experiment: It has run before.
-        console: Where damage is told.
+def check_resumable(experiment: Experiment, console: Console) -> None:
+    """Makes sure that Tune can go on with a run; says which checkpoints are damaged.
+
+    Only for results on a local disk.
+
+    Raises:
+        ConfigError: It still runs, or its state is cut short; the line says how it goes on.
     """
-    for trial in ExperimentAnalysis(f"{experiment.storage_path}/{experiment.name}").trials:
-        local = trial.storage.storage_filesystem.type_name == "local"
-        if trial.status != Trial.TERMINATED and trial.checkpoint is not None and local:
-            last = _last_iteration(trial, _is_sea(experiment), console)
-            cut_results(Path(trial.storage.trial_fs_path), last)
+    folder = experiment.folder
+    if folder is None:
+        return
+    for log in folder.glob(f"*/{LOG_FILE}"):
+        writer = writer_of(log)
+        if writer is not None:
+            # Two copies of Tune would write over one another's state and results.
+            raise ConfigError(f"--resume: the run goes on: process {writer} writes to {log}")
+    try:
+        trials = ExperimentAnalysis(str(folder)).trials
+    except json.JSONDecodeError as error:
+        state = max(folder.glob("experiment_state-*.json"))
+        checkpoints = sorted(folder.glob(f"*/{FOLDERS}"), key=lambda path: path.stat().st_mtime)
+        way_on = f"; --restore {checkpoints[-1]} starts from the last one" if checkpoints else ""
+        raise ConfigError(
+            f"--resume: {state} was cut short, as on a full disk: nobody knows which checkpoint "
+            f"each trial goes on from{way_on}"
+        ) from error
+    for trial in trials:
+        if experiment.is_sea and trial.status != Trial.TERMINATED and trial.checkpoint is not None:
+            _tell_damage(Path(trial.checkpoint.path), console)
 
 
-def _is_sea(experiment: Experiment) -> bool:
-    run = experiment.run
-    return issubclass(run if isinstance(run, type) else get_trainable_cls(run), SEA)
-
-
-def _last_iteration(trial: Trial, checked: bool, console: Console) -> int:
-    """The count of results at the checkpoint that :meth:`SEA.restore` will take."""
-    folder = Path(trial.checkpoint.path)
-    wrong = damage(folder) if checked else None
+def _tell_damage(checkpoint: Path, console: Console) -> None:
+    """Says what :meth:`SEA.restore` will do about a damaged checkpoint."""
+    wrong = damage(checkpoint)
     if wrong is None:
-        return trial.latest_checkpoint_result.metrics[TRAINING_ITERATION]
-    other = newest_whole_beside(folder)
-    iteration = 0 if other is None else progress_of(other).training_iteration
-    way_on = (
-        "no other one is whole: the run begins anew, with the answers that are in its log"
-        if other is None
-        else f"the run goes on from {other.name}, after round {iteration}"
-    )
-    console.print(
-        f"Checkpoint {folder} is damaged: {wrong}; {way_on}",
-        soft_wrap=True,
-        markup=False,
-        highlight=False,
-    )
-    return iteration
+        return
+    other = newest_whole_beside(checkpoint)
+    way_on = "no other one is whole: the run begins anew, with the answers that are in its log"
+    if other is not None:
+        rounds = progress_of(other).training_iteration
+        way_on = f"the run goes on from {other.name}, after round {rounds}"
+    say(console, f"Checkpoint {checkpoint} is damaged: {wrong}; {way_on}")
 
 
-def cut_results(folder: Path, last: int) -> None:
-    """Takes later rows off a trial's results.
+def forget_decisions(scheduler: TrialScheduler) -> None:
+    """Lets resumed trials run on that Tune had decided to stop.
 
-    ``result.json`` goes on. ``progress.csv`` is set aside as ``progress_to_<last>.csv``: Tune would
-    go on with it under its old header, with the columns that the next result happens to have.
+    Tune keeps what it decided about a trial until its checkpoint is written, also with its state:
+    a trial that failed, or was killed, meanwhile would end after its first checkpoint as if it
+    were finished. A scheduler that pauses a trial takes such a decision back, and a trial that
+    does not run yet is not paused by it.
+    """
+    add = scheduler.on_trial_add
+
+    def on_trial_add(tune_controller: Any, trial: Trial) -> None:
+        tune_controller.pause_trial(trial)
+        add(tune_controller, trial)
+
+    scheduler.on_trial_add = on_trial_add
+
+
+class ResultsOnce(JsonLoggerCallback):
+    """Writes ``result.json``, as Tune does, but every round once.
+
+    A trial that goes on from a checkpoint repeats the rounds after it: their earlier rows are taken
+    off. ``progress.csv`` is set aside as ``progress_0.csv`` and so on: Tune would go on with it
+    under its old header, with the columns that the next result happens to have.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: set[str] = set()
+        self._silent: set[str] = set()
+
+    def log_trial_start(self, trial: Trial) -> None:
+        super().log_trial_start(trial)
+        self._silent.add(trial.trial_id)
+        # Some schedulers start a trial several times.
+        if trial.trial_id not in self._known:
+            self._known.add(trial.trial_id)
+            set_aside(Path(trial.path, EXPR_PROGRESS_FILE))
+            # On a cluster that goes on Tune has a copy of its own.
+            Path(trial.local_path, EXPR_PROGRESS_FILE).unlink(missing_ok=True)
+
+    def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:
+        if trial.trial_id in self._silent:
+            self._silent.remove(trial.trial_id)
+            cut_results(Path(trial.local_path, EXPR_RESULT_FILE), result[TRAINING_ITERATION])
+        super().log_trial_result(iteration, trial, result)
+
+
+def cut_results(file: Path, begin: int) -> None:
+    """Cuts a ``result.json`` off before the row of an iteration that comes again.
 
     Args:
-        folder: The trial's.
-        last: The last training iteration to keep.
+        file: A row a line, in order; the last one may be cut short.
+        begin: The iteration.
     """
-    results, progress = folder / EXPR_RESULT_FILE, folder / EXPR_PROGRESS_FILE
-    if results.is_file():
-        _write(results, _json_rows(results, last))
-    if progress.is_file():
-        header, *rows = _csv_rows(progress, last)
-        if rows:
-            text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows([header, *rows])
-            _write(folder / f"progress_to_{last}.csv", text.getvalue())
-        progress.unlink()
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, newline="")
-    os.replace(part, path)
-
-
-def _json_rows(path: Path, last: int) -> str:
-    def kept(line: str) -> bool:
+    kept = 0
+    for line in file.read_bytes().splitlines(keepends=True):
         try:
-            row: dict[str, Any] = json.loads(line)
-        except ValueError:  # the last line, where the process died as it wrote it
-            return False
-        return row[TRAINING_ITERATION] <= last
+            if json.loads(line)[TRAINING_ITERATION] >= begin:
+                break
+        except ValueError:  # the process died as it wrote it
+            break
+        kept += len(line)
+    os.truncate(file, kept)
 
-    return "".join(f"{line}\n" for line in path.read_text().splitlines() if kept(line))
 
-
-def _csv_rows(path: Path, last: int) -> list[list[str]]:
-    """The header, and the rows to keep."""
-    with path.open(newline="") as file:
-        header, *rows = [row for row in csv.reader(file) if row] or [[]]
-    place = header.index(TRAINING_ITERATION) if rows else 0
-    # The last row may have been cut off as the process died.
-    whole = [row for row in rows if len(row) == len(header) and row[place].isdigit()]
-    return [header, *(row for row in whole if int(row[place]) <= last)]
+def set_aside(file: Path) -> None:
+    """Renames ``progress.csv`` to the first of ``progress_0.csv``, ... that is free."""
+    if file.is_file():
+        places = (file.with_name(f"{file.stem}_{n}{file.suffix}") for n in itertools.count())
+        file.rename(next(place for place in places if not place.exists()))

@@ -64,10 +64,7 @@ def train(
 @train_app.command("file")
 @takes_options
 def train_file(
-    file: Annotated[
-        Path,
-        typer.Argument(help="YAML with experiments, or a .py file that defines `config`."),
-    ],
+    file: Annotated[Path, typer.Argument(help="YAML with experiments.")],
     *,
     options: TrainOptions,
 ) -> None:
@@ -97,22 +94,9 @@ def example_list() -> None:
 
 
 @example_app.command("get")
-def example_get(
-    name: Annotated[str, typer.Argument(help="A recipe's name.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write it to this new file.")
-    ] = None,
-) -> None:
-    """Print a recipe, or write it to a file to change it."""
-    text = find_recipe(name).read_text(encoding="utf-8")
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    try:
-        with output.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise ConfigError(f"cannot write {output}: {error.strerror}") from error
+def example_get(name: Annotated[str, typer.Argument(help="A recipe's name.")]) -> None:
+    """Print a recipe: `rllib example get sea_tldr > mine.yaml` is one to change."""
+    typer.echo(find_recipe(name).read_text(encoding="utf-8"), nl=False)
 
 
 @example_app.command("run")
@@ -125,10 +109,8 @@ def example_run(
 
 
 def _train_file(file: Path, options: TrainOptions) -> None:
-
     set_log_levels(options.verbosity)
-    experiments = experiments_from_file(file, options)
-    raise typer.Exit(run_experiments(experiments, options))
+    raise typer.Exit(run_experiments(experiments_from_file(file, options), options))
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ import csv
 import importlib.util
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,186 +17,136 @@ from rich.console import Console
 from rich.table import Table
 
 from rllib_sea.cli.experiments import Experiment
-from rllib_sea.cli.search_space import Path as ConfigPath
+from rllib_sea.cli.progress import say
 from rllib_sea.cli.search_space import search_points
 
 TABLE_FILE, PICTURE_FILE = "search.csv", "search.png"
 # What trials are compared by where the scheduler does not say.
 DEFAULT_METRIC = "evaluation/win_rate_vs_initial_soft"
+QUERIES = "num_oracle_queries"
 
-
-@dataclass(frozen=True)
-class SearchResult:
-    """One trial of a search.
-
-    Attributes:
-        values: Of the searched keys, by name.
-        metric: What trials are compared by, as last measured; None where it never was.
-        num_oracle_queries: Labels used when the trial ended.
-        rounds: Rounds likewise.
-        status: Tune's word for how the trial ended.
-    """
-
-    values: Mapping[str, Any]
-    metric: float | None
-    num_oracle_queries: int
-    rounds: int
-    status: str
+# One trial of a search: searched keys as in Tune's data frames (`config/gamma`), the metric as last
+# measured (None if it never was), labels and rounds used, and Tune's word for how it ended.
+Row = Mapping[str, Any]
 
 
 def report_search(console: Console, experiment: Experiment, trials: Sequence[Trial]) -> None:
     """Prints the trials of a search, best first, and writes the table and the picture.
 
-    Args:
-        console: Where to.
-        experiment: The search; one without searched keys has no such report.
-        trials: Its trials, at their end.
+    Of an experiment without searched keys there is no such report.
     """
-    paths = [point.path for point in search_points(experiment.config)]
-    if not paths or len(trials) < 2:
+    keys = ["/".join(map(str, point.path)) for point in search_points(experiment.spec["config"])]
+    if not keys or len(trials) < 2:
         return
-    metric = experiment.scheduler_config.get("metric", DEFAULT_METRIC)
-    sign = -1 if experiment.scheduler_config.get("mode") == "min" else 1
-    results = [_result(trial, paths, metric) for trial in trials]
-    results.sort(key=lambda r: (r.metric is None, -sign * (r.metric or 0.0)))
+    compared = experiment.spec["scheduler_config"]
+    metric = compared.get("metric", DEFAULT_METRIC)
+    sign = 1 if compared.get("mode") == "min" else -1
+    rows = [_row(trial, keys, metric) for trial in trials]
+    rows.sort(key=lambda row: (row[metric] is None, sign * (row[metric] or 0.0)))
     console.print()
-    console.print(search_table(experiment.name, metric, results))
-    if "://" in experiment.storage_path:
+    console.print(search_table(experiment.name, metric, rows))
+    if experiment.folder is None:
         return
-    folder = Path(experiment.storage_path) / experiment.name
-    write_table(folder / TABLE_FILE, metric, results)
-    lines = [f"Search: {folder / TABLE_FILE}"]
-    names = [_name(path) for path in paths]
-    if len(names) > 1:
-        if all(result.metric is None for result in results):
+    write_table(experiment.folder / TABLE_FILE, rows)
+    lines = [f"Search: {experiment.folder / TABLE_FILE}"]
+    if len(keys) > 1:
+        if all(row[metric] is None for row in rows):
             lines.append(f"Heat map: {metric} was never measured")
         elif importlib.util.find_spec("matplotlib") is None:
             lines.append('Heat map: it needs pip install "rllib-sea[results]"')
         else:
-            draw_heat_map(folder / PICTURE_FILE, names[1], names[0], metric, results)
-            lines.append(f"Heat map: {folder / PICTURE_FILE}")
-    for line in lines:
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+            draw_heat_map(experiment.folder / PICTURE_FILE, keys[1], keys[0], metric, rows)
+            lines.append(f"Heat map: {experiment.folder / PICTURE_FILE}")
+    say(console, "\n".join(lines))
 
 
-def _name(path: ConfigPath) -> str:
-    return "/".join(map(str, path))
-
-
-def _result(trial: Trial, paths: Sequence[ConfigPath], metric: str) -> SearchResult:
-    values = {}
-    for path in paths:
-        value: Any = trial.config
-        for key in path:
-            value = value[key]
-        values[_name(path)] = value
+def _row(trial: Trial, keys: Sequence[str], metric: str) -> Row:
     last = flatten_dict(trial.last_result or {}, delimiter="/")
-    # A result has an evaluation in some rounds only; Tune keeps the last value of each metric.
-    analysis = trial.metric_analysis.get(metric, {})
-    return SearchResult(
-        values=values,
-        metric=analysis.get("last"),
-        num_oracle_queries=int(last.get("num_oracle_queries", 0)),
-        rounds=int(last.get("training_iteration", 0)),
-        status=str(trial.status).lower(),
-    )
+    return {
+        **{f"config/{key}": trial.evaluated_params[key] for key in keys},
+        # A result has an evaluation in some rounds only; Tune keeps the last value of each metric.
+        metric: trial.metric_analysis.get(metric, {}).get("last"),
+        QUERIES: int(last.get(QUERIES, 0)),
+        "rounds": int(last.get("training_iteration", 0)),
+        "status": str(trial.status).lower(),
+    }
 
 
-def search_table(name: str, metric: str, results: Sequence[SearchResult]) -> Table:
+def search_table(name: str, metric: str, rows: Sequence[Row]) -> Table:
     """The trials as a table, a row each, in the given order."""
-    table = Table(title=f"{name}: {len(results)} trials by {metric}")
-    for key in results[0].values:
-        table.add_column(key)
-    for key in ("metric", "queries", "rounds"):
-        table.add_column(key, justify="right")
-    table.add_column("ended")
-    for result in results:
-        table.add_row(
-            *map(str, result.values.values()),
-            "never measured" if result.metric is None else f"{result.metric:.3f}",
-            str(result.num_oracle_queries),
-            str(result.rounds),
-            result.status,
-        )
+    table = Table(title=f"{name}: {len(rows)} trials by {metric}")
+    for key in rows[0]:
+        table.add_column("metric" if key == metric else key.removeprefix("config/"))
+    for row in rows:
+        measured = "never measured" if row[metric] is None else f"{row[metric]:.3f}"
+        table.add_row(*(measured if key == metric else str(row[key]) for key in row))
     return table
 
 
-def write_table(path: Path, metric: str, results: Sequence[SearchResult]) -> None:
-    """Writes the same as CSV with all digits; searched keys are named as in Tune's data frames."""
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Writes the same as CSV, with all digits."""
     with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        searched = [f"config/{key}" for key in results[0].values]
-        writer.writerow([*searched, metric, "num_oracle_queries", "rounds", "status"])
-        for r in results:
-            writer.writerow(
-                [*r.values.values(), r.metric, r.num_oracle_queries, r.rounds, r.status]
-            )
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
-def draw_heat_map(path: Path, x: str, y: str, metric: str, results: Sequence[SearchResult]) -> None:
+def draw_heat_map(path: Path, x: str, y: str, metric: str, rows: Sequence[Row]) -> None:
     """Draws the metric over two searched keys: the mean of the trials in each cell.
 
     A cell says how many trials it has, and how many queries they used where others used more.
 
     Args:
         path: The PNG.
-        x: The key along the horizontal axis.
+        x: The searched key along the horizontal axis.
         y: The key along the vertical axis.
         metric: The metric's name.
-        results: The trials; those never measured are left out.
+        rows: The trials; those never measured are left out.
     """
     from matplotlib.figure import Figure
 
-    cells: dict[tuple[Any, Any], list[SearchResult]] = defaultdict(list)
-    for result in results:
-        if result.metric is not None:
-            cells[str(result.values[x]), str(result.values[y])].append(result)
-    most = max(result.num_oracle_queries for result in results)
-    columns, rows = (_in_order([result.values[key] for result in results]) for key in (x, y))
-    means = np.full((len(rows), len(columns)), np.nan)
-    for (column, row), found in cells.items():
-        means[rows.index(row), columns.index(column)] = _mean(found)
+    most = max(row[QUERIES] for row in rows)
+    across, up = (_in_order([row[f"config/{key}"] for row in rows]) for key in (x, y))
+    cells: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row[metric] is not None:
+            cells[str(row[f"config/{y}"]), str(row[f"config/{x}"])].append(row)
+    means = np.array([[_mean(cells[line, column], metric) for column in across] for line in up])
     middle = (np.nanmin(means) + np.nanmax(means)) / 2
-    figure = Figure(figsize=(2.2 + 1.1 * len(columns), 1.4 + 0.7 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(2.2 + 1.1 * len(across), 1.4 + 0.7 * len(up)), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(means, cmap="cividis", aspect="auto", origin="lower")
-    for place, row in enumerate(rows):
-        for across, column in enumerate(columns):
-            found = cells.get((column, row), [])
-            bright = not found or _mean(found) > middle  # an empty cell is white
-            axes.text(
-                across,
-                place,
-                cell_text(found, most),
-                ha="center",
-                va="center",
-                color="black" if bright else "white",
-            )
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(rows)), rows)
+    for (line, column), mean in np.ndenumerate(means):
+        text = cell_text(cells[up[line], across[column]], metric, most)
+        # An empty cell is white.
+        color = "white" if mean <= middle else "black"
+        axes.text(column, line, text, ha="center", va="center", color=color)
+    axes.set_xticks(range(len(across)), across)
+    axes.set_yticks(range(len(up)), up)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     figure.colorbar(image, label=metric.rsplit("/", 1)[-1])
     figure.savefig(path, dpi=150)
 
 
-def _mean(found: Sequence[SearchResult]) -> float:
-    return fmean(result.metric for result in found if result.metric is not None)
+def _mean(found: Sequence[Row], metric: str) -> float:
+    return fmean(row[metric] for row in found) if found else float("nan")
 
 
-def cell_text(found: Sequence[SearchResult], most: int) -> str:
+def cell_text(found: Sequence[Row], metric: str, most: int) -> str:
     """What a cell of the heat map says.
 
     Args:
         found: Its trials, all of them measured.
+        metric: The metric's name.
         most: Queries of the trial that used most; a trial that was stopped early has fewer.
     """
     if not found:
         return "-"
-    lines = [f"{_mean(found):.3f}"]
+    lines = [f"{_mean(found, metric):.3f}"]
     if len(found) > 1:
         lines.append(f"{len(found)} trials")
-    queries = sorted({result.num_oracle_queries for result in found})
+    queries = sorted({row[QUERIES] for row in found})
     if queries[0] < most:
         lines.append(f"{' to '.join(map(str, dict.fromkeys((queries[0], queries[-1]))))} queries")
     return "\n".join(lines)

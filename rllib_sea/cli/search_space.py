@@ -11,10 +11,15 @@ Anywhere in an experiment's ``config`` a value may be one of
 
 from __future__ import annotations
 
+import copy
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from ray import tune
+from ray.tune.search.variant_generator import assign_value
 
 from text_duel.errors import ConfigError, nearest
 
@@ -33,70 +38,13 @@ class SearchPoint:
         path: Keys and indices that lead there.
         values: All values, or for a range its two ends.
         grid: Whether every value is tried.
+        space: Tune's object for it.
     """
 
     path: Path
     values: tuple[Any, ...]
     grid: bool
-
-
-def to_tune(config: Any) -> Any:
-    """Replaces the written forms by Tune's search-space objects.
-
-    Args:
-        config: A configuration as written; it is not changed.
-
-    Raises:
-        ConfigError: For a form that is not understood.
-    """
-    from ray import tune
-
-    form = _form(config)
-    if form == GRID:
-        return {GRID: list(_values(config, form))}
-    if form == "choice":
-        return tune.choice(_values(config, form))
-    if form is not None:
-        return getattr(tune, form)(*_values(config, form))
-    if isinstance(config, Mapping):
-        return {key: to_tune(value) for key, value in config.items()}
-    if isinstance(config, list | tuple):
-        return type(config)(to_tune(value) for value in config)
-    return config
-
-
-def variants(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Configurations that must be valid for the whole search to be.
-
-    Args:
-        config: As written, or with Tune's own search-space objects.
-
-    Returns:
-        Every grid variant, with the first value of each random draw; then, for the first
-        of them, each other value (or end of a range) of each random draw.
-
-    Raises:
-        ConfigError: For a form that is not understood.
-    """
-    points = list(search_points(config))
-    base = [(p.path, p.values[0]) for p in points if not p.grid]
-    grid = [[(p.path, value) for value in p.values] for p in points if p.grid]
-    choices = [[*base, *combination] for combination in itertools.product(*grid)]
-    first = choices[0]
-    for point in points:
-        if not point.grid:
-            for value in point.values[1:]:
-                choices.append([(path, v) for path, v in first if path != point.path])
-                choices[-1].append((point.path, value))
-    return [_replaced(config, (), dict(choice)) for choice in choices]
-
-
-def num_grid_variants(config: Mapping[str, Any]) -> int:
-    """How many trials one sample of the search has."""
-    count = 1
-    for point in search_points(config):
-        count *= len(point.values) if point.grid else 1
-    return count
+    space: Any
 
 
 def search_points(config: Any, path: Path = ()) -> Iterator[SearchPoint]:
@@ -105,52 +53,78 @@ def search_points(config: Any, path: Path = ()) -> Iterator[SearchPoint]:
     Raises:
         ConfigError: For a form that is not understood.
     """
-    from ray.tune.search.sample import Categorical, Domain, Float, Integer
-
     form = _form(config, path)
     if form is not None:
-        values = _values(config, form, path)
-        if form == "randint":
-            values = (values[0], values[1] - 1)
-        yield SearchPoint(path, values, grid=form == GRID)
-    elif isinstance(config, Domain):
-        if isinstance(config, Categorical):
-            yield SearchPoint(path, tuple(config.categories), grid=False)
-        elif isinstance(config, Integer):
-            yield SearchPoint(path, (config.lower, config.upper - 1), grid=False)
-        elif isinstance(config, Float):
-            yield SearchPoint(path, (config.lower, config.upper), grid=False)
+        values = _values(config[form], form, path)
+        if form in RANGES:
+            space = getattr(tune, form)(*values)
+            # The upper end of whole numbers is never drawn.
+            ends = (values[0], values[1] - (form == "randint"))
+            yield SearchPoint(path, ends, False, space)
         else:
-            yield SearchPoint(path, (config.sample(),), grid=False)
+            space = tune.grid_search(values) if form == GRID else tune.choice(values)
+            yield SearchPoint(path, tuple(values), form == GRID, space)
     elif isinstance(config, Mapping):
         for key, value in config.items():
             yield from search_points(value, (*path, key))
-    elif isinstance(config, list | tuple):
+    elif isinstance(config, list):
         for index, value in enumerate(config):
             yield from search_points(value, (*path, index))
 
 
-def _form(node: Any, path: Path = ()) -> str | None:
+def to_tune(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a configuration, with Tune's objects where it is searched."""
+    return _replaced(config, {point.path: point.space for point in search_points(config)})
+
+
+def variants(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Configurations that must be valid for the whole search to be.
+
+    Returns:
+        Every grid variant, with the first value of each random draw; then, for the first
+        of them, each other value (or end of a range) of each random draw.
+    """
+    points = list(search_points(config))
+    drawn = {p.path: p.values[0] for p in points if not p.grid}
+    grid = [[(p.path, value) for value in p.values] for p in points if p.grid]
+    choices = [drawn | dict(combination) for combination in itertools.product(*grid)]
+    for point in points:
+        if not point.grid:
+            choices += [choices[0] | {point.path: value} for value in point.values[1:]]
+    return [_replaced(config, choice) for choice in choices]
+
+
+def num_grid_variants(config: Mapping[str, Any]) -> int:
+    """How many trials one sample of the search has."""
+    return math.prod(len(point.values) for point in search_points(config) if point.grid)
+
+
+def _replaced(config: Mapping[str, Any], choice: Mapping[Path, Any]) -> dict[str, Any]:
+    """A copy of a configuration with the chosen values in their places."""
+    replaced = copy.deepcopy(dict(config))
+    for path, value in choice.items():
+        assign_value(replaced, path, value)
+    return replaced
+
+
+def _form(node: Any, path: Path) -> str | None:
     """The name of the form that a node is written in, None for a plain value."""
     if not isinstance(node, Mapping) or len(node) != 1:
         return None
-    (key,) = node
+    ((key, value),) = node.items()
     if key == "eval":
-        # Tune would run the text as Python.
-        raise ConfigError(f"{_name(path)}: {{eval: ...}} is not taken from a file; use a .py file")
-    if key == GRID or (key in FORMS and isinstance(node[key], list | tuple)):
+        raise ConfigError(
+            f"{_name(path)}: {{eval: ...}} would be run as Python: it is not taken from a file"
+        )
+    if key == GRID or (key in FORMS and isinstance(value, list | tuple)):
         return str(key)
-    if isinstance(key, str) and isinstance(node[key], list) and _looks_like_a_form(key):
+    misspelt = isinstance(key, str) and (key.startswith("grid") or key.endswith("uniform"))
+    if misspelt and key not in FORMS and isinstance(value, list):
         raise ConfigError(f"{_name(path)}: unknown search space {key!r}{nearest(key, FORMS)}")
     return None
 
 
-def _looks_like_a_form(key: str) -> bool:
-    return key not in FORMS and (key.startswith("grid") or key.endswith("uniform"))
-
-
-def _values(node: Mapping[str, Any], form: str, path: Path = ()) -> tuple[Any, ...]:
-    values = node[form]
+def _values(values: Any, form: str, path: Path) -> list[Any]:
     if not isinstance(values, Sequence) or isinstance(values, str) or not values:
         raise ConfigError(f"{_name(path)}: {form} needs a list of values, not {values!r}")
     if form in RANGES:
@@ -161,19 +135,8 @@ def _values(node: Mapping[str, Any], form: str, path: Path = ()) -> tuple[Any, .
             raise ConfigError(f"{_name(path)}: loguniform needs a low end above 0: {values[0]!r}")
         if form == "randint" and not all(isinstance(v, int) for v in values):
             raise ConfigError(f"{_name(path)}: randint needs whole numbers, not {list(values)!r}")
-    return tuple(values)
+    return list(values)
 
 
 def _name(path: Path) -> str:
     return "config" + "".join(f".{part}" for part in path)
-
-
-def _replaced(node: Any, path: Path, choice: Mapping[Path, Any]) -> Any:
-    """A copy of a configuration with the chosen values in their places."""
-    if path in choice:
-        return choice[path]
-    if isinstance(node, Mapping):
-        return {key: _replaced(value, (*path, key), choice) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return type(node)(_replaced(v, (*path, i), choice) for i, v in enumerate(node))
-    return node

@@ -11,49 +11,27 @@ from ray.tune.experiment import Trial
 from ray.tune.utils import flatten_dict
 from rich.console import Console
 
-from rllib_sea.cli.progress import duration_text, estimate_text, trial_label
+from rllib_sea.cli.progress import duration_text, evaluation_rows, say, trial_label
 from rllib_sea.duels.samples import DUELS_FILE
 
 _ERROR_LINES = 4
 _EXCEPTION = re.compile(r"[\w.]+(Error|Exception|Interrupt|Exit)\b")
-_MEASURED = (
-    ("win rate vs initial", "evaluation/win_rate_vs_initial"),
-    ("  soft", "evaluation/win_rate_vs_initial_soft"),
-    ("win rate vs reference", "evaluation/win_rate_vs_reference"),
-    ("  soft", "evaluation/win_rate_vs_reference_soft"),
-    ("mean score", "evaluation/mean_score"),
-    ("  of initial policy", "evaluation/initial_mean_score"),
-    ("best of N vs initial", "evaluation/best_of_n_win_rate_vs_initial"),
-    ("  soft", "evaluation/best_of_n_win_rate_vs_initial_soft"),
-    ("  mean score", "evaluation/best_of_n_mean_score"),
-    ("KL from reference", "evaluation/kl"),
-)
 
 
 def print_summary(console: Console, experiment: str, trials: Sequence[Trial]) -> None:
-    """Prints one block a trial, and where its curves are.
-
-    Args:
-        console: Where to.
-        experiment: The experiment's name.
-        trials: All its trials.
-    """
-
-    def say(text: str) -> None:
-        # Paths stay whole: they are there to be copied.
-        console.print(text, soft_wrap=True, markup=False, highlight=False)
-
+    """Prints a block per trial, and where the experiment's curves are."""
     for trial in trials:
         values = flatten_dict(trial.last_result or {}, delimiter="/")
-        say(f"\n{trial_label(experiment, trial, len(trials) == 1)}: {_outcome(trial, values)}")
-        for name, text in _rows(trial, values):
-            say(f"  {name:<22} {text}")
+        label = trial_label(experiment, trial, len(trials) == 1)
+        say(console, f"\n{label}: {_outcome(trial, values)}")
+        for name, text in _rows(trial):
+            say(console, f"  {name:<26} {text}")
         if trial.status == Trial.ERROR:
             for line in error_lines(trial):
-                say(f"  {line}")
-            say(f"  {'full error':<22} {Path(trial.path) / 'error.txt'}")
+                say(console, f"  {line}")
+            say(console, f"  {'full error':<26} {Path(trial.path) / 'error.txt'}")
     if trials:
-        say(f"\nCurves: tensorboard --logdir {Path(trials[0].path).parent}")
+        say(console, f"\nCurves: tensorboard --logdir {Path(trials[0].path).parent}")
 
 
 def error_lines(trial: Trial) -> list[str]:
@@ -88,12 +66,10 @@ def _outcome(trial: Trial, values: Mapping[str, Any]) -> str:
     return f"{state}{' after ' if done else ''}{', '.join(done)}"
 
 
-def _rows(trial: Trial, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _rows(trial: Trial) -> list[tuple[str, str]]:
     """What there is to say, each with its name."""
-    rows = [(name, estimate_text(values, key)) for name, key in _MEASURED if key in values]
-    if rows:
-        prompts = values["evaluation/num_prompts"]
-        rows.append(("held-out prompts", f"{prompts:.0f} (95% intervals)"))
+    evaluation = (trial.last_result or {}).get("evaluation", {})
+    rows = evaluation_rows(evaluation) if "num_prompts" in evaluation else []
     rows.append(("results", trial.path))
     duels = Path(trial.path) / DUELS_FILE
     if duels.is_file():

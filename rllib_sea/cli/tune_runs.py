@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
-import pyarrow.fs
 import ray
 from ray import tune
-from ray.tune import Callback, CheckpointConfig, ResumeConfig, SyncConfig
+from ray.tune import ResumeConfig, SyncConfig
 from ray.tune.experiment import Trial
 from rich.console import Console
 
 from rllib_sea.cli.experiments import Experiment
 from rllib_sea.cli.options import TrainOptions
-from rllib_sea.cli.progress import Progress
+from rllib_sea.cli.progress import Progress, say
 from rllib_sea.cli.ray_session import check_ray_options, ray_session
-from rllib_sea.cli.resume import rewind
+from rllib_sea.cli.resume import ResultsOnce, check_resumable, forget_decisions, has_run
+from rllib_sea.cli.room import Room
 from rllib_sea.cli.search_results import report_search
 from rllib_sea.cli.search_space import num_grid_variants, to_tune
 from rllib_sea.cli.summary import print_summary
-from rllib_sea.cli.tune_state import Room, check_state
 from text_duel.errors import ConfigError
 
 # Exit statuses.
 DONE, FAILED, INTERRUPTED = 0, 1, 130
-# Sample duels are small and made to be read during a run.
-_SYNC = SyncConfig(sync_artifacts=True, sync_period=10)
+# Keys of an experiment that are Tune's own.
+_AS_WRITTEN = ("stop", "num_samples", "storage_path", "restore")
 
 
 def run_experiments(experiments: Sequence[Experiment], options: TrainOptions) -> int:
@@ -49,28 +46,24 @@ def run_experiments(experiments: Sequence[Experiment], options: TrainOptions) ->
         ConfigError: Before anything starts, or where a trial does not fit the cluster.
     """
     check_ray_options(options)
+    console = Console()
     # Tune starts anew, without a word, where there is nothing to resume. Of a file's
     # experiments, those whose turn had not come do start; one at least must be there.
-    resumed = [experiment for experiment in experiments if options.resume and _ran(experiment)]
+    resumed = [experiment for experiment in experiments if options.resume and has_run(experiment)]
     if options.resume and not resumed:
-        first = experiments[0]
-        raise ConfigError(f"--resume: no earlier run in {first.storage_path}/{first.name}")
+        where = experiments[0].spec["storage_path"]
+        raise ConfigError(f"--resume: no earlier run in {where}/{experiments[0].name}")
     for experiment in resumed:
-        check_state(experiment)
-    if _wants_wandb(options) and importlib.util.find_spec("wandb") is None:
-        raise ConfigError('the --wandb options need a package: pip install "rllib-sea[wandb]"')
+        check_resumable(experiment, console)
     # Tune would end a run where the scheduler's metric is missing from a result: win rates
     # are, in rounds without an evaluation.
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     # Its newer output prints a table even where it is told to be silent.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "1" if options.verbosity else "0"
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    console = Console()
     status = DONE
     with ray_session(options, console), _interruptible(console) as interrupted:
         limits = [max_concurrent_trials(e, ray.cluster_resources()) for e in experiments]
-        for experiment in resumed:
-            rewind(experiment, console)
         for experiment, limit in zip(experiments, limits, strict=True):
             trials = _run(experiment, limit, experiment in resumed, options, console)
             print_summary(console, experiment.name, trials)
@@ -78,11 +71,7 @@ def run_experiments(experiments: Sequence[Experiment], options: TrainOptions) ->
             if any(trial.status == Trial.ERROR for trial in trials):
                 status = FAILED
             if interrupted:
-                console.print(
-                    "Interrupted: the same command with --resume continues from the last "
-                    "checkpoint",
-                    soft_wrap=True,
-                )
+                say(console, "Interrupted: --resume continues from the last checkpoint")
                 return INTERRUPTED
     return status
 
@@ -103,7 +92,7 @@ def max_concurrent_trials(experiment: Experiment, resources: Mapping[str, float]
     Raises:
         ConfigError: Not even one fits, or fewer than the experiment asks for.
     """
-    limit = wanted = experiment.max_concurrent_trials
+    limit = wanted = experiment.spec["max_concurrent_trials"]
     for kind, needed in (("CPU", experiment.cpus), ("GPU", experiment.gpus)):
         if not needed:
             continue
@@ -130,33 +119,30 @@ def _run(
     options: TrainOptions,
     console: Console,
 ) -> list[Trial]:
-    num_trials = experiment.num_samples * num_grid_variants(experiment.config)
+    spec = experiment.spec
+    num_trials = spec["num_samples"] * num_grid_variants(spec["config"])
     if num_trials > 1:
         at_once = "" if limit is None else f", at most {limit} at once"
-        console.print(f"{experiment.name}: {num_trials} trials{at_once}", highlight=False)
-    callbacks: list[Callback] = [
-        Progress(experiment.name, experiment.stop, console, live=options.verbosity == 0),
-        Room(experiment),
-    ]
-    if _wants_wandb(options):
-        callbacks.append(_wandb(experiment.name, options))
+        say(console, f"{experiment.name}: {num_trials} trials{at_once}")
+    if resume:
+        forget_decisions(experiment.scheduler)
     analysis = tune.run(
-        experiment.run,
+        spec["run"],
         name=experiment.name,
-        config=to_tune(experiment.config),
-        stop=dict(experiment.stop),
-        num_samples=experiment.num_samples,
-        storage_path=experiment.storage_path,
-        checkpoint_config=CheckpointConfig(**experiment.checkpoint),
-        scheduler=experiment.make_scheduler(),
-        restore=experiment.restore,
-        max_failures=experiment.max_failures,
-        time_budget_s=experiment.time_budget_s,
+        config=to_tune(spec["config"]),
+        checkpoint_config=experiment.checkpoint,
+        scheduler=experiment.scheduler,
         max_concurrent_trials=limit,
+        **{key: spec[key] for key in _AS_WRITTEN},
         resume_config=ResumeConfig(errored=ResumeConfig.ResumeType.RESUME) if resume else None,
-        sync_config=_SYNC,
+        # Sample duels are small and made to be read during a run.
+        sync_config=SyncConfig(sync_artifacts=True, sync_period=10),
         trial_name_creator=_trial_name,
-        callbacks=callbacks,
+        callbacks=[
+            Progress(experiment.name, spec["stop"], console, live=options.verbosity == 0),
+            Room(experiment),
+            ResultsOnce(),
+        ],
         verbose=options.verbosity,
         raise_on_failed_trial=False,
     )
@@ -192,25 +178,3 @@ def _interruptible(console: Console) -> Iterator[list[int]]:
 
 def _trial_name(trial: Trial) -> str:
     return f"{trial.trainable_name}_{trial.trial_id}"
-
-
-def _ran(experiment: Experiment) -> bool:
-    """Whether the experiment's folder holds the state of an earlier run."""
-    folder = f"{experiment.storage_path}/{experiment.name}"
-    filesystem, path = pyarrow.fs.FileSystem.from_uri(folder)
-    selector = pyarrow.fs.FileSelector(path, allow_not_found=True)
-    names = [Path(info.path).name for info in filesystem.get_file_info(selector)]
-    return any(name.startswith("experiment_state") for name in names)
-
-
-def _wants_wandb(options: TrainOptions) -> bool:
-    return any((options.wandb_key, options.wandb_project, options.wandb_run_name))
-
-
-def _wandb(name: str, options: TrainOptions) -> Callback:
-    from ray.air.integrations.wandb import WandbLoggerCallback
-
-    run_name = {"name": options.wandb_run_name} if options.wandb_run_name else {}
-    return WandbLoggerCallback(
-        project=options.wandb_project or name, api_key=options.wandb_key, **run_name
-    )

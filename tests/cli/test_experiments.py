@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.tune import CheckpointConfig
+from ray.tune.schedulers import FIFOScheduler
 
-from rllib_sea import SEA
 from rllib_sea.cli.experiments import (
     Experiment,
     experiment_from_options,
@@ -45,17 +46,16 @@ def test_what_the_file_says_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     first, second = from_file(tmp_path, SPEC, {"run": "Toy"})
     assert (first.name, second.name) == ("exp0", "exp1")
-    assert first.stop == {"round": 3}
-    assert first.config == {"quality": 2}
-    assert first.num_samples == 2
-    assert first.checkpoint == {
-        "checkpoint_at_end": False,
-        "checkpoint_frequency": 1,
-        "num_to_keep": 2,
-    }
-    assert first.storage_path == str(tmp_path / "results")
-    assert second.storage_path == str(Path.home() / "ray_results")
-    assert (second.num_samples, second.stop, second.scheduler) == (1, {}, "fifo")
+    assert first.spec["stop"] == {"round": 3}
+    assert first.spec["config"] == {"quality": 2}
+    assert first.spec["num_samples"] == 2
+    assert first.checkpoint == CheckpointConfig(
+        checkpoint_at_end=False, checkpoint_frequency=1, num_to_keep=2
+    )
+    assert first.folder == tmp_path / "results" / "exp0"
+    assert second.folder == Path.home() / "ray_results" / "exp1"
+    assert (second.spec["num_samples"], second.spec["stop"]) == (1, {})
+    assert type(second.scheduler) is FIFOScheduler
 
 
 def test_a_given_option_wins(tmp_path: Path) -> None:
@@ -66,24 +66,21 @@ def test_a_given_option_wins(tmp_path: Path) -> None:
         num_samples=1,
         experiment_name="mine",
         storage_path="s3://bucket/path",
-        checkpoint_at_end=True,
-        checkpoint_score_attr="min-quality",
-        scheduler="async_hyperband",
-        scheduler_config='{"metric": "quality", "mode": "max"}',
     )
     assert experiment.name == "mine"
-    assert experiment.stop == {"round": 5}
-    assert experiment.num_samples == 1
-    assert experiment.storage_path == "s3://bucket/path"
-    # The file's other checkpoint keys stand.
-    assert experiment.checkpoint == {
-        "checkpoint_at_end": True,
-        "checkpoint_frequency": 1,
-        "num_to_keep": 2,
-        "checkpoint_score_attribute": "quality",
-        "checkpoint_score_order": "min",
-    }
-    assert experiment.make_scheduler().metric == "quality"
+    assert experiment.spec["stop"] == {"round": 5}
+    assert experiment.spec["num_samples"] == 1
+    assert experiment.spec["storage_path"] == "s3://bucket/path"
+    assert experiment.folder is None
+    # The file's other keys stand.
+    assert experiment.checkpoint.num_to_keep == 2
+
+
+def test_the_scheduler_is_the_one_that_is_written(tmp_path: Path) -> None:
+    config = {"metric": "quality", "mode": "max", "max_t": 6}
+    written = SPEC | {"scheduler": "async_hyperband", "scheduler_config": config}
+    (experiment,) = from_file(tmp_path, written)
+    assert experiment.scheduler.metric == "quality"
 
 
 def test_options_alone_make_an_experiment() -> None:
@@ -94,10 +91,10 @@ def test_options_alone_make_an_experiment() -> None:
         TrainOptions(stop='{"num_oracle_queries": 4}'),
     )
     assert experiment.name == "SEA"
-    assert experiment.config["env"] == "text_duel/TLDR-v0"
-    assert experiment.stop == {"num_oracle_queries": 4}
+    assert experiment.spec["config"]["env"] == "text_duel/TLDR-v0"
+    assert experiment.spec["stop"] == {"num_oracle_queries": 4}
     # The policy of a finished run is kept unless the user does not want it.
-    assert experiment.checkpoint["checkpoint_at_end"] is True
+    assert experiment.checkpoint.checkpoint_at_end is True
 
 
 def test_every_recipe_that_needs_no_hub_is_an_experiment() -> None:
@@ -105,53 +102,8 @@ def test_every_recipe_that_needs_no_hub_is_an_experiment() -> None:
     assert paths
     for path in paths:
         for experiment in experiments_from_file(path, TrainOptions()):
-            assert experiment.run == "SEA"
-            assert experiment.cpus is not None
-
-
-def test_a_python_file_defines_config_and_stop(tmp_path: Path) -> None:
-    (tmp_path / "budgets.py").write_text("BUDGET = 8\n")
-    file = tmp_path / "my_experiment.py"
-    file.write_text(
-        "from ray import tune\n"
-        "from budgets import BUDGET\n"
-        "from rllib_sea import SEAConfig\n"
-        "config = (SEAConfig().policy(sampler='transformers')\n"
-        "    .duels(query_budget=BUDGET, prompts_per_round=4,\n"
-        "           gamma=tune.grid_search([0.5, 1.0])))\n"
-        "stop = {'round': 1}\n"
-    )
-    (experiment,) = experiments_from_file(file, TrainOptions())
-    assert experiment.name == "my_experiment"
-    assert experiment.run is SEA
-    assert experiment.stop == {"round": 1}
-    # Only what is not at its default: the same as a YAML file would hold.
-    assert experiment.config == {
-        "sampler": "transformers",
-        "query_budget": 8,
-        "prompts_per_round": 4,
-        "gamma": {"grid_search": [0.5, 1.0]},
-    }
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("x = 1\n", "found none"),
-        ("config = {}\n", "found a dict"),
-        ("a = 1\nb = c\n", r"bad.py:2: NameError"),
-        ("a = (\n", r"bad.py:1: '\(' was never closed"),
-        (
-            "from rllib_sea import SEAConfig\nconfig = SEAConfig().duels(num_candidates=1)\n",
-            "num_candidates: 1 is less than 2",
-        ),
-    ],
-)
-def test_a_wrong_python_file(tmp_path: Path, text: str, expected: str) -> None:
-    file = tmp_path / "bad.py"
-    file.write_text(text)
-    with pytest.raises(ConfigError, match=expected):
-        experiments_from_file(file, TrainOptions())
+            assert experiment.spec["run"] == "SEA"
+            assert experiment.is_sea
 
 
 def test_trials_that_fit_the_cluster(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from rllib_sea.cli.progress import (
     TrialProgress,
     duration_text,
     estimate_text,
+    evaluation_rows,
     round_line,
-    seconds_left,
     trial_label,
 )
 
@@ -44,6 +44,22 @@ def shown(console: Console) -> str:
     return console.file.getvalue()
 
 
+def test_an_evaluation_has_a_row_a_metric_with_its_interval() -> None:
+    measured = {
+        "num_prompts": 64.0,
+        "win_rate_vs_initial": 0.578125,
+        "win_rate_vs_initial_low": 0.456,
+        "win_rate_vs_initial_high": 0.692,
+        "response_length": 31.5,
+        "seconds": 3.0,
+    }
+    assert evaluation_rows(measured) == [
+        ("win rate vs initial", "0.578 [0.456, 0.692]"),
+        ("response length", "31.500"),
+        ("held-out prompts", "64 (95% intervals)"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.4, "0 s"), (59.6, "1 min 0 s"), (552, "9 min 12 s"), (11340, "3 h 9 min")],
@@ -55,36 +71,42 @@ def test_durations(seconds: float, text: str) -> None:
 def test_estimates() -> None:
     assert estimate_text(flat(1), "evaluation/win_rate_vs_initial") == "0.578 [0.456, 0.692]"
     assert estimate_text(flat(1), "evaluation/mean_score") == "4.190"
-    assert estimate_text({}, "evaluation/mean_score") == ""
 
 
 def test_time_left_by_hand() -> None:
-    # 12 queries and 20 s a round on average.
-    recent = [(16, 25.0), (8, 15.0)]
-    values = {"num_oracle_queries": 24, "rounds_left": 17, "round": 2, "time_total_s": 40.0}
-    assert seconds_left(values, recent, {}) == pytest.approx(17 * 20)
+    progress = TrialProgress("exp", since=0.0)
+    # Nothing can be said before the first round.
+    assert progress.seconds_left({"round": 2}) is None
+    progress.recent.extend([25.0, 15.0])
+    progress.values = {
+        "num_oracle_queries": 24,
+        "rounds_left": 17,
+        "round": 2,
+        "time_total_s": 40.0,
+    }
+    # 12 queries and 20 s a round.
+    assert progress.seconds_left({}) == pytest.approx(17 * 20)
     # What ends the run first counts.
-    assert seconds_left(values, recent, {"round": 5}) == pytest.approx(3 * 20)
-    assert seconds_left(values, recent, {"round": 5, "time_total_s": 50}) == pytest.approx(10)
-    assert seconds_left(values, recent, {"round": 1}) == 0
-    # Nothing can be said before the first round, or without an end.
-    assert seconds_left(values, [], {}) is None
-    assert seconds_left({"round": 2}, recent, {"evaluation/mean_score": 4}) is None
-    # A criterion in queries goes by the recent pace; rounds without a query never come to it.
+    assert progress.seconds_left({"round": 5}) == pytest.approx(3 * 20)
+    assert progress.seconds_left({"round": 5, "time_total_s": 50}) == pytest.approx(10)
+    assert progress.seconds_left({"round": 1}) == 0
     until = {"num_oracle_queries": 84}
-    assert seconds_left(values, recent, until) == pytest.approx((84 - 24) / 12 * 20)
-    assert seconds_left(values | {"rounds_left": None}, [(0, 20.0)], until) is None
+    assert progress.seconds_left(until) == pytest.approx((84 - 24) / 12 * 20)
+    # Nor without an end, or a count that has not begun to grow.
+    progress.values = {"round": 2, "rounds_left": None, "num_oracle_queries": 0}
+    assert progress.seconds_left({"evaluation/mean_score": 4}) is None
+    assert progress.seconds_left(until) is None
 
 
 def test_one_line_a_round() -> None:
     progress = TrialProgress("exp", since=0.0)
     progress.add(flat(1), now=30.0)
     progress.add(flat(2), now=60.0)
-    left = seconds_left(progress.values, progress.recent, {})
+    left = progress.seconds_left({})
     assert left == pytest.approx(8 * 21.3)
     assert round_line(progress, flat(2), left) == (
         "exp: round 2, 32/160 queries, "
-        "win rate vs initial 0.578 [0.456, 0.692] (soft 0.578, 64 prompts), mean score 4.190, "
+        "win rate vs initial 0.578 [0.456, 0.692], soft 0.578, mean score 4.190, "
         "online win rate 0.450, score of duels 3.500, "
         "21.3 s (propose 9.1, erm 0.5, policy 11.2), about 2 min 50 s left"
     )
@@ -106,10 +128,10 @@ def test_warnings_are_printed_also_beside_a_live_display(terminal: bool) -> None
     display = Progress("exp", {}, console, live=True)
     trial: Any = FakeTrial("a")
     display.setup(total_num_samples=1)
-    display.on_step_begin(1, [trial])
+    display.on_step_begin(trials=[trial])
     told = {"warnings": "one\ntwo", "notes": "three"}
-    display.on_trial_result(2, [trial], trial, toy_result(1) | told)
-    display.on_experiment_end([trial])
+    display.on_trial_result(trial=trial, result=toy_result(1) | told)
+    display.on_experiment_end()
     assert shown(console).count("exp: warning: one") == 1
     assert shown(console).count("exp: warning: two") == 1
     assert shown(console).count("exp: three") == 1
@@ -119,7 +141,7 @@ def test_another_trainable_has_its_line_too() -> None:
     progress = TrialProgress("exp", since=0.0)
     result = {"training_iteration": 3, "time_this_iter_s": 2.0}
     progress.add(result, now=1.0)
-    left = seconds_left(progress.values, progress.recent, {"training_iteration": 5})
+    left = progress.seconds_left({"training_iteration": 5})
     assert round_line(progress, result, left) == "exp: round 3, about 4 s left"
 
 
@@ -128,13 +150,13 @@ def test_without_a_terminal_there_are_plain_lines() -> None:
     display = Progress("exp", {}, console, live=True)
     trial: Any = FakeTrial("a")
     display.setup(total_num_samples=1)
-    display.on_step_begin(0, [trial])
-    display.on_step_begin(1, [trial])
-    display.on_trial_start(1, [trial], trial)
-    display.on_trial_result(2, [trial], trial, toy_result(1))
-    display.on_trial_result(3, [trial], trial, toy_result(10))
-    display.on_trial_complete(4, [trial], trial)
-    display.on_experiment_end([trial])
+    display.on_step_begin(trials=[trial])
+    display.on_step_begin(trials=[trial])
+    display.on_trial_start(trial=trial)
+    display.on_trial_result(trial=trial, result=toy_result(1))
+    display.on_trial_result(trial=trial, result=toy_result(10))
+    display.on_trial_complete(trial=trial)
+    display.on_experiment_end()
     lines = shown(console).splitlines()
     assert lines[0] == "exp: starting engines"
     assert lines[1].startswith("exp: engines are up after ")
@@ -150,22 +172,22 @@ def test_a_terminal_shows_life_before_the_first_round() -> None:
     display = Progress("exp", {}, console, live=True)
     trial: Any = FakeTrial("a")
     display.setup(total_num_samples=1)
-    display.on_step_begin(0, [trial])
+    display.on_step_begin(trials=[trial])
     console.print(display._display())
-    display.on_trial_start(1, [trial], trial)
+    display.on_trial_start(trial=trial)
     console.print(display._display())
-    display.on_trial_result(2, [trial], trial, toy_result(1))
+    display.on_trial_result(trial=trial, result=toy_result(1))
     console.print(display._display())
-    display.on_experiment_end([trial])
+    display.on_experiment_end()
     text = shown(console)
     for expected in (
         "starting engines, 0 s",
         "round 1, 0 s",
         "round 2, 0 s",
         "16/160 queries",
-        "0.578 [0.456, 0.692] (soft 0.578, 64 prompts)",
+        "0.578 [0.456, 0.692]",
         "propose 9.1, erm 0.5, policy 11.2",
-        "about 3 min 12 s left",
+        "about 3 min 12 s",
     ):
         assert expected in text
 
@@ -178,10 +200,10 @@ def test_several_trials_have_a_line_each() -> None:
         FakeTrial("b", "1_beta=0.2", {"beta": 0.2}),
     ]
     display.setup(total_num_samples=2)
-    display.on_step_begin(0, trials)
-    display.on_trial_result(1, trials, trials[0], toy_result(1))
-    display.on_trial_error(2, trials, trials[1])
-    display.on_experiment_end(trials)
+    display.on_step_begin(trials=trials)
+    display.on_trial_result(trial=trials[0], result=toy_result(1))
+    display.on_trial_error(trial=trials[1])
+    display.on_experiment_end()
     console = Console(file=io.StringIO(), width=120)
     console.print(display._display())
     first, second = shown(console).splitlines()[-2:]
@@ -206,7 +228,7 @@ def test_a_resumed_trial_goes_on_counting() -> None:
     trial: Any = FakeTrial("a")
     trial.last_result = toy_result(4)
     display.setup(total_num_samples=1)
-    display.on_step_begin(0, [trial])
-    display.on_trial_result(1, [trial], trial, toy_result(5))
+    display.on_step_begin(trials=[trial])
+    display.on_trial_result(trial=trial, result=toy_result(5))
     # One round of 16 queries, not one of 80.
     assert f"about {duration_text((BUDGET - 80) / 16 * 21.3)} left" in shown(console)

@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ray import tune
 from ray.tune.search.sample import Categorical, Float, Integer
 
 from rllib_sea.cli.search_space import num_grid_variants, to_tune, variants
@@ -25,6 +24,13 @@ def test_written_forms_become_tunes() -> None:
     assert isinstance(space["env_config"]["flip_noise"], Categorical)
     assert isinstance(space["ensemble_size"], Integer)
     assert space["loss"] == "dpo"
+    assert WRITTEN["beta"] == {"loguniform": [0.01, 1.0]}
+
+
+def test_a_value_in_a_list_is_searched() -> None:
+    schedule = {"gamma": [[0, 1.0], [65, {"grid_search": [0.9, 0.7]}]]}
+    assert variants(schedule) == [{"gamma": [[0, 1.0], [65, value]]} for value in (0.9, 0.7)]
+    assert to_tune(schedule) == schedule
 
 
 def test_variants_hold_every_value_and_both_ends() -> None:
@@ -36,12 +42,6 @@ def test_variants_hold_every_value_and_both_ends() -> None:
     # 2 of the grid, and one more for each further value of the three draws.
     assert len(found) == 2 + 3
     assert num_grid_variants(WRITTEN) == 2
-
-
-def test_tunes_own_objects_are_searched_too() -> None:
-    found = variants({"beta": tune.uniform(0.1, 0.2), "gamma": tune.choice([0.5, 1.0])})
-    assert {v["beta"] for v in found} == {0.1, 0.2}
-    assert {v["gamma"] for v in found} == {0.5, 1.0}
 
 
 def test_a_plain_mapping_of_one_key_is_no_search() -> None:

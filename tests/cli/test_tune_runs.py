@@ -27,11 +27,21 @@ def results(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "result.json").read_text().splitlines()]
 
 
+def toy_file(folder: Path, stop: int = 10, keep: int | None = None, **config: Any) -> Path:
+    """A file with an experiment that writes a checkpoint a round."""
+    spec = {
+        "run": "Toy",
+        "stop": {"round": stop},
+        "config": config,
+        "checkpoint_config": {"checkpoint_frequency": 1, "num_to_keep": keep},
+        "storage_path": str(folder),
+    }
+    (folder / "toy.yaml").write_text(yaml.safe_dump({"Toy": spec}))
+    return folder / "toy.yaml"
+
+
 def test_a_run_and_its_summary(rllib: Any, tmp_path: Path) -> None:
-    outcome = rllib(
-        *("train", "--run", "Toy", "--storage-path", tmp_path, *CPUS),
-        *("--stop", "{round: 5}", "--checkpoint-freq", 1, "--keep-checkpoints-num", 2),
-    )
+    outcome = rllib("train", "file", toy_file(tmp_path, stop=5, keep=2), *CPUS)
     assert outcome.status == 0
     (folder,) = trial_folders(tmp_path)
     assert [result["round"] for result in results(folder)] == [1, 2, 3, 4, 5]
@@ -57,15 +67,15 @@ def test_a_run_and_its_summary(rllib: Any, tmp_path: Path) -> None:
 
 
 def test_failures_end_with_status_1_and_can_be_resumed(rllib: Any, tmp_path: Path) -> None:
-    mended = tmp_path / "mended"
-    config = json.dumps(
-        {"fail_at": 3, "fail_unless": str(mended), "quality": {"grid_search": [1, 2]}}
-    )
-    arguments = ("train", "--run", "Toy", "--storage-path", tmp_path / "results", *CPUS)
-    options = ("--config", config, "--stop", "{round: 4}", "--checkpoint-freq", 1)
-    outcome = rllib(*arguments, *options)
+    config = {
+        "fail_at": 3,
+        "fail_unless": str(tmp_path / "mended"),
+        "quality": {"grid_search": [1, 2]},
+    }
+    arguments = ("train", "file", toy_file(tmp_path, stop=4, **config), *CPUS)
+    outcome = rllib(*arguments)
     assert outcome.status == 1
-    folders = trial_folders(tmp_path / "results")
+    folders = trial_folders(tmp_path)
     assert len(folders) == 2
     for folder in folders:
         assert f"{folder}/error.txt" in outcome.out
@@ -74,12 +84,29 @@ def test_failures_end_with_status_1_and_can_be_resumed(rllib: Any, tmp_path: Pat
     assert outcome.out.count("RuntimeError: the toy broke at step 3") == 2
     assert "Traceback" not in outcome.out + outcome.err
 
-    mended.touch()
-    outcome = rllib(*arguments, *options, "--resume")
+    (tmp_path / "mended").touch()
+    outcome = rllib(*arguments, "--resume")
     assert outcome.status == 0
     for folder in folders:
         # From the checkpoint of round 2, in the same folder.
         assert [result["round"] for result in results(folder)] == [1, 2, 3, 4]
+        for name, rounds in (("progress_0.csv", ["1", "2"]), ("progress.csv", ["3", "4"])):
+            with (folder / name).open(newline="") as table:
+                assert [row["round"] for row in csv.DictReader(table)] == rounds
+
+
+def test_a_trial_that_failed_as_it_saved_is_resumed_to_its_end(rllib: Any, tmp_path: Path) -> None:
+    config = {"fail_to_save_at": 3, "fail_unless": str(tmp_path / "mended")}
+    arguments = ("train", "file", toy_file(tmp_path, stop=5, **config), *CPUS)
+    outcome = rllib(*arguments)
+    assert outcome.status == 1
+    assert "OSError: no space left on the toy's disk" in outcome.out
+    (tmp_path / "mended").touch()
+    outcome = rllib(*arguments, "--resume")
+    assert outcome.status == 0
+    (folder,) = trial_folders(tmp_path)
+    # Round 3 was done, and comes again: it is there once.
+    assert [result["round"] for result in results(folder)] == [1, 2, 3, 4, 5]
 
 
 def test_a_failure_in_setup_is_shown_without_its_traceback(rllib: Any, tmp_path: Path) -> None:
@@ -95,12 +122,12 @@ def test_a_failure_in_setup_is_shown_without_its_traceback(rllib: Any, tmp_path:
 
 
 def test_restore_starts_a_new_run_from_a_checkpoint(rllib: Any, tmp_path: Path) -> None:
-    arguments = ("train", "--run", "Toy", "--storage-path", tmp_path, *CPUS)
-    assert rllib(*arguments, "--stop", "{round: 2}", "--checkpoint-at-end").status == 0
+    arguments = ("train", "file", toy_file(tmp_path, stop=2), *CPUS)
+    assert rllib(*arguments).status == 0
     (folder,) = trial_folders(tmp_path)
     outcome = rllib(
         *(*arguments, "--experiment-name", "second", "--stop", "{round: 4}"),
-        *("--restore", folder / "checkpoint_000000"),
+        *("--restore", folder / "checkpoint_000001"),
     )
     assert outcome.status == 0
     (second,) = trial_folders(tmp_path, "second")
@@ -181,10 +208,9 @@ def test_a_trial_that_does_not_fit_is_refused(
 
 
 def test_ctrl_c_keeps_the_run_for_resume(rllib: Any, tmp_path: Path) -> None:
-    arguments = ("train", "--run", "Toy", "--storage-path", str(tmp_path), *CPUS)
-    options = ("--config", "{seconds: 0.5}", "--checkpoint-freq", "1")
+    arguments = ("train", "file", str(toy_file(tmp_path, seconds=0.5)), *CPUS)
     with subprocess.Popen(
-        [sys.executable, str(Path(__file__).parent / "toy.py"), *arguments, *options],
+        [sys.executable, str(Path(__file__).parent / "toy.py"), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -206,7 +232,7 @@ def test_ctrl_c_keeps_the_run_for_resume(rllib: Any, tmp_path: Path) -> None:
     before = len(results(folder))
     assert before < 10
 
-    outcome = rllib(*arguments, *options, "--resume")
+    outcome = rllib(*arguments, "--resume")
     assert outcome.status == 0
     # No round is lost, and none stands there twice.
     assert [result["round"] for result in results(folder)] == list(range(1, 11))

@@ -43,18 +43,22 @@ class Toy(Trainable):
     def step(self) -> dict[str, Any]:
         time.sleep(self.config.get("seconds", 0.0))
         self.steps += 1
-        # Once only, where a file is given: a second try gets past it.
-        once = self.config.get("fail_unless")
-        if self.steps == self.config.get("fail_at") and not (once and Path(once).exists()):
+        if self.steps == self.config.get("fail_at") and not self._mended():
             raise RuntimeError(f"the toy broke at step {self.steps}\nand says why")
         result = toy_result(self.steps, self.config.get("quality", 1.0))
         return {**result, "folder": os.getcwd()}
 
     def save_checkpoint(self, checkpoint_dir: str) -> str:
+        if self.steps == self.config.get("fail_to_save_at") and not self._mended():
+            raise OSError("no space left on the toy's disk")
         (Path(checkpoint_dir) / "policy").mkdir()
         (Path(checkpoint_dir) / "policy" / "config.json").touch()
         (Path(checkpoint_dir) / "steps.json").write_text(json.dumps(self.steps))
         return checkpoint_dir
+
+    def _mended(self) -> bool:
+        """Whether a file is there that lets a second try get past a failure."""
+        return Path(self.config.get("fail_unless", "no/file")).exists()
 
     def load_checkpoint(self, checkpoint: str) -> None:
         self.steps = json.loads((Path(checkpoint) / "steps.json").read_text())

@@ -1,0 +1,70 @@
+"""What `--resume` refuses, and what it does to an earlier run's results."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from rllib_sea.cli.resume import check_resumable, cut_results, set_aside
+from rllib_sea.preference_log.lock import WriterLock
+from rllib_sea.preference_log.log import LOG_FILE
+from text_duel.errors import ConfigError
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Any:
+    folder = tmp_path / "tiny"
+    (folder / "SEA_1" / "checkpoint_000003").mkdir(parents=True)
+    (folder / "experiment_state-2026-01-02.json").write_text('{"trial_data": []}')
+    return SimpleNamespace(folder=folder, name="tiny", is_sea=True)
+
+
+def test_a_state_that_was_cut_short_is_one_line(experiment: Any) -> None:
+    state = experiment.folder / "experiment_state-2026-01-02.json"
+    os.truncate(state, 10)
+    with pytest.raises(ConfigError, match="was cut short") as error:
+        check_resumable(experiment, Console())
+    assert str(state) in str(error.value)
+    assert f"--restore {experiment.folder / 'SEA_1' / 'checkpoint_000003'}" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_that_still_runs_is_not_resumed(experiment: Any) -> None:
+    log = experiment.folder / "SEA_1" / LOG_FILE
+    log.touch()
+    check_resumable(experiment, Console())
+    lock = WriterLock(log)
+    with pytest.raises(ConfigError, match=f"the run goes on: process {os.getpid()} writes to"):
+        check_resumable(experiment, Console())
+    lock.release()
+    check_resumable(experiment, Console())
+
+
+def test_rows_that_come_again_are_taken_off(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    rows = [json.dumps({"training_iteration": n, "text": "é"}) + "\n" for n in (1, 2, 3, 4)]
+    file.write_text("".join(rows) + '{"training_iteration": 5, "te')  # the process died here
+    cut_results(file, 6)
+    assert file.read_text() == "".join(rows)
+    cut_results(file, 3)
+    assert file.read_text() == "".join(rows[:2])
+    cut_results(file, 1)
+    assert file.read_text() == ""
+
+
+def test_a_table_of_every_start_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "progress.csv"
+    set_aside(file)
+    assert list(tmp_path.iterdir()) == []
+    for text in ("first", "second"):
+        file.write_text(text)
+        set_aside(file)
+    assert not file.exists()
+    assert (tmp_path / "progress_0.csv").read_text() == "first"
+    assert (tmp_path / "progress_1.csv").read_text() == "second"
