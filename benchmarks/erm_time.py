@@ -21,8 +21,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
 from rllib_sea import SEAConfig
-from rllib_sea.reward_model.ensemble import EnsembleMLP, ensemble_loss
-from rllib_sea.reward_model.module import (
+from rllib_sea.reward_model.columns import (
     CHOSEN_FEATURES,
     MEMBER_MASKS,
     PREFERENCES,
@@ -30,6 +29,7 @@ from rllib_sea.reward_model.module import (
     STRENGTH,
     WEIGHTS,
 )
+from rllib_sea.reward_model.ensemble import EnsembleMLP, ensemble_loss
 
 NUM_MINIBATCHES, SIZE, NUM_MEMBERS, HIDDEN = 5, 128, 20, [128, 128]
 

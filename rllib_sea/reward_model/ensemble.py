@@ -180,7 +180,7 @@ def ensemble_loss(
     chosen: torch.Tensor,
     rejected: torch.Tensor,
     squared_distance: torch.Tensor,
-    strength: float,
+    strength: float | torch.Tensor,
     masks: torch.Tensor | None = None,
     nll: Callable[[torch.Tensor], torch.Tensor] = bradley_terry_win,
 ) -> torch.Tensor:

@@ -11,8 +11,8 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
 
 from rllib_sea.preference_models import TIE, label_nll
+from rllib_sea.reward_model.columns import MEMBER_MASKS, PREFERENCES, STRENGTH, WEIGHTS
 from rllib_sea.reward_model.ensemble import ensemble_loss, member_nll
-from rllib_sea.reward_model.module import MEMBER_MASKS, PREFERENCES, STRENGTH, WEIGHTS
 
 
 class EpistemicRewardLearner(TorchLearner):

@@ -8,14 +8,9 @@ import torch
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.utils.annotations import override
 
+from rllib_sea.reward_model.columns import CHOSEN_FEATURES, REJECTED_FEATURES
 from rllib_sea.reward_model.ensemble import EnsembleMLP
 
-CHOSEN_FEATURES = "chosen_features"
-REJECTED_FEATURES = "rejected_features"
-MEMBER_MASKS = "member_masks"
-PREFERENCES = "preferences"
-WEIGHTS = "weights"
-STRENGTH = "regularisation_strength"
 FEATURES = "features"
 REWARDS = "rewards"
 

@@ -14,9 +14,7 @@ import numpy as np
 from rllib_sea.duels.records import Duel
 from rllib_sea.duels.rounds import Proposal
 from rllib_sea.randomness import Stream, generator
-from rllib_sea.reward_model.ensemble import regularisation_strength
-from rllib_sea.reward_model.health import CalibrationWindow, CollapseWatch
-from rllib_sea.reward_model.module import (
+from rllib_sea.reward_model.columns import (
     CHOSEN_FEATURES,
     MEMBER_MASKS,
     PREFERENCES,
@@ -24,6 +22,8 @@ from rllib_sea.reward_model.module import (
     STRENGTH,
     WEIGHTS,
 )
+from rllib_sea.reward_model.ensemble import regularisation_strength
+from rllib_sea.reward_model.health import CalibrationWindow, CollapseWatch
 from rllib_sea.reward_model.replay import PreferenceReplay, draw_mask
 from rllib_sea.reward_model.round_metrics import reward_model_metrics
 from rllib_sea.settings.reward_model import RewardModel
@@ -83,16 +83,35 @@ class RewardModelPart:
             if duel.synthetic:
                 continue
             pair, winner = duel.preference_pair(), 0 if duel.first_wins else 1
-            self.replay.add(
+            self.add(
+                (duel.round, duel.position),
                 duel.features[winner],
                 duel.features[1 - winner],
-                self._mask(self._seed, duel.round, duel.position),
                 preference=pair.preference,
                 weight=pair.weight,
             )
-        if len(self.replay) == 0:
-            return {}
-        return self.update(self._seed, round_index, num_labels)
+        return self.update(round_index, num_labels)
+
+    def add(
+        self,
+        place: tuple[int, int],
+        chosen: np.ndarray,
+        rejected: np.ndarray,
+        *,
+        preference: float = 1.0,
+        weight: float = 1.0,
+    ) -> None:
+        """Adds a label to those that the ensemble learns from.
+
+        Args:
+            place: The round and the position that asked for it.
+            chosen: (d,) features of the preferred response.
+            rejected: (d,) features of the other.
+            preference: The probability that the preferred response is preferred, in [0.5, 1].
+            weight: How much the label counts.
+        """
+        mask = self._mask(self._seed, *place)
+        self.replay.add(chosen, rejected, mask, preference=preference, weight=weight)
 
     def start_from(
         self,
@@ -113,10 +132,15 @@ class RewardModelPart:
         # All labels are there from the first update on, so the strength of the regulariser is that
         # of all: what a run that collected them would have ended with.
         for round_index in range(math.ceil(len(self.replay) / labels_per_round)):
-            self.update(seed, round_index, len(self.replay))
+            self._update(seed, round_index, len(self.replay))
 
-    def update(self, seed: int, round_index: int, num_labels: int) -> dict[str, float]:
-        """A round's minibatch updates on what is in the replay."""
+    def update(self, round_index: int, num_labels: int) -> dict[str, float]:
+        """A round's minibatch updates; none, and no metrics, without labels."""
+        if len(self.replay) == 0:
+            return {}
+        return self._update(self._seed, round_index, num_labels)
+
+    def _update(self, seed: int, round_index: int, num_labels: int) -> dict[str, float]:
         keys = self._keys
         size = min(keys.erm_minibatch_size, len(self.replay))
         labels = self.replay.minibatches(

@@ -1,4 +1,4 @@
-"""The plugin's ensemble, replay and loss in a plain loop, without RLlib's learner."""
+"""The plugin's reward model on the bandit: its own part of the Algorithm, without RLlib."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from rllib_sea.randomness import Stream, generator
-from rllib_sea.reward_model.ensemble import EnsembleMLP, ensemble_loss, regularisation_strength
-from rllib_sea.reward_model.replay import PreferenceReplay, draw_mask
+from rllib_sea.reward_model.ensemble import EnsembleMLP
+from rllib_sea.reward_model.part import RewardModelPart
+from rllib_sea.reward_model.torch_fit import TorchFit
+from rllib_sea.settings.reward_model import RewardModel
 from studies.bandit.environment import FEATURE_DIM
 
 
@@ -48,8 +50,8 @@ class RewardModelOptions:
         return sum(a * b + b for a, b in itertools.pairwise(widths))
 
 
-class RewardModel:
-    """An ensemble with its optimizer and its replay.
+class BanditRewardModel:
+    """The plugin's ensemble and its part of the Algorithm, fitted in this process.
 
     Args:
         options: Its settings.
@@ -57,8 +59,6 @@ class RewardModel:
     """
 
     def __init__(self, options: RewardModelOptions, seed: int) -> None:
-        self._options = options
-        self._seed = seed
         self._ensemble = EnsembleMLP(
             options.num_members,
             FEATURE_DIM,
@@ -66,60 +66,41 @@ class RewardModel:
             seed=int(generator(seed, 0, 0, Stream.ERM_INIT).integers(2**31)),
             prior_scale=options.prior_scale,
         )
-        self._optimizer = torch.optim.Adam(
-            self._ensemble.parameters(),
-            lr=options.lr,
-            weight_decay=options.weight_decay,
-            fused=True,
+        self._part = RewardModelPart(
+            RewardModel(
+                ensemble_size=options.num_members,
+                erm_lambda=options.lam,
+                erm_lambda_fades=options.lambda_fades,
+                erm_minibatches=options.minibatches,
+                erm_minibatch_size=options.minibatch_size,
+                erm_bootstrap=options.bootstrap,
+            ),
+            seed,
+            TorchFit(self._ensemble, lr=options.lr, weight_decay=options.weight_decay),
+            warn=print,
         )
-        self._replay = PreferenceReplay()
 
     @property
     def num_labels(self) -> int:
-        """Labels in the replay."""
-        return len(self._replay)
+        """Labels that it has seen."""
+        return len(self._part.replay)
 
     @torch.inference_mode()
     def rewards(self, features: torch.Tensor) -> torch.Tensor:
         """(K, B, M) rewards of features (B, M, d)."""
         return self._ensemble(features.flatten(0, 1)).unflatten(1, features.shape[:2])
 
-    def add(self, chosen: np.ndarray, rejected: np.ndarray) -> None:
-        """Adds labels to the replay.
+    def learn(
+        self, round_index: int, positions: np.ndarray, chosen: np.ndarray, rejected: np.ndarray
+    ) -> None:
+        """A round's labels, and its minibatches (SEA, Algorithm 2, line 7).
 
         Args:
+            round_index: The round.
+            positions: (N,) of its labels.
             chosen: (N, d) features of the preferred responses.
             rejected: (N, d) features of the others.
         """
-        options = self._options
-        for better, worse in zip(chosen, rejected, strict=True):
-            mask = None
-            if options.bootstrap < 1.0:
-                rng = generator(self._seed, 0, len(self._replay), Stream.BOOTSTRAP)
-                mask = draw_mask(options.num_members, options.bootstrap, rng)
-            self._replay.add(better, worse, mask)
-
-    def update(self, round_index: int) -> None:
-        """A round's minibatches (SEA, Algorithm 2, line 7); none where there are no labels."""
-        options, num_labels = self._options, self.num_labels
-        if num_labels == 0:
-            return
-        size = min(options.minibatch_size, num_labels)
-        chosen, rejected, masks, *_ = self._replay.minibatches(
-            options.minibatches, size, generator(self._seed, round_index, 0, Stream.REPLAY)
-        )
-        strength = regularisation_strength(options.lam, size, num_labels, options.lambda_fades)
-        for start in range(0, len(chosen), size):
-            rows = slice(start, start + size)
-            both = torch.from_numpy(np.concatenate([chosen[rows], rejected[rows]]))
-            better, worse = self._ensemble(both).split(size, dim=1)
-            loss = ensemble_loss(
-                better,
-                worse,
-                self._ensemble.squared_distance_from_start(),
-                strength,
-                None if masks is None else torch.from_numpy(masks[rows]),
-            )
-            self._optimizer.zero_grad()
-            loss.backward()
-            self._optimizer.step()
+        for position, better, worse in zip(positions, chosen, rejected, strict=True):
+            self._part.add((round_index, int(position)), better, worse)
+        self._part.update(round_index, self.num_labels)

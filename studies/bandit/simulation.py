@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from rllib_sea.duels.plan import Counts, plan_round
 from rllib_sea.exploration import STRATEGIES, Proposals
-from rllib_sea.exploration.mixing import draw_synthetic, gamma_at, mix
+from rllib_sea.exploration.mixing import mix
 from rllib_sea.policy_update.replay import draw_replayed
-from rllib_sea.randomness import Stream, generator, generators, prompt_order
+from rllib_sea.randomness import Stream, generator, generators
 from rllib_sea.reward_model.health import argmax_agreement, member_disagreement
 from studies.bandit.environment import (
     Labeller,
@@ -25,7 +26,7 @@ from studies.bandit.environment import (
 )
 from studies.bandit.policy import SoftmaxPolicy
 from studies.bandit.results import interpolate
-from studies.bandit.reward_model import RewardModel, RewardModelOptions
+from studies.bandit.reward_model import BanditRewardModel, RewardModelOptions
 
 MEASURE_EVERY = 100  # queries
 REWARD_FREE = ("apl", "passive", "random", "xpo")
@@ -188,7 +189,7 @@ class Simulation:
         self.world = make_world(seed)
         self._wins = self.world.win_probabilities()
         self.policy = SoftmaxPolicy(self.world, settings.lr, seed)
-        self.reward_model = RewardModel(settings.reward_model, seed)
+        self.reward_model = BanditRewardModel(settings.reward_model, seed)
         self.queries = 0
         self._round = 0
         self._drawn = 0
@@ -266,15 +267,15 @@ class Simulation:
         real = pairs[duels.real]
         self.queries += int(duels.real.sum())
         if settings.uses_reward_model:
-            self.reward_model.add(
+            prompts = torch.from_numpy(real.prompts)
+            self.reward_model.learn(
+                self._round,
+                np.flatnonzero(duels.real),
                 *(
-                    self.world.features(
-                        torch.from_numpy(real.prompts), torch.from_numpy(responses)
-                    ).numpy()
+                    self.world.features(prompts, torch.from_numpy(responses)).numpy()
                     for responses in (real.chosen, real.rejected)
-                )
+                ),
             )
-            self.reward_model.update(self._round)
         if settings.update_policy:
             self._update_policy(pairs[duels.valid])
             self._replay(real)
@@ -315,14 +316,18 @@ class Simulation:
     def _duels(self) -> Duels:
         """The round's prompts, candidates, pairs and labels (Algorithm 2, lines 2 to 6)."""
         settings, seed, number = self.settings, self._seed, self._round
-        places = range(settings.prompts_per_round)
-        gamma = gamma_at(settings.gamma_schedule(), self.queries)
-        synthetic = np.array(draw_synthetic(gamma, generators(seed, number, places, Stream.MIXING)))
-        left = settings.query_budget - self.queries
-        places = range(int(np.searchsorted(np.cumsum(~synthetic), left, side="right")))
-        synthetic = synthetic[: len(places)]
-        prompts = np.array(prompt_order(len(self._sampler), seed, self._drawn, len(places)))
-        self._drawn += len(places)
+        plan = plan_round(
+            Counts(round=number, num_oracle_queries=self.queries, num_prompts_drawn=self._drawn),
+            num_prompts=len(self._sampler),
+            prompts_per_round=settings.prompts_per_round,
+            prompt_pool_size=None,
+            query_budget=settings.query_budget,
+            gamma=settings.gamma_schedule(),
+            seed=seed,
+        )
+        places, synthetic = range(plan.num_duels), np.array(plan.synthetic)
+        prompts = np.array(plan.prompts)
+        self._drawn += plan.num_duels
 
         pool, proposals = self._propose(prompts)
         selection = STRATEGIES[settings.strategy].select(

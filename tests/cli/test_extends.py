@@ -75,11 +75,8 @@ def test_a_file_extends_a_recipe(tmp_path: Path) -> None:
     (experiment,) = experiments_from_file(file, TrainOptions())
     (recipe,) = read_yaml(find_recipe("sea_tldr")).values()
     assert experiment.name == "mine"
-    assert experiment.config == recipe["config"] | {
-        "query_budget": 32,
-        "sampler": "transformers",
-        "env": "text_duel/TLDR-v0",
-    }
+    changes = {"query_budget": 32, "sampler": "transformers", "env": "text_duel/TLDR-v0"}
+    assert experiment.spec["config"] == recipe["config"] | changes
 
 
 def test_each_experiment_of_a_file_may_extend_one(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_from_ties_alone_nothing_is_learned_unless_it_is_asked_for(
         {"ties": "davidson", "tie_margin": 1.0},
     ):
         # The first step, on labels, is a model's own.
-        learner = trained(dataclasses.replace(config, lr=3e-3, **options))
+        learner = trained(dataclasses.replace(config, policy_lr=3e-3, **options))
         before = learner.update(ties)
         assert before["grad_norm"] > 0
         assert learner.update(ties)["loss"] < before["loss"]

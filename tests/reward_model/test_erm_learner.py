@@ -13,18 +13,17 @@ from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID, MultiAgentBatch, Sa
 
 from rllib_sea import SEAConfig
 from rllib_sea.preference_models import label_nll
-from rllib_sea.reward_model.ensemble import EnsembleMLP, ensemble_loss
-from rllib_sea.reward_model.learner import EpistemicRewardLearner
-from rllib_sea.reward_model.module import (
+from rllib_sea.reward_model.columns import (
     CHOSEN_FEATURES,
-    FEATURES,
     MEMBER_MASKS,
     PREFERENCES,
     REJECTED_FEATURES,
-    REWARDS,
     STRENGTH,
     WEIGHTS,
 )
+from rllib_sea.reward_model.ensemble import EnsembleMLP, ensemble_loss
+from rllib_sea.reward_model.learner import EpistemicRewardLearner
+from rllib_sea.reward_model.module import FEATURES, REWARDS
 
 DIM, PAIRS = 6, 24
 
