@@ -239,6 +239,38 @@ def test_an_oracle_that_leaves_before_the_last_evaluation_costs_that_alone(
         algorithm.stop()
 
 
+def test_late_answers_are_learned_from_and_none_is_lost(tiny_policy: Path) -> None:
+    """A round learns from half of its labels; the budget is used exactly, whenever they come."""
+    config = tiny_config(
+        tiny_policy,
+        env_config={
+            "prompts": "tldr_mini",
+            "oracle": "tests.helpers.slow_oracle:SlowOracle",
+            "oracle_config": {"seconds": 2.0},
+        },
+        wait_for=0.5,
+        gamma=0.8,
+        policy_replay=1,
+        measure_online_win_rate=False,
+        evaluation_interval=100,
+    )
+    algorithm = config.build_algo()
+    try:
+        results = run_to_the_end(algorithm)
+        assert len(algorithm.reward_model.replay) == BUDGET
+        entries = list(algorithm.labelling.log.read())
+    finally:
+        algorithm.stop()
+    assert sum(result["duels"]["num_late_labels"] for result in results) > 0
+    for result in results:
+        assert result["num_oracle_queries"] + result["num_open_questions"] <= BUDGET
+    assert (results[-1]["num_oracle_queries"], results[-1]["num_open_questions"]) == (BUDGET, 0)
+    assert len(entries) == BUDGET
+    assert {len(entry.verdicts) for entry in entries} == {1}
+    late = [e for e in entries if e.learned_in is not None and e.learned_in > e.question.round]
+    assert len(late) == sum(result["duels"]["num_late_labels"] for result in results)
+
+
 def test_the_oracle_is_asked_as_often_as_questions_are_counted(
     tiny_policy: Path, tmp_path: Path
 ) -> None:
