@@ -1,4 +1,4 @@
-"""What the preference log costs a round: `python benchmarks/preference_log_time.py`.
+"""What the preference log costs per round: `python benchmarks/preference_log_time.py`.
 
 Writes rounds of 128 questions of realistic size and their answers, and prints a table.
 """
