@@ -1,8 +1,9 @@
 """The floor of a round's policy update: the same pairs through a DPO step in bare torch.
 
 Run by `round_time.py` in a process of its own: ``python bare_torch.py WORK RESULT``, two JSON
-files. Two times are taken: of the step as one would write it by hand (two rows a pair), and of
-this project's :class:`PolicyLearner` without Ray around it (one packed row a pair).
+files. Two times are taken: of the step as one would write it by hand (two rows per pair), and of
+this project's :class:`rllib_sea.policy_update.learner.PolicyLearner` without Ray around it (one
+packed row per pair).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     python benchmarks/durability.py --runs 0 --model bundled
 
 Each run is `rllib train file` with a tiny random model. At a moment that the seed determines, its
-env runner, its Ray Train worker or all its processes at once get SIGKILL; where the command ends,
+env runner, its Ray Train worker or all its processes at once get SIGKILL; if the command ends,
 it is started again with `--resume`, to the end of the budget. Then the oracle's own record of what
 it answered is compared with the preference log. Last, with a model that may be chosen, one run is
 killed and resumed against the clock, and rounds without a fault are timed: what the log costs, what
@@ -56,7 +56,7 @@ class RecordingOracle(Oracle):
     """Thinks, answers, and keeps a record of every answer that no fault can lose.
 
     Args:
-        folder: ``answered`` there gets a line a question, in one write a call.
+        folder: ``answered`` there gets a line per question, in one write per call.
         seconds: How long it thinks about a call.
     """
 
@@ -205,7 +205,7 @@ def _outcome(
 
 
 def print_outcomes(outcomes: Sequence[Outcome]) -> None:
-    """The table, a row a kind of fault."""
+    """The table, a row per kind of fault."""
     print(
         "| killed | runs | finished | answers lost | asked twice (in flight) | count exact "
         "| s to the next round, median (longest) |\n|---|---|---|---|---|---|---|"
@@ -276,7 +276,7 @@ def costs(config: SEAConfig, folder: Path) -> dict[str, list[float]]:
 
 
 def timed_recipe(model: str, folder: Path) -> dict[str, Any]:
-    """Writes a recipe without evaluations and with a checkpoint a round, and returns it.
+    """Writes a recipe without evaluations and with a checkpoint per round, and returns it.
 
     It is that of `sea_tldr.yaml` for the bundled model, that of the killed runs for the tiny one.
     """

@@ -3,7 +3,7 @@
     python benchmarks/memory.py                                   # what `make train` runs, 3 rounds
     python benchmarks/memory.py tuned_examples/passive_tldr.yaml --rounds 1
 
-Starts `rllib train file RECIPE`, looks at all its processes twice a second, and prints their
+Starts `rllib train file RECIPE`, looks at all its processes twice per second, and prints their
 proportional set sizes (pages that n processes share count 1/n in each) at the moment when their
 sum was largest. Ends the run after so many rounds. Linux only.
 """

@@ -1,7 +1,7 @@
 """The peer: TRL's OnlineDPOTrainer on the same model and prompts.
 
 Up to three times: in float32 and with float32 weights under bf16 autocast, as ours may be told to
-compute, and with bfloat16 weights, which TRL loads by default where the checkpoint has them. The
+compute, and with bfloat16 weights, which TRL loads by default if the checkpoint has them. The
 last is the fastest, but neighbours of a bfloat16 weight of 0.02 are 1e-4 away: fifty steps of the
 recipe's learning rate.
 

@@ -6,7 +6,7 @@ aligns SmolLM2-135M-Instruct on the bundled posts of `tldr_mini`. From this proj
 `text_duel`: prompts, a simulated labeller, a sentence encoder. Every section is headed by the
 equation, or the line of Algorithm 2, that it implements; `main` is Algorithm 2 itself.
 
-    x   a prompt             M   candidates a prompt         D       the labels so far
+    x   a prompt             M   candidates per prompt       D       the labels so far
     y   a response           K   members of the ensemble     gamma   share that the oracle labels
 
 It is written for reading: loops over prompts, members and sequences where a fast program has
@@ -41,7 +41,7 @@ Label = tuple[Tensor, Tensor]  # features of y+ and of y-
 Response = tuple[list[int], str]
 Pair = tuple[list[int], list[int], list[int]]  # tokens of x, y+ and y-
 
-# ---- Settings: the paper's; in brackets where a small machine and 64 labels ask for others -------
+# ---- Settings: the paper's; in brackets those that a small machine and 64 labels replace --------
 
 MAX_NEW_TOKENS, TEMPERATURE = 32, 0.7  # (53)
 ERM_HIDDEN, ERM_LR, ERM_WEIGHT_DECAY, ERM_LAMBDA = (128, 128), 1e-3, 5e-5, 0.5
@@ -286,7 +286,7 @@ def greedy(model: Any, tokenizer: Any, prompts: list[list[int]]) -> list[str]:
 
 
 def win_rate(oracle: Any, prompts: Sequence[Any], ours: list[str], theirs: list[str]) -> float:
-    """The share of prompts where the oracle prefers ours; equal texts and draws count half."""
+    """The share of prompts for which the oracle prefers ours; equal texts and draws count half."""
     probabilities = np.where(np.equal(ours, theirs), 0.5, oracle.compare(prompts, ours, theirs))
     return float(((np.sign(probabilities - 0.5) + 1) / 2).mean())
 

@@ -49,7 +49,7 @@ from text_duel.oracles import oracle_class
 class SEAConfig(AlgorithmConfig, Keys):
     """Defines a configuration from which a SEA Algorithm can be built.
 
-    The defaults are the paper's where it gives them, at the scale of a CPU machine:
+    Each default is the paper's if it gives one, at the scale of a CPU machine:
     `tuned_examples/` has the recipes.
 
     .. code-block:: python

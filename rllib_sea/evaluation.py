@@ -124,9 +124,9 @@ def summarise(evaluated: Sequence[EvaluatedPrompt]) -> dict[str, float]:
         evaluated: The held-out prompts, at least one.
 
     Returns:
-        Flat metrics. Those against references and of scores stand there only where the
+        Flat metrics. Those against references and of scores stand there only if the
         prompts have references and the oracle has scores; those of the best of N and of the
-        KL divergence only where they were asked for.
+        KL divergence only if they were asked for.
     """
     results: dict[str, float] = {"num_prompts": float(len(evaluated))}
     results |= _outcomes([prompt.greedy for prompt in evaluated])
@@ -143,7 +143,7 @@ def summarise(evaluated: Sequence[EvaluatedPrompt]) -> dict[str, float]:
 
 
 def _outcomes(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """Win rates, scores and lengths of one response a prompt."""
+    """Win rates, scores and lengths of one response per prompt."""
     results: dict[str, float] = {}
     for other in ("initial", "reference"):
         wins = [getattr(outcome, f"win_vs_{other}") for outcome in outcomes]

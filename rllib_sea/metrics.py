@@ -77,10 +77,10 @@ def oracle_metrics(selected: Sequence[SelectedDuel], measurement: Measurement) -
 
     Args:
         selected: The round's pairs.
-        measurement: The oracle's answers; its ``pool_scores`` one a pair, or none.
+        measurement: The oracle's answers; its ``pool_scores`` one per pair, or none.
 
     Returns:
-        Online win rates over real duels against the references, where there are any; with
+        Online win rates over real duels against the references, if there are any; with
         pool scores the immediate regret of real duels and the accuracy of the ERM's labels.
         Immediate regret is ``max_b r(x, b) - (r(x, y) + r(x, y')) / 2`` (SEA, section 2),
         with the best of the prompt's M candidates in the place of the best response.

@@ -47,7 +47,7 @@ def rao_kupper_win(difference: torch.Tensor, margin: float) -> torch.Tensor:
 
 def rao_kupper_tie(difference: torch.Tensor, margin: float) -> torch.Tensor:
     """``-log[(e^(2a) - 1) s(d - a) s(-d - a)]``; least at d = 0, where P(tie) = tanh(a / 2)."""
-    # e^(2a) itself would overflow where its logarithm does not.
+    # e^(2a) itself may overflow; its logarithm does not.
     log_factor = 2.0 * margin + math.log(-math.expm1(-2.0 * margin))
     return rao_kupper_win(difference, margin) + rao_kupper_win(-difference, margin) - log_factor
 
@@ -133,7 +133,7 @@ def label_nll(
         difference: (..., N) d, in nats.
         preference: (N,) c, probability that the preferred response is preferred, in [0.5, 1].
         ties: One of :data:`TIES`.
-        tie_margin: The number of the model of ties; None where there is none.
+        tie_margin: The number of the model of ties; None if there is none.
 
     Returns:
         (..., N), in nats.

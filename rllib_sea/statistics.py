@@ -29,7 +29,7 @@ class Estimate:
 def hard_win_rate(win_probabilities: Sequence[float]) -> Estimate:
     """Share of duels won, with Wilson's score interval.
 
-    A duel is won where the oracle prefers the response (p > 0.5); p = 0.5 counts half.
+    A duel is won if the oracle prefers the response (p > 0.5); p = 0.5 counts half.
 
     Args:
         win_probabilities: (N,) in [0, 1], N at least 1.

@@ -106,7 +106,7 @@ def sample_candidates(split: str) -> list[list[Candidate]]:
 
 
 def load_candidates(file: Path | None) -> dict[str, list[list[Candidate]]]:
-    """Responses by split, from the file where it is there."""
+    """Responses by split, from the file if it is there."""
     if file is not None and file.is_file():
         kept = json.loads(file.read_text())
         return {
@@ -246,7 +246,7 @@ def simulate(options: Options, train: Pool, test: Pool, seed: int) -> dict[int, 
 
 
 def print_table(results: dict[str, list[dict[int, dict[str, float]]]]) -> None:
-    """Means over seeds, one line a set of options and number of labels."""
+    """Means over seeds, one line per set of options and number of labels."""
     figures = list(next(iter(results.values()))[0][0])
     print(f"| ERM | labels | {' | '.join(figures)} |")
     print("|---|---|" + "---|" * len(figures))

@@ -42,7 +42,7 @@ class MiniLMEncoder:
     dim = 384
 
     def __init__(self, *, batch_size: int = 64) -> None:
-        """Loads the model in float32, onto a GPU where this process has one.
+        """Loads the model in float32, onto a GPU if this process has one.
 
         Args:
             batch_size: The most windows in one forward pass.

@@ -45,7 +45,7 @@ class _Duels:
     ) -> dict[str, np.ndarray]:
         """Asks the oracle once about all duels that are no pass.
 
-        Where this raises, nothing was counted or drawn: the same step can be tried again.
+        If this raises, nothing was counted or drawn: the same step can be tried again.
 
         Args:
             prompts: N prompts.
@@ -117,9 +117,9 @@ class TextDuelEnv(gym.Env[str, tuple[str, str]]):
     """A contextual dueling bandit over texts: ``text_duel/TLDR-v0``.
 
     An observation is a prompt, an action a pair of responses to it. Every episode has one
-    step. The reward is 1 where the first response is preferred, else 0.
+    step. The reward is 1 if the first response is preferred, else 0.
 
-    ``info`` after a step: ``prompt_id``; ``asked`` (False for :data:`PASS`); where it was
+    ``info`` after a step: ``prompt_id``; ``asked`` (False for :data:`PASS`); if it was
     asked, ``first_wins`` (the label) and ``win_probability`` (the oracle's, before the label is
     drawn); for an oracle with scores, ``first_score`` and ``second_score``.
 
@@ -193,7 +193,7 @@ class TextDuelEnv(gym.Env[str, tuple[str, str]]):
         Raises:
             RuntimeError: The episode is over.
             ValueError: For two identical responses.
-            OracleError: Where the oracle cannot answer; the step can be tried again.
+            OracleError: If the oracle cannot answer; the step can be tried again.
         """
         if self._prompt is None:
             raise RuntimeError("an episode has one step: call reset() first")
@@ -210,7 +210,7 @@ class TextDuelEnv(gym.Env[str, tuple[str, str]]):
 
 
 class TextDuelVectorEnv(VectorEnv):
-    """Many text duels at once; the oracle is asked once a step, in one batch.
+    """Many text duels at once; the oracle is asked once per step, in one batch.
 
     Observations are a tuple of prompts, an action is a pair of tuples of responses. Labels
     do not depend on batching: sub-environment i, reset with seed s, gives the labels of a
@@ -218,7 +218,7 @@ class TextDuelVectorEnv(VectorEnv):
     not reset by themselves, and all are reset together.
 
     ``info`` has the keys of the single environment as arrays (num_envs,), always all of them:
-    False or NaN, and False in the mask ``_key``, where the single environment leaves one out.
+    False or NaN, and False in the mask ``_key``, if the single environment leaves one out.
 
     Args:
         num_envs: How many, at least 1.
@@ -302,7 +302,7 @@ class TextDuelVectorEnv(VectorEnv):
 
         Args:
             actions: The num_envs first and the num_envs second responses; both parts of
-                :data:`PASS` where nothing is asked.
+                :data:`PASS` if nothing is asked.
 
         Returns:
             The same prompts, the rewards (num_envs,), all True (an episode has one step), all
@@ -311,7 +311,7 @@ class TextDuelVectorEnv(VectorEnv):
         Raises:
             RuntimeError: The episodes are over.
             ValueError: For two identical responses, or another number of responses.
-            OracleError: Where the oracle cannot answer; the step can be tried again.
+            OracleError: If the oracle cannot answer; the step can be tried again.
         """
         if self._shown is None:
             raise RuntimeError("an episode has one step: call reset() first")

@@ -25,7 +25,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
         valid: The names that exist.
 
     Returns:
-        ``" (did you mean 'x'?)"``, or ``""`` where nothing is close.
+        ``" (did you mean 'x'?)"``, or ``""`` if nothing is close.
     """
     matches = difflib.get_close_matches(name, list(valid), n=1)
     return f" (did you mean {matches[0]!r}?)" if matches else ""

@@ -1,7 +1,7 @@
 """What is read of a model: weights as safetensors, and none of its own code.
 
 A pickle (``pytorch_model.bin``) can run anything when it is read, and so can the Python files
-that a model's ``auto_map`` names. Transformers reads the first where there is nothing else, and
+that a model's ``auto_map`` names. Transformers reads the first if there is nothing else, and
 asks on the terminal about the second; here neither is done.
 """
 

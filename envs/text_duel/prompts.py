@@ -26,7 +26,7 @@ class Prompt:
         text: What the policy is asked: the template filled in, without a chat template.
         fields: All source columns as text (what is not text is JSON; null columns are left out),
             and the post under ``"post"`` whatever its column is called.
-        reference: The reference response, or None where the source has none.
+        reference: The reference response, or None if the source has none.
     """
 
     id: str

@@ -34,7 +34,7 @@ class RowSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JsonLinesSource:
-    """A file with one JSON object a line, in UTF-8. Blank lines are skipped.
+    """A file with one JSON object per line, in UTF-8. Blank lines are skipped.
 
     Attributes:
         path: The file.
@@ -73,7 +73,7 @@ class HubSource:
 
     Attributes:
         name: ``owner/name``.
-        configuration: The data set's configuration (subset), where it has several.
+        configuration: The data set's configuration (subset), if it has several.
         split: The split.
     """
 
@@ -88,7 +88,7 @@ class HubSource:
         return f"{self.name} (split {self.split}{configuration})"
 
     def check(self) -> None:
-        """Raises ConfigError where the package that reads data sets is missing."""
+        """Raises ConfigError if the package that reads data sets is missing."""
         if importlib.util.find_spec("datasets") is None:
             raise ConfigError(
                 f"prompts: {self.name!r} is no bundled set ({', '.join(BUNDLED)}) and no path "

@@ -1,6 +1,6 @@
 """Prompt templates: what the policy is asked about one post.
 
-A template is text with ``{column}`` fields. ``[[...]]`` encloses a part that is left out where
+A template is text with ``{column}`` fields. ``[[...]]`` encloses a part that is left out if
 the source lacks one of its fields (a post without a title); ``{{`` and ``}}`` are literal braces.
 The model's own chat template is no business of these: the policy's side wraps the prompt with it.
 """

@@ -62,7 +62,7 @@ def progress_of(folder: Path) -> Progress:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, with the file's name; None where it is whole.
+    """What is wrong with a checkpoint, with the file's name; None if it is whole.
 
     Every file is read: 0.3 s for the 1.6 GB of a 135M model from memory.
     """
@@ -93,7 +93,7 @@ def check_whole(folder: Path) -> None:
     """Makes sure that a checkpoint is whole.
 
     Raises:
-        DamagedCheckpointError: It is not; one line that names the file and, where there is one,
+        DamagedCheckpointError: It is not; one line that names the file and, if there is one,
             the newest checkpoint beside it that is.
     """
     wrong = damage(folder)
@@ -105,10 +105,10 @@ def check_whole(folder: Path) -> None:
 
 
 def newest_whole_beside(damaged: Path) -> Path | None:
-    """The checkpoint to go on from where another one of the same run is damaged.
+    """The checkpoint to go on from if another one of the same run is damaged.
 
     Returns:
-        The furthest that is whole; None where none is.
+        The furthest that is whole; None if none is.
     """
     others = [path for path in damaged.parent.glob(FOLDERS) if path != damaged]
     whole = [path for path in others if damage(path) is None]

@@ -29,7 +29,7 @@ from rllib_sea.cli.yaml_files import parse_option
 from rllib_sea.settings import checks as check
 from text_duel.errors import ConfigError, nearest
 
-# What may be written, and what stands where it is not.
+# What may be written, and what holds if it is not.
 DEFAULTS: dict[str, Any] = {
     "env": None,
     "run": None,

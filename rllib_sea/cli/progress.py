@@ -1,4 +1,4 @@
-"""What a run shows while it runs: a live display on a terminal, else one line a round."""
+"""What a run shows while it runs: a live display on a terminal, else one line per round."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def duration_text(seconds: float) -> str:
 
 
 def trial_label(experiment: str, trial: Trial, alone: bool) -> str:
-    """A trial's name: the experiment's, and where it has others its number and searched values.
+    """A trial's name: the experiment's, and if it has others, its number and searched values.
 
     A searched key has its whole path: ``gamma/2/1=0.9``, as in the table of a search.
     """
@@ -157,7 +157,7 @@ def round_line(progress: TrialProgress, result: Mapping[str, Any], left: float |
     Args:
         progress: The trial, with the round taken in.
         result: The round's result, flat: what was not measured in it is left out.
-        left: Seconds left, None where unknown.
+        left: Seconds left, None if unknown.
     """
     parts = [f"round {progress.round}"]
     for name, text in cells(result).items():
@@ -174,7 +174,7 @@ class Progress(Callback):
         experiment: The experiment's name.
         stop: Its stop criteria.
         console: Where to.
-        live: Whether a display that redraws itself may be used, where the console can.
+        live: Whether a display that redraws itself may be used, if the console can.
     """
 
     def __init__(

@@ -70,7 +70,7 @@ def check_resumable(experiment: Experiment, console: Console) -> None:
 
 
 def _tell_damage(checkpoint: Path, console: Console) -> None:
-    """Says what :meth:`SEA.restore` will do about a damaged checkpoint."""
+    """Says what :meth:`rllib_sea.sea.SEA.restore` will do about a damaged checkpoint."""
     wrong = damage(checkpoint)
     if wrong is None:
         return
@@ -133,7 +133,7 @@ def cut_results(file: Path, begin: int) -> None:
     """Cuts a ``result.json`` off before the row of an iteration that comes again.
 
     Args:
-        file: A row a line, in order; the last one may be cut short.
+        file: One row per line, in order; the last one may be cut short.
         begin: The iteration.
     """
     kept = 0

@@ -11,12 +11,12 @@ from rllib_sea.cli.experiments import Experiment
 from text_duel.errors import ConfigError
 
 ROOM_FILE = ".room"
-# Tune's state is about 0.1 MB a trial, results are 16 kB a round.
+# Tune's state is about 0.1 MB per trial, results are 16 kB per round.
 ROOM_BYTES = 32 * 2**20
 
 
 class Room(Callback):
-    """Keeps room on the results' disk, where that is a local one.
+    """Keeps room on the results' disk, if that is a local one.
 
     Tune copies its state and the results to the results folder every few seconds, each file cut to
     nothing first: on a full disk they stay so, and the run could not be resumed. The room is given

@@ -21,7 +21,7 @@ from rllib_sea.cli.progress import say
 from rllib_sea.cli.search_space import search_points
 
 TABLE_FILE, PICTURE_FILE = "search.csv", "search.png"
-# What trials are compared by where the scheduler does not say.
+# What trials are compared by if the scheduler does not say.
 DEFAULT_METRIC = "evaluation/win_rate_vs_initial_soft"
 QUERIES = "num_oracle_queries"
 
@@ -73,7 +73,7 @@ def _row(trial: Trial, keys: Sequence[str], metric: str) -> Row:
 
 
 def search_table(name: str, metric: str, rows: Sequence[Row]) -> Table:
-    """The trials as a table, a row each, in the given order."""
+    """The trials as a table, one row per trial, in the given order."""
     table = Table(title=f"{name}: {len(rows)} trials by {metric}")
     for key in rows[0]:
         table.add_column("metric" if key == metric else key.removeprefix("config/"))
@@ -94,7 +94,7 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
 def draw_heat_map(path: Path, x: str, y: str, metric: str, rows: Sequence[Row]) -> None:
     """Draws the metric over two searched keys: the mean of the trials in each cell.
 
-    A cell says how many trials it has, and how many queries they used where others used more.
+    A cell says how many trials it has, and how many queries they used if others used more.
 
     Args:
         path: The PNG.

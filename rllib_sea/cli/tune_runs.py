@@ -33,7 +33,7 @@ _AS_WRITTEN = ("stop", "num_samples", "storage_path", "restore")
 
 
 def run_experiments(experiments: Sequence[Experiment], options: TrainOptions) -> int:
-    """Runs experiments one after another, the trials of each side by side where they fit.
+    """Runs experiments one after another, the trials of each side by side if they fit.
 
     Args:
         experiments: One or more.
@@ -43,11 +43,11 @@ def run_experiments(experiments: Sequence[Experiment], options: TrainOptions) ->
         The command's exit status.
 
     Raises:
-        ConfigError: Before anything starts, or where a trial does not fit the cluster.
+        ConfigError: Before anything starts, or if a trial does not fit the cluster.
     """
     check_ray_options(options)
     console = Console()
-    # Tune starts anew, without a word, where there is nothing to resume. Of a file's
+    # Tune starts anew, without a word, if there is nothing to resume. Of a file's
     # experiments, those whose turn had not come do start; one at least must be there.
     resumed = [experiment for experiment in experiments if options.resume and has_run(experiment)]
     if options.resume and not resumed:
@@ -55,10 +55,10 @@ def run_experiments(experiments: Sequence[Experiment], options: TrainOptions) ->
         raise ConfigError(f"--resume: no earlier run in {where}/{experiments[0].name}")
     for experiment in resumed:
         check_resumable(experiment, console)
-    # Tune would end a run where the scheduler's metric is missing from a result: win rates
+    # Tune would end a run if the scheduler's metric is missing from a result: win rates
     # are, in rounds without an evaluation.
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
-    # Its newer output prints a table even where it is told to be silent.
+    # Its newer output prints a table even if it is told to be silent.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "1" if options.verbosity else "0"
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     status = DONE

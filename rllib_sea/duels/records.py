@@ -68,9 +68,9 @@ class PreferencePair:
         prompt_token_ids: The prompt as the policy saw it.
         chosen_token_ids: The preferred response, as sampled; of a tie the first one.
         rejected_token_ids: The other response, as sampled.
-        synthetic: True where an ensemble member gave the label, False where the
+        synthetic: True if an ensemble member gave the label, False if the
             oracle did.
-        from_reference: Which one was sampled from the reference policy, where exactly
+        from_reference: Which one was sampled from the reference policy, if exactly
             one of the two was.
         preference: Probability that the chosen response is preferred, in [0.5, 1]; 0.5 is a tie.
         weight: How much the label counts; see :class:`text_duel.verdicts.Label`.
@@ -117,12 +117,12 @@ class Duel:
         second: The second response, never the same text as the first.
         from_reference: Which of the two were sampled from the reference policy.
         member: The ensemble member that was drawn for the first response, or for
-            the label of a synthetic pair; -1 where none was.
-        synthetic: True where an ensemble member gave the label (no query).
+            the label of a synthetic pair; -1 if none was.
+        synthetic: True if an ensemble member gave the label (no query).
         label: Whether ``first`` is preferred.
         win_probability: The oracle's probability that ``first`` is preferred; NaN
             for synthetic duels.
-        scores: The oracle's scores of ``(first, second)``, NaN where it has none or
+        scores: The oracle's scores of ``(first, second)``, NaN if it has none or
             was not asked.
         features: (2, d) encoder features of ``(first, second)``, float32.
         member_rewards: (2, K) rewards of ``(first, second)`` by each member.

@@ -77,7 +77,7 @@ class Measurement:
 
     Attributes:
         online_wins: Probability that each given response is preferred to its prompt's
-            reference response; 0.5 where both are the same text, NaN without a reference.
+            reference response; 0.5 if both are the same text, NaN without a reference.
         pool_scores: The oracle's scores of each pool's candidates, (M,) each.
         num_questions: Comparisons and scores that the oracle was asked for.
     """
@@ -131,9 +131,9 @@ class Outcome:
         num_tokens: Its length in tokens.
         finished: Whether it ended by itself.
         win_vs_initial: Probability that it is preferred to the initial policy's greedy
-            response; 0.5 where both are the same text.
+            response; 0.5 if both are the same text.
         win_vs_reference: The same against the reference response; NaN without one.
-        score: The oracle's score; NaN where it has none.
+        score: The oracle's score; NaN if it has none.
         num_questions: Comparisons that the oracle was asked for.
     """
 
@@ -154,15 +154,15 @@ class EvaluatedPrompt:
         prompt_id: The prompt's identity in its source.
         prompt_text: What the policy was asked.
         prompt_token_ids: The same as tokens.
-        initial_score: The oracle's score of the initial policy's greedy response; NaN where
+        initial_score: The oracle's score of the initial policy's greedy response; NaN if
             it has none.
         greedy: The greedy response.
-        best_of_n: The best of N sampled responses by the ERM's mean reward; None where it
+        best_of_n: The best of N sampled responses by the ERM's mean reward; None if it
             was not asked for.
         sampled_token_ids: A response sampled at temperature 1, for the KL divergence; None
-            where it was not asked for.
+            if it was not asked for.
         kl: The KL divergence of the policy from its reference on that response, summed over
-            its tokens, in nats; NaN where it was not asked for.
+            its tokens, in nats; NaN if it was not asked for.
     """
 
     prompt_id: str

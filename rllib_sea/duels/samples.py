@@ -12,7 +12,7 @@ from rllib_sea.duels.rounds import EvaluatedPrompt
 SAMPLES_PER_ROUND = 2
 DUELS_FILE = "sample_duels.md"
 RESPONSES_FILE = "sample_responses.md"
-# What :func:`sizes` returns where a run begins.
+# What :func:`sizes` returns when a run begins.
 NO_SAMPLES = {DUELS_FILE: 0, RESPONSES_FILE: 0}
 
 
@@ -46,13 +46,13 @@ def append_responses(
 
 
 def sizes(folder: Path) -> dict[str, int]:
-    """Bytes of the two files, by name; 0 where there is none yet."""
+    """Bytes of the two files, by name; 0 if there is none yet."""
     files = {name: folder / name for name in NO_SAMPLES}
     return {name: path.stat().st_size if path.is_file() else 0 for name, path in files.items()}
 
 
 def truncate(folder: Path, to: Mapping[str, int]) -> None:
-    """Takes off what was appended after :func:`sizes` was called, where the files are there."""
+    """Takes off what was appended after :func:`sizes` was called, if the files are there."""
     for name, size in to.items():
         path = folder / name
         if path.is_file() and path.stat().st_size > size:

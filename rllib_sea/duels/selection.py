@@ -142,7 +142,7 @@ def stack(proposals: Sequence[Proposal], implicit_rewards: np.ndarray | None) ->
 
     Args:
         proposals: B of them, at least one, of M candidates each.
-        implicit_rewards: (B, M), or None where they are not known.
+        implicit_rewards: (B, M), or None if they are not known.
     """
     num_candidates = len(proposals[0].candidates)
     reference = num_candidates - proposals[0].num_from_reference
@@ -172,7 +172,7 @@ def select_duels(
 
     Args:
         proposals: B usable ones.
-        implicit_rewards: (B, M) in nats, where strategy or acquisition need them.
+        implicit_rewards: (B, M) in nats, if strategy or acquisition need them.
         strategy: A name of :data:`rllib_sea.exploration.STRATEGIES`.
         options: Its options.
         synthetic: For each position, whether the ERM labels.

@@ -133,7 +133,7 @@ class DuelEnvRunner(EnvRunner):
 
     @override(EnvRunner)
     def sample(self, *, task: ProposalTask, weights: Mapping[str, Any]) -> ProposalShare | Failure:
-        """Samples M candidates a prompt and scores them (Algorithm 2, line 3).
+        """Samples M candidates per prompt and scores them (Algorithm 2, line 3).
 
         Args:
             task: The share of the round.
@@ -218,7 +218,7 @@ class DuelEnvRunner(EnvRunner):
         Args:
             prompts: B prompts.
             prompt_token_ids: The same as tokens.
-            candidates: B lists of candidates; lists may differ in length where the engine
+            candidates: B lists of candidates; lists may differ in length if the engine
                 returned less.
 
         Returns:

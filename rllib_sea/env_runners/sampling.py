@@ -176,7 +176,10 @@ class Sampling:
         return [responses for part in parts for responses in part]
 
     def _weights(self, policy: PublishedPolicy) -> dict[str, Any]:
-        """What :meth:`DuelEnvRunner.load` takes: references, fetched only if they are new."""
+        """What env runners load: references, fetched only if they are new.
+
+        See :meth:`rllib_sea.env_runners.duel_env_runner.DuelEnvRunner.load`.
+        """
         return {
             "policy_version": policy.version,
             "policy_ref": policy.ref,

@@ -1,6 +1,6 @@
 """Which two of M candidates are worth a label: pure functions, no Ray.
 
-A strategy maps proposals (B prompts, M candidates each) to two candidate indices a prompt.
+A strategy maps proposals (B prompts, M candidates each) to two candidate indices per prompt.
 To add one, write a file beside the others and name its function in :data:`STRATEGIES`.
 """
 

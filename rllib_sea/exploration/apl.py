@@ -14,10 +14,10 @@ def apl(proposals: Proposals, rngs: Sequence[np.random.Generator]) -> Selection:
     """The largest implicit-reward margin (APL, arXiv 2402.08114).
 
     ``argmax_{i < j} |h_i - h_j|`` with ``h = log pi(y|x) - log pi_ref(y|x)``; DPO's implicit
-    reward is ``beta h``, and a positive beta changes no argmax. Where all are equal, as before
+    reward is ``beta h``, and a positive beta changes no argmax. If all are equal, as before
     the first update, the pair is the first candidate and the first of another text.
 
-    Its authors' code draws two responses a prompt and chooses prompts by margin: for that, take
+    Its authors' code draws two responses per prompt and chooses prompts by margin: for that, take
     two candidates and the acquisition ``certainty``
     (:mod:`rllib_sea.exploration.prompt_acquisition`). Choosing the pair among M is what the
     code of SEA's authors does by default.

@@ -62,7 +62,7 @@ def bai_ts(
     The first response is the favourite of a uniformly drawn member; the second is the
     candidate against which the ensemble disagrees most about who wins. With K = 1 there
     is no disagreement, all variances are 0, and the second response is the first
-    candidate of another text; so it is where all rewards are equal.
+    candidate of another text; so it is if all rewards are equal.
 
     Args:
         proposals: B prompts with M candidates each.

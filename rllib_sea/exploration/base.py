@@ -40,12 +40,12 @@ class Selection:
     Attributes:
         first: (B,) index of the first response.
         second: (B,) index of the second response; its text differs from the first's.
-        member: (B,) ensemble member drawn for the first response, -1 where the
+        member: (B,) ensemble member drawn for the first response, -1 if the
             strategy draws none.
-        valid: (B,) False where the strategy has no duel to offer, since all M candidates
+        valid: (B,) False if the strategy has no duel to offer, since all M candidates
             (for ``xpo``: those that may duel) are one text; the other fields of that row
             then mean nothing.
-        clash: (B,) True where the rule's own second response was the first's text, so that
+        clash: (B,) True if the rule's own second response was the first's text, so that
             another one had to be taken.
     """
 
@@ -71,7 +71,7 @@ class SelectPairs(Protocol):
 
         Args:
             proposals: B prompts with M candidates each.
-            rngs: B generators, one a prompt.
+            rngs: B generators, one per prompt.
             *args: None.
             **options: The strategy's own, from ``strategy_config``.
         """
@@ -138,14 +138,14 @@ def argmax_of_other_text(
 
 
 def required_implicit_rewards(proposals: Proposals) -> torch.Tensor:
-    """(B, M) the implicit rewards; raises ValueError where there are none."""
+    """(B, M) the implicit rewards; raises ValueError if there are none."""
     if proposals.implicit_rewards is None:
         raise ValueError("implicit rewards are needed, the proposals have none")
     return proposals.implicit_rewards
 
 
 def draw_members(num_members: int, rngs: Sequence[np.random.Generator]) -> torch.Tensor:
-    """(B,) one ensemble member a prompt, uniformly (Algorithm 2, line 4)."""
+    """(B,) one ensemble member per prompt, uniformly (Algorithm 2, line 4)."""
     return torch.tensor([int(rng.integers(num_members)) for rng in rngs], dtype=torch.int64)
 
 
@@ -201,7 +201,7 @@ def make_selection(
         proposals: What was chosen from.
         first: (B,) indices.
         second: (B,) indices.
-        member: (B,) drawn members; None where the strategy draws none.
+        member: (B,) drawn members; None if the strategy draws none.
         favourite: (B,) what the rule would have taken as second response, were it free to
             take the first's text again.
     """
@@ -219,7 +219,7 @@ def make_selection(
 
 
 def member_variance(values: torch.Tensor, margins: torch.Tensor) -> torch.Tensor:
-    """Population variance over members, exactly 0 where all members have the same margin.
+    """Population variance over members, exactly 0 if all members have the same margin.
 
     Rounding is no disagreement: equal margins may have sigmoids, and K equal numbers a mean, that
     differ in their last bit, by how the CPU vectorises; of variances that should all be 0 the one

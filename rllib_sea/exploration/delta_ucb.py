@@ -23,8 +23,8 @@ def delta_ucb(
     deviation ``s`` over the K members (population) of the members' centred rewards (see
     :func:`rllib_sea.exploration.bounds.centred`; raw ones would make the rule depend on
     constants that no label determines). K = 1 gives the best against the worst; equal rewards
-    give the first candidate and the first of another text. A clash is where the largest gap is
-    that of one text with itself: the interval of a single candidate.
+    give the first candidate and the first of another text. There is a clash if the largest gap
+    is that of one text with itself: the interval of a single candidate.
 
     Args:
         proposals: B prompts with M candidates each.

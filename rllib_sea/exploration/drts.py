@@ -24,8 +24,8 @@ def drts(proposals: Proposals, rngs: Sequence[np.random.Generator]) -> Selection
     candidate of a member drawn independently, drawn again while its text is the first's.
     One random order of the members replaces the loop, as in
     :func:`rllib_sea.exploration.ee_ts.ee_ts`; it may begin with the first response's own
-    member, so K = 1 gives that member's best and worst. Where no member's least liked
-    candidate has another text (all rewards equal, for instance) the second response is the
+    member, so K = 1 gives that member's best and worst. If no member's least liked
+    candidate has another text (all rewards equal, for instance), the second response is the
     worst other text by the ensemble's mean reward.
 
     The paper's draws are uniform in each candidate's own confidence interval, independent

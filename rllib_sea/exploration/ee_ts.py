@@ -21,7 +21,7 @@ def ee_ts(proposals: Proposals, rngs: Sequence[np.random.Generator]) -> Selectio
     Both responses are favourites of drawn members; members are drawn again until the
     favourite's text differs from the first's. Drawing with replacement until success
     gives the same distribution as walking through one random order of the members, so
-    one permutation a prompt replaces the loop. Where every member has the same favourite
+    one permutation per prompt replaces the loop. If every member has the same favourite,
     no draw can succeed; the second response is then the best other text by the
     ensemble's mean reward.
 

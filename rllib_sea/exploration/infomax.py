@@ -14,7 +14,7 @@ def infomax(proposals: Proposals, rngs: Sequence[np.random.Generator]) -> Select
     """Infomax (Efficient Exploration at Scale, arXiv 2603.17378).
 
     ``argmax_{i < j} Var_k[sigmoid(r_k(x, i) - r_k(x, j))]`` over the K members (population
-    variance). Where the members do not disagree about any pair (K = 1, equal rewards) all
+    variance). If the members do not disagree about any pair (K = 1, equal rewards), all
     variances are 0, and the pair is the first candidate and the first of another text.
 
     Args:

@@ -33,7 +33,7 @@ def maxmin_lcb(
     The paper first drops each candidate that surely loses to some other, ``UCB(i, k) < 0``. With
     these bounds that changes nothing: ``LCB(k, j) >= LCB(k, i) + LCB(i, j)``, since a standard
     deviation obeys the triangle inequality, so k is the better leader than i and the stronger
-    rival. Where one text only is left, the paper plays it against itself: here that is a clash,
+    rival. If one text only is left, the paper plays it against itself: here that is a clash,
     ``min_j LCB > 0`` at the first response, which meets its strongest rival all the same. Ties go
     to the lowest index (in the paper's code, to a random one); with equal rewards that is the
     first candidate and the first of another text.

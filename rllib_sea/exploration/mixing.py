@@ -45,7 +45,7 @@ def gamma_at(gamma: Gamma, num_oracle_queries: int) -> float:
 
 
 def draw_synthetic(gamma: float, rngs: Sequence[np.random.Generator]) -> list[bool]:
-    """Whether each prompt's pair is labelled by the ERM: Bernoulli(1 - gamma) a prompt."""
+    """Whether each prompt's pair is labelled by the ERM: Bernoulli(1 - gamma) per prompt."""
     return [bool(rng.random() >= gamma) for rng in rngs]
 
 
@@ -77,7 +77,7 @@ class MixedPairs:
         first: (B,) index of the first response.
         second: (B,) index of the second response.
         member: (B,) the member that gave the label of a synthetic pair; the one drawn for the
-            first response of a real one, -1 where none was.
+            first response of a real one, -1 if none was.
         first_wins: (B,) the labels of the synthetic pairs; means nothing for real ones.
     """
 

@@ -37,11 +37,11 @@ def member_differences(rewards: torch.Tensor, pairs: torch.Tensor) -> torch.Tens
 def best_pair(proposals: Proposals, values: torch.Tensor, pairs: torch.Tensor) -> Selection:
     """The pair of different texts with the largest value; of equal ones the first in ``pairs``.
 
-    Where copies of one text stand for each other only the first of them is looked at: a value
+    If copies of one text stand for each other, only the first of them is looked at: a value
     that two pairs share could differ in its last bit, by which other prompts are in the batch.
 
-    A clash is where the largest value of all belongs to a pair of equal texts (where all values
-    are equal that is the first candidate with itself).
+    There is a clash if the largest value of all belongs to a pair of equal texts (if all values
+    are equal, that is the first candidate with itself).
 
     Args:
         proposals: What is chosen from.

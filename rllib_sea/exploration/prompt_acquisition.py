@@ -15,7 +15,7 @@ def predictive_entropy(proposals: Proposals) -> torch.Tensor:
 
     ``H(x) = -E_{y ~ pi}[log pi(y|x)]``, the mean over the candidates that were sampled from the
     policy, in nats, summed over tokens (APL does not divide by the length: longer responses
-    have more). Exact in expectation where candidates are sampled at temperature 1; at another
+    have more). Exact in expectation if candidates are sampled at temperature 1; at another
     temperature it is a cross-entropy.
 
     Args:
@@ -38,7 +38,7 @@ def preference_certainty(proposals: Proposals, selection: Selection) -> torch.Te
         selection: Their duels.
 
     Returns:
-        (B,) in nats; it means nothing where the selection is not valid.
+        (B,) in nats; it means nothing if the selection is not valid.
 
     Raises:
         ValueError: The proposals have no implicit rewards.
@@ -56,7 +56,7 @@ def choose_prompts(scores: torch.Tensor, valid: torch.Tensor, count: int) -> tor
     Args:
         scores: (B,).
         valid: (B,) bool: which prompts have a duel.
-        count: Prompts to take; all where there are no more.
+        count: Prompts to take; all if there are no more.
 
     Returns:
         (min(count, B),) int64 indices in increasing order.

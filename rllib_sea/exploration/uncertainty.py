@@ -14,7 +14,7 @@ def uncertainty(proposals: Proposals, rngs: Sequence[np.random.Generator]) -> Se
     """Uncertainty (SEA, section 6.4, ablation of the exploration).
 
     ``argmax_{i < j} Var_k[r_k(x, i) - r_k(x, j)]`` over the K members (population variance).
-    Where the members do not disagree about any pair (K = 1, equal rewards) all variances
+    If the members do not disagree about any pair (K = 1, equal rewards), all variances
     are 0, and the pair is the first candidate and the first of another text.
 
     Args:

@@ -15,8 +15,8 @@ def xpo(proposals: Proposals, rngs: Sequence[np.random.Generator]) -> Selection:
 
     The first response is the first candidate sampled from the policy, the second the first
     candidate of another text sampled from the reference policy: the one whose log-probability
-    XPO's bonus lowers. Where no candidate of the reference has another text the prompt is not
-    valid, whatever the other candidates of the policy are. A clash is where the reference's
+    XPO's bonus lowers. If no candidate of the reference has another text, the prompt is not
+    valid, whatever the other candidates of the policy are. There is a clash if the reference's
     first candidate has the first response's text.
 
     Args:

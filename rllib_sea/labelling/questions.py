@@ -60,7 +60,7 @@ def as_asked(
     that the log does not have is left out, since a round is asked once.
 
     Args:
-        entries: The round's questions, from :meth:`PreferenceLog.ask`.
+        entries: The round's questions, from :meth:`rllib_sea.preference_log.log.PreferenceLog.ask`.
         selected: The duels that were selected now, real and synthetic.
         score: Computes features and ensemble rewards of questions' responses.
 

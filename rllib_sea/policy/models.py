@@ -26,7 +26,7 @@ def cache_folder() -> Path:
 
 
 def resolve_model(name: str) -> Path:
-    """The local folder of a model; converts or downloads it where needed.
+    """The local folder of a model; converts or downloads it if needed.
 
     Args:
         name: A local folder with a ``config.json``, ``"smollm2-135m-instruct"``, or a name on
@@ -36,7 +36,7 @@ def resolve_model(name: str) -> Path:
         A folder that transformers and vLLM load.
 
     Raises:
-        ConfigError: Where the model cannot be found, saying where it was looked for.
+        ConfigError: If the model cannot be found, saying where it was looked for.
     """
     check_model(name)
     folder = Path(name).expanduser()

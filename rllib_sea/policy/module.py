@@ -75,7 +75,7 @@ class VLLMPolicyModule(RLModule):
         """Samples ``num_responses`` to each prompt.
 
         ``batch`` has ``prompt_token_ids`` and ``seeds``, B each, ``num_responses``, and
-        ``sampling`` where it is not that of ``model_config``.
+        ``sampling`` if it is not that of ``model_config``.
         """
         sampling = batch.get("sampling", self.model_config["sampling"])
         candidates = self.sampler.generate(

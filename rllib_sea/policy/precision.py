@@ -1,4 +1,4 @@
-"""Which floating-point format a process computes in where the user leaves that open."""
+"""Which floating-point format a process computes in if the user leaves that open."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DTYPE_OF_PRECISION = {"bf16": "bfloat16", "fp32": "float32", AUTO: AUTO}
 
 
 def auto_dtype() -> torch.dtype:
-    """bfloat16 where this process' hardware multiplies in it, float32 elsewhere.
+    """bfloat16 if this process' hardware multiplies in it, else float32.
 
     A CPU without AVX-512 emulates it: matrix products take six times as long as in float32.
     """

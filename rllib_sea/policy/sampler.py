@@ -85,7 +85,7 @@ def check_sampler(kind: str, options: Mapping[str, Any]) -> None:
         options: The sampler's own arguments (``sampler_config``).
 
     Raises:
-        ConfigError: For an unknown sampler or option, a bad value, or where vLLM is missing.
+        ConfigError: For an unknown sampler or option, a bad value, or if vLLM is missing.
     """
     check.check_choice("sampler", kind, SAMPLERS)
     if kind == "vllm" and importlib.util.find_spec("vllm") is None:

@@ -15,7 +15,7 @@ class PromptTokenizer:
 
     Args:
         path: The model's folder.
-        chat: Wrap prompts in the chat template; None does so where the model has one.
+        chat: Wrap prompts in the chat template; None does so if the model has one.
     """
 
     def __init__(self, path: Path, chat: bool | None = None) -> None:

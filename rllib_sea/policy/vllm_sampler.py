@@ -119,7 +119,7 @@ class VLLMSampler:
                     ignore_eos=True,
                     stop_token_ids=self._stop_token_ids,
                     # vLLM decodes responses after their prompts, some of whose text it gives
-                    # back where a character is split into tokens.
+                    # back if a character is split into tokens.
                     detokenize=False,
                 )
                 for seed in seeds

@@ -142,7 +142,7 @@ def minibatches(
 
     Prompts are dealt out in order of length, so that workers have equally much to do. Every
     worker gets the same number of minibatches, since some strategies communicate in each;
-    they are empty where the prompts do not suffice.
+    they are empty if the prompts do not suffice.
 
     Args:
         prompts: All workers' prompts, at least one.
@@ -153,7 +153,7 @@ def minibatches(
     Returns:
         Indices into ``prompts``; over all workers each index occurs exactly once.
     """
-    # Longest first: where memory does not suffice, it shows at once.
+    # Longest first: if memory does not suffice, it shows at once.
     order = sorted(range(len(prompts)), key=lambda i: (-prompts[i].num_tokens, i))
     parts = [_cut(prompts, order[r::world_size], size) for r in range(world_size)]
     count = max(map(len, parts))

@@ -332,7 +332,7 @@ def _halve(model: transformers.PreTrainedModel) -> None:
 
 
 def _poisoned_if_not_finite(loss: torch.Tensor) -> torch.Tensor:
-    """A loss whose gradient is not finite where it is not: SLiC's would be, and be applied."""
+    """A loss whose gradient is not finite if the loss is not: SLiC's would be, and be applied."""
     return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
 
 

@@ -107,10 +107,10 @@ def choose_layout(model: transformers.PreTrainedModel) -> Layout:
         model: A Hugging Face causal language model in float32.
 
     Returns:
-        ``"packed"`` where its attention takes the mask that this layout needs.
+        ``"packed"`` if its attention takes the mask that this layout needs, else ``"plain"``.
 
     Raises:
-        ValueError: Where the model changes its logits after the output embedding, or where
+        ValueError: If the model changes its logits after the output embedding, or if
             neither layout gives its own log-probabilities.
     """
     rng = torch.Generator().manual_seed(0)

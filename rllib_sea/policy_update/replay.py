@@ -1,7 +1,7 @@
 """The policy's replay: which labelled pairs a further step of the direct loss learns from.
 
 Algorithm 2 (line 8) uses a pair for one step. A label costs more than a step, so it may be used
-again: ``policy_replay`` steps a round, each on pairs drawn from all that the oracle has labelled
+again: ``policy_replay`` steps per round, each on pairs drawn from all that the oracle has labelled
 so far, this round's included. Pairs that the ERM labelled are never among them.
 """
 

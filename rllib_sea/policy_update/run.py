@@ -69,7 +69,9 @@ class PolicyTrainRun:
         ).start()
 
     def update(self, pairs: Sequence[PreferencePair]) -> dict[str, float]:
-        """One optimizer step on a round's pairs; see :meth:`PolicyLearner.update`.
+        """One optimizer step on a round's pairs.
+
+        See :meth:`rllib_sea.policy_update.learner.PolicyLearner.update`.
 
         Raises:
             NonFiniteUpdateError: The weights are as they were.
@@ -83,11 +85,17 @@ class PolicyTrainRun:
         return answer
 
     def score(self, prompts: Sequence[PromptResponses]) -> ResponseScores:
-        """What policy and reference think of responses; see :meth:`PolicyLearner.score`."""
+        """What policy and reference think of responses.
+
+        See :meth:`rllib_sea.policy_update.learner.PolicyLearner.score`.
+        """
         return self._submit(Score(tuple(prompts)))
 
     def weights(self, which: WhichWeights = "trained") -> PublishedWeights:
-        """Weights with their probe; see :meth:`PolicyLearner.weights`."""
+        """Weights with their probe.
+
+        See :meth:`rllib_sea.policy_update.learner.PolicyLearner.weights`.
+        """
         while True:
             (reference,) = self._submit(Weights(which))
             try:

@@ -75,7 +75,7 @@ class ResponseScores:
             tokens, each of the exact next-token distributions. For responses sampled from pi
             at temperature 1 its expectation is the KL divergence of pi from pi_ref over
             sequences, with less variance than that of ``log_probs - reference_log_probs``.
-            At least 0, and exactly 0 where the policy is the reference.
+            At least 0, and exactly 0 if the policy is the reference.
     """
 
     log_probs: np.ndarray

@@ -51,7 +51,7 @@ class PolicyTrainer(Checkpointable):
             The update's metrics.
 
         Raises:
-            NonFiniteUpdateError: Where the loss or the gradient is not finite; the weights
+            NonFiniteUpdateError: If the loss or the gradient is not finite; the weights
                 are then unchanged.
         """
         return self._run.update(pairs)
@@ -68,7 +68,10 @@ class PolicyTrainer(Checkpointable):
         return self._run.score(prompts)
 
     def weights(self, which: WhichWeights = "trained") -> PublishedWeights:
-        """Weights with what they say of the probe; see :meth:`PolicyLearner.weights`."""
+        """Weights with what they say of the probe.
+
+        See :meth:`rllib_sea.policy_update.learner.PolicyLearner.weights`.
+        """
         return self._run.weights(which)
 
     @override(Checkpointable)
@@ -103,7 +106,7 @@ class PolicyTrainer(Checkpointable):
 
 
 class FixedPolicy(Checkpointable):
-    """Stands in for :class:`PolicyTrainer` where the policy is not trained.
+    """Stands in for :class:`PolicyTrainer` if the policy is not trained.
 
     For learning a reward model alone, to take the best of N responses of the initial policy
     (SEA, Table 1, variant 7). There is no model here and no process: the policy is the one

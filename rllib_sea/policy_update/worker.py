@@ -73,7 +73,7 @@ def train_loop(config: PolicyTrainConfig, feed: Any) -> None:
 
 
 def _in_object_store(weights: PublishedWeights, first: bool) -> list[ray.ObjectRef] | None:
-    """A reference within a list, which is passed on where a bare one would be fetched."""
+    """A reference within a list: that is passed on, a bare one would be fetched."""
     return [ray.put(weights)] if first else None
 
 

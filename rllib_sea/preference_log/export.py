@@ -2,8 +2,9 @@
 
 TRL's DPOTrainer and ``datasets.load_dataset`` read them as they are. TRL has two forms of the
 format (https://huggingface.co/docs/trl/dataset_formats), and which of them trains on the prompts
-that the policy saw depends on the run: with a chat template it is the conversational form, where
-TRL applies the template; without one it is the plain form, where TRL joins prompt and response.
+that the policy saw depends on the run: with a chat template it is the conversational form, to
+which TRL applies the template; without one it is the plain form, whose prompt and response TRL
+joins.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def import_preferences(
         file: See :func:`read_preferences`.
         output: The log, a file that does not exist yet.
         policy_model: The model whose tokens are written: a name or a folder, as in a run.
-        chat: Whether its prompts are wrapped in its chat template; None: where it has one.
+        chat: Whether its prompts are wrapped in its chat template; None: if it has one.
 
     Raises:
         ConfigError: The file cannot be read, the model cannot be found, or not one preference

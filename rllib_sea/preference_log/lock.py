@@ -15,7 +15,7 @@ def lock_file(log: Path) -> Path:
 
 
 def writer_of(log: Path) -> str | None:
-    """The process id of a log's writer; None where nobody writes to it."""
+    """The process id of a log's writer; None if nobody writes to it."""
     try:
         file = os.open(lock_file(log), os.O_RDONLY)
     except OSError:

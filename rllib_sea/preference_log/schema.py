@@ -194,7 +194,7 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
 
     Args:
         path: The file.
-        create: Make it where there is none.
+        create: Make it if there is none.
 
     Raises:
         PreferenceLogError: It is no log, is damaged, or is of a newer version.

@@ -78,7 +78,7 @@ def tokenize_preferences(
 
 
 def end_token_id(tokenizer: PromptTokenizer) -> int | None:
-    """The token by which the policy ends a response; None where the model has none.
+    """The token by which the policy ends a response; None if the model has none.
 
     With a chat template it is the one that ends the assistant's turn, which in some models is not
     the tokenizer's end token.

@@ -169,7 +169,7 @@ def make_encoder(name: str, policy_path: Path) -> CandidateEncoder:
 
 
 def check_encoder(name: str) -> None:
-    """Raises ConfigError where the encoder cannot be found; loads nothing."""
+    """Raises ConfigError if the encoder cannot be found; loads nothing."""
     if name == "minilm":
         minilm_path()
     elif name != POLICY_ENCODER:  # the policy is checked as `policy_model`

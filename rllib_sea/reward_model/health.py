@@ -33,7 +33,7 @@ def member_disagreement(member_rewards: np.ndarray) -> float:
         member_rewards: (N, 2, K) rewards of the two responses of N duels.
 
     Returns:
-        In [0, 0.5]; NaN without duels, and for K = 1, where there is nobody to disagree.
+        In [0, 0.5]; NaN without duels, and for K = 1: there is nobody to disagree.
     """
     if len(member_rewards) == 0 or member_rewards.shape[2] < 2:
         return float("nan")
@@ -43,7 +43,7 @@ def member_disagreement(member_rewards: np.ndarray) -> float:
 def argmax_agreement(rewards: np.ndarray, texts: np.ndarray) -> float:
     """Mean share of members whose favourite is the most popular one.
 
-    Favourites are the same where their texts are. Prompts whose candidates are all one text
+    Favourites are the same if their texts are. Prompts whose candidates are all one text
     say nothing and are left out.
 
     Args:
@@ -51,7 +51,7 @@ def argmax_agreement(rewards: np.ndarray, texts: np.ndarray) -> float:
         texts: (B, M) text identities: equal numbers in a row are equal texts.
 
     Returns:
-        In [1 / K, 1]; NaN where no prompt is left, and for K = 1.
+        In [1 / K, 1]; NaN if no prompt is left, and for K = 1.
     """
     choice = (texts != texts[:, :1]).any(axis=1)
     if len(rewards) < 2 or not choice.any():
@@ -89,7 +89,7 @@ class CalibrationWindow:
         self._outcomes = np.append(self._outcomes, np.asarray(outcomes, bool))[-self._size :]
 
     def error(self) -> float:
-        """The error, in [0, 1]; NaN where nothing was added."""
+        """The error, in [0, 1]; NaN if nothing was added."""
         if len(self._outcomes) == 0:
             return float("nan")
         confidence = np.maximum(self._probabilities, 1.0 - self._probabilities)
@@ -111,7 +111,7 @@ class CalibrationWindow:
 class CollapseWatch:
     """Notices when the members have become one: Thompson sampling then explores no more.
 
-    A round counts as collapsed where ``argmax_agreement > 0.95`` and ``member_disagreement <
+    A round counts as collapsed if ``argmax_agreement > 0.95`` and ``member_disagreement <
     0.01``. The first says that of 20 members fewer than one has a favourite of its own, so that
     two draws nearly always propose the same response; the second that a member moves a
     label's probability by less than a hundredth, so that there is no variance to choose by.
@@ -131,8 +131,8 @@ class CollapseWatch:
 
         Args:
             argmax_agreement: From :func:`argmax_agreement`.
-            member_disagreement: From :func:`member_disagreement`. A round where either is NaN
-                is not counted, so that an ensemble of one never collapses.
+            member_disagreement: From :func:`member_disagreement`. A round in which either is
+                NaN is not counted, so that an ensemble of one never collapses.
 
         Returns:
             A warning in the third collapsed round in a row; None before, after, and elsewhere.

@@ -56,7 +56,7 @@ def read_initial_preferences(
 ) -> list[TokenizedPreference]:
     """Reads the labels that a run starts from; ties, skips and open questions are left out.
 
-    The tokens that were sampled are kept where they are this policy's: where this tokenizer makes
+    The tokens that were sampled are kept if they are this policy's: if this tokenizer makes
     the logged prompt of the prompt's text, and the logged responses decode to their texts. That
     says more than the model's name: models share tokenizers, and a folder may get another model.
     Otherwise the texts are tokenized anew, as whole responses.

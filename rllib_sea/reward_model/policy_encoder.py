@@ -25,7 +25,7 @@ class PolicyEncoder:
     by its own root mean square. It is computed in :func:`rllib_sea.policy.precision.auto_dtype`.
 
     A prompt is computed once for its M responses, which continue its keys and values. Tokens
-    are the sampled ones, the end token included where it was sampled.
+    are the sampled ones, the end token included if it was sampled.
 
     Args:
         path: The policy's folder. Its weights are read once: later updates do not change the

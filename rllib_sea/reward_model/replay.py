@@ -46,7 +46,7 @@ class ReplayedLabels(NamedTuple):
 
 
 class PreferenceReplay:
-    """D of Algorithm 2, as encoder features: one row a label.
+    """D of Algorithm 2, as encoder features: one row per label.
 
     Features are kept, not texts: the encoder is frozen, so they never go stale. Which members
     learn from a label is drawn once, when it comes in, and kept with it.
@@ -92,7 +92,7 @@ class PreferenceReplay:
 
         Args:
             count: m, the number of minibatches.
-            size: Labels in each; all labels where there are fewer.
+            size: Labels in each; all labels if there are fewer.
             rng: The generator.
 
         Returns:
@@ -112,7 +112,7 @@ class PreferenceReplay:
         )
 
     def _all_masks(self) -> np.ndarray | None:
-        """(N, K) bool, or None where no label has a mask."""
+        """(N, K) bool, or None if no label has a mask."""
         everyone = next((np.ones_like(mask) for mask in self._masks if mask is not None), None)
         if everyone is None:
             return None

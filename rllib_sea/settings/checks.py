@@ -20,7 +20,7 @@ def check_choice(key: str, value: Any, choices: Collection[str]) -> None:
 
 
 def check_bool(key: str, value: Any, *, optional: bool = False) -> None:
-    """Raises ConfigError unless ``value`` is true or false (or null, where optional)."""
+    """Raises ConfigError unless ``value`` is true or false (or null, if optional)."""
     if not isinstance(value, bool) and not (optional and value is None):
         raise ConfigError(f"{key}: {value!r} is not true or false{' or null' if optional else ''}")
 
@@ -107,7 +107,7 @@ def check_options(
         key: The configuration's key.
         options: What was given.
         function: What they are for.
-        check: Checks their values; None where any will do.
+        check: Checks their values; None if any will do.
 
     Raises:
         ConfigError: For an unknown option, listing those there are, or a bad value.

@@ -11,7 +11,7 @@ from studies.bandit.simulation import Settings
 
 PASSIVE = Settings(BASELINE)
 SETTINGS = {name: s for suite in SUITES.values() for name, s in suite.methods.items()}
-# What separates the ensemble's share of a saving from that of more updates a label.
+# What separates the ensemble's share of a saving from that of more updates per label.
 CONTROLLED = (
     "passive",
     "passive, 16 a round",
@@ -34,7 +34,7 @@ def labels_per_update(settings: Settings) -> float:
 
 
 def baseline_of(method: str, runs: Container[str]) -> str:
-    """Passive under a method's condition where that was run, or else passive.
+    """Passive under a method's condition if that was run, or else passive.
 
     Args:
         method: A name of :data:`SETTINGS`.
@@ -45,9 +45,9 @@ def baseline_of(method: str, runs: Container[str]) -> str:
 
 
 def control_of(method: str, runs: Container[str]) -> str | None:
-    """Passive with as many updates a label as a method, under its condition.
+    """Passive with as many updates per label as a method, under its condition.
 
-    Passive makes an update for each round's labels: its control has so many prompts a round as
+    Passive makes an update for each round's labels: its control has so many prompts per round as
     the method has labels for an update (to the nearest whole number).
 
     Args:
@@ -55,7 +55,7 @@ def control_of(method: str, runs: Container[str]) -> str | None:
         runs: Names of what was run.
 
     Returns:
-        A name of `runs`, the method's own where it is such a control; None where there is none.
+        A name of `runs`, the method's own if it is such a control; None if there is none.
     """
     settings = SETTINGS[method]
     if not settings.update_policy:
@@ -65,14 +65,14 @@ def control_of(method: str, runs: Container[str]) -> str | None:
 
 
 def replayed_control_of(method: str, runs: Container[str]) -> str | None:
-    """Passive with as many updates a label as a method by replay alone, under its condition.
+    """Passive with as many updates per label as a method by replay alone, under its condition.
 
     Args:
         method: A name of :data:`SETTINGS`.
         runs: Names of what was run.
 
     Returns:
-        A name of `runs`, the method's own where it is such a control; None where there is none.
+        A name of `runs`, the method's own if it is such a control; None if there is none.
     """
     settings = SETTINGS[method]
     updates_a_round = PASSIVE.prompts_per_round / labels_per_update(settings)

@@ -33,7 +33,7 @@ class Suite:
 
     Attributes:
         methods: Settings by name.
-        seeds: How many seeds where nothing else is asked for.
+        seeds: How many seeds if nothing else is asked for.
     """
 
     methods: dict[str, Settings]
@@ -69,7 +69,7 @@ def _main() -> dict[str, Settings]:
 
 
 def _more_updates() -> dict[str, Settings]:
-    """More updates of the policy a label: fewer prompts a round, or the oracle's pairs again."""
+    """More policy updates per label: fewer prompts per round, or the oracle's pairs again."""
     methods = {
         f"passive, {prompts} a round": Settings("passive", prompts_per_round=prompts)
         for prompts in (22, 16, 8, 4)

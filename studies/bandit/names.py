@@ -57,15 +57,15 @@ def label(method: str) -> str:
 
 
 def color(method: str) -> str:
-    """A strategy's colour, with or without mixing; darker where the policy replays pairs."""
+    """A strategy's colour, with or without mixing; darker if the policy replays pairs."""
     shade = _COLORS[method.partition(MIXED)[0].partition(",")[0]]
     return dark(shade) if REPLAY in method else shade
 
 
 def line_style(method: str) -> str:
-    """Dotted where the ERM labels its best and worst response, dashed without mixing.
+    """Dotted if the ERM labels its best and worst response, dashed without mixing.
 
-    With more updates a label by fewer prompts a round, or by replay alone, dashes and dots.
+    With more updates per label by fewer prompts per round, or by replay alone, dashes and dots.
     """
     if BEST_VS_WORST in method:
         return ":"

@@ -65,7 +65,7 @@ def draw_lines(axes: Axes, runs: Runs, column: str, *, text: Callable[[str], str
 
 
 def _end_labels(axes: Axes, x: float, ends: list[tuple[float, str, str]]) -> None:
-    """Names right of the lines' ends, moved apart where they would overlap."""
+    """Names right of the lines' ends, moved apart if they would overlap."""
     low, high = axes.get_ylim()
     height = axes.get_position().height * axes.figure.get_figheight()  # inches
     gap = (high - low) * 0.19 / height
@@ -143,7 +143,7 @@ def win_rate_by_steps(runs: Runs, out: Path, names: tuple[str, ...] = HEADLINE) 
 
 
 def _win_rate_by(column: str, runs: Runs) -> Axes:
-    """Win rates against another column than the queries, where that was measured."""
+    """Win rates against another column than the queries, if that was measured."""
     _, axes = plt.subplots(figsize=(8, 5))
     for name, curves in runs.items():
         if column not in curves.columns:
@@ -335,7 +335,7 @@ def variants(runs: Runs, out: Path) -> None:
 def _row_of_panels(
     runs: Runs, panels: Mapping[str, Mapping[str, str]], out: Path, name: str, title: str
 ) -> None:
-    """One panel a condition, the same methods in each.
+    """One panel per condition, the same methods in each.
 
     Args:
         runs: All runs.

@@ -40,7 +40,7 @@ class Curves:
 
 
 def append_run(file: Path, method: str, seed: int, rows: Sequence[Mapping[str, float]]) -> None:
-    """Writes a run's rows at the end of a file, which is made where it is missing.
+    """Writes a run's rows at the end of a file, which is made if it is missing.
 
     Args:
         file: The file.
@@ -71,7 +71,7 @@ def _cell(value: float) -> str:
 
 
 def read_runs(file: Path) -> dict[str, Curves]:
-    """The curves of a file, by method in the order of their first run; none where it is missing."""
+    """The curves of a file, by method in the order of their first run; none if it is missing."""
     if not file.exists():
         return {}
     runs: dict[str, dict[int, list[list[float]]]] = {}
@@ -104,7 +104,7 @@ def interpolate(grid: np.ndarray, at: np.ndarray, values: np.ndarray) -> np.ndar
 
 
 def queries_to(target: float, queries: np.ndarray, curve: np.ndarray) -> float:
-    """Where a curve first reaches a value, linear between its points; infinite where it never does.
+    """Where a curve first reaches a value, linear between its points; infinite if it never does.
 
     Args:
         target: The value.
@@ -128,7 +128,7 @@ class Efficiency:
     Attributes:
         queries: To the target.
         queries_interval: 95%, by bootstrap over seeds.
-        ratio: To passive's or the control's; 0 where only the method reaches the target.
+        ratio: To passive's or the control's; 0 if only the method reaches the target.
         ratio_interval: 95%.
         seeds: How many.
     """

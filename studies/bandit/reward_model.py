@@ -27,7 +27,7 @@ class RewardModelOptions:
         weight_decay: Adam's.
         lam: lambda of SEA, Eq. 8.
         lambda_fades: See :func:`rllib_sea.reward_model.ensemble.regularisation_strength`.
-        minibatches: m, updates a round.
+        minibatches: m, updates per round.
         minibatch_size: Labels in one.
         prior_scale: Weight of the prior functions.
         bootstrap: Probability that a member learns from a label.

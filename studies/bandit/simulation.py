@@ -30,8 +30,8 @@ from studies.bandit.reward_model import BanditRewardModel, RewardModelOptions
 
 MEASURE_EVERY = 100  # queries
 REWARD_FREE = ("apl", "passive", "random", "xpo")
-# A policy that gives one response a prompt leaves nothing to ask: a run ends after so many times
-# the rounds that its budget takes where every prompt has a duel and none is synthetic.
+# A policy that gives one response per prompt leaves nothing to ask: a run ends after so many
+# times the rounds that its budget takes if every prompt has a duel and none is synthetic.
 MAX_ROUNDS = 2
 
 
@@ -54,8 +54,8 @@ class Settings:
         prompts_per_round: Duels in a round.
         sync_interval: Rounds after which the trained policy samples; None: never (offline).
         update_policy: False leaves the policy as it is.
-        policy_replay: Further updates a round, each on as many pairs as a round has prompts, drawn
-            from all that the oracle has labelled so far.
+        policy_replay: Further updates per round, each on as many pairs as a round has prompts,
+            drawn from all that the oracle has labelled so far.
         lr: The policy's.
         loss: A name of :data:`rllib_sea.policy_update.objectives.losses.LOSSES`.
         beta: The loss's.
@@ -90,7 +90,7 @@ class Settings:
 
     @property
     def uses_reward_model(self) -> bool:
-        """Whether anything depends on the ERM; where nothing does it is not trained."""
+        """Whether anything depends on the ERM; if nothing does, it is not trained."""
         return self.strategy not in REWARD_FREE or self.gamma < 1.0 or self.best_of_n is not None
 
     def gamma_schedule(self) -> float | list[list[float]]:
@@ -111,7 +111,7 @@ COLUMNS = (
     "disagreement",  # standard deviation over members of a win probability
     "agreement",  # share of members that have the most popular favourite
     "distinct",  # different responses among a prompt's candidates
-    "asked",  # queries; less than those of the row where the run had ended
+    "asked",  # queries; less than those of the row if the run had ended
     "steps",  # updates of the policy so far
     "kl",  # of the policy from the reference policy, mean over prompts, in nats
     "replay_age",  # mean over the pairs replayed since the last measurement, in rounds
@@ -286,7 +286,7 @@ class Simulation:
         return duels
 
     def _update_policy(self, pairs: LabelledPairs) -> None:
-        """One step of the direct loss on pairs, where there are any."""
+        """One step of the direct loss on pairs, if there are any."""
         if len(pairs) == 0:
             return
         settings = self.settings
@@ -422,7 +422,7 @@ class Simulation:
 
     @torch.inference_mode()
     def _measure(self, duels: Duels | None) -> dict[str, float]:
-        """The columns, of a round's duels where they are of duels."""
+        """The columns, of a round's duels if they are of duels."""
         settings = self.settings
         log_probs = self.policy.log_probs(self._prompts)
         probabilities = log_probs.exp()

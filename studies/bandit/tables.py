@@ -55,7 +55,7 @@ def _ratio_cell(result: Efficiency) -> str:
 
 
 def control_cells(method: str, control: str | None, runs: Runs) -> list[str]:
-    """The ratio to a control, and the control's name; "-" where there is none.
+    """The ratio to a control, and the control's name; "-" if there is none.
 
     Args:
         method: One of the runs.
@@ -75,7 +75,7 @@ def mean_at(curves: Curves, column: str, queries: float) -> float:
 
 
 def last_cell(curves: Curves, column: str, digits: int) -> str:
-    """A column's last mean with its 95% interval; "-" where it was not measured.
+    """A column's last mean with its 95% interval; "-" if it was not measured.
 
     Args:
         curves: Of a method.
@@ -95,7 +95,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def efficiency_table(runs: Runs, every_run: Runs) -> str:
-    """A row a method: queries needed, win rates, regret, how far the policy went and by what.
+    """A row per method: queries needed, win rates, regret, how far the policy went and by what.
 
     Args:
         runs: What to show, of the seeds that the baselines have.
@@ -143,7 +143,7 @@ def efficiency_table(runs: Runs, every_run: Runs) -> str:
 
 
 def replay_table(runs: Runs) -> str:
-    """The methods that make as many updates a label as passive with replay, against that."""
+    """The methods that make as many updates per label as passive with replay, against that."""
     rows = []
     for name in runs:
         control = replayed_control_of(name, runs)
@@ -153,7 +153,7 @@ def replay_table(runs: Runs) -> str:
 
 
 def health_table(runs: Runs) -> str:
-    """A row a method with an ERM: accuracy, disagreement and agreement against queries."""
+    """A row per method with an ERM: accuracy, disagreement and agreement against queries."""
     columns = ("accuracy", "pool_accuracy", "disagreement", "agreement")
     rows = [
         [label(name)]

@@ -87,7 +87,7 @@ def _run(tier: Tier, methods: list[str], seeds: range, queries: int, file: Path)
     todo = missing(methods, seeds, file)
     if not todo:
         return []
-    # Ray only where something is run.
+    # Ray only if something is run.
     from rllib_sea import SEAConfig
     from studies.language_models.sweep import Run, run_all
 

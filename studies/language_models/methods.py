@@ -30,7 +30,7 @@ _OTHERS: dict[str, dict[str, Any]] = {
     "xpo": _XPO | {"optimism": "xpo", "optimism_alpha": 1e-5},
     "selm": _XPO | {"optimism": "selm", "optimism_alpha": 1e-3},
 }
-# What a headline needs, in the order in which it is run. Where nothing else is said the ERM labels
+# What a headline needs, in the order in which it is run. If nothing else is said, the ERM labels
 # the selected pair with gamma 0.7, as in the paper.
 HEADLINE = (
     "passive",
@@ -55,7 +55,7 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "beta 0.05": {"beta": 0.05},
     "beta 0.3": {"beta": 0.3},
     **{f"replay {steps}": {"policy_replay": steps} for steps in (1, 3)},
-    # Controls of equal updates: of gamma 0.5 and 0.7 with 128 prompts a round, of 0.5 with 16.
+    # Controls of equal updates: of gamma 0.5 and 0.7 with 128 prompts per round, of 0.5 with 16.
     **{f"{prompts} a round": {"prompts_per_round": prompts} for prompts in (64, 90, 8)},
 }
 _VARIED = (

@@ -71,7 +71,7 @@ def efficiency_table(tier: Tier, runs: Runs) -> str:
 
 
 def reward_model_table(runs: Runs) -> str:
-    """A row a method: how the ERM did at a fifth, a half and all of the queries."""
+    """A row per method: how the ERM did at a fifth, a half and all of the queries."""
     last = float(runs[BASELINE].queries[-1])
     columns = ("accuracy", "disagreement", "agreement", "label_accuracy")
     rows = []
@@ -87,7 +87,7 @@ def reward_model_table(runs: Runs) -> str:
 
 
 def write_report(out: Path, tier: Tier, runs: Runs) -> None:
-    """Writes ``tables.md`` and, where matplotlib is there, pictures of what has all seeds.
+    """Writes ``tables.md`` and, if matplotlib is there, pictures of what has all seeds.
 
     Args:
         out: Folder.

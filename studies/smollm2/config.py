@@ -1,4 +1,4 @@
-"""The tier's runs: the bundled model, prompts and labeller; short where there is no GPU."""
+"""The tier's runs: the bundled model, prompts and labeller; short if there is no GPU."""
 
 from __future__ import annotations
 

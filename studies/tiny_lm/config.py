@@ -64,7 +64,7 @@ TIER = Tier(
     queries=5000,
     prompts_per_round=PROMPTS_PER_ROUND,
     methods=METHODS,
-    # With one thread each: more runs an hour than one after another with two threads, since
+    # With one thread each: more runs per hour than one after another with two threads, since
     # much of a round is the plain Python of engines and actors.
     at_once=2,
     prepare=_prepare,

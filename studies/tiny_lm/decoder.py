@@ -60,7 +60,7 @@ class DecoderSettings:
 
 
 def fitted_decoder(settings: DecoderSettings | None = None) -> Path:
-    """The decoder's folder; fits it where it is missing.
+    """The decoder's folder; fits it if it is missing.
 
     Its folder :data:`PROMPTS` has the prompts, its folder :data:`ENCODER` the ERM's encoder.
 
@@ -121,7 +121,7 @@ def fit(settings: DecoderSettings, folder: Path) -> float:
         folder: Where to.
 
     Returns:
-        The mean loss of the last 50 steps, nats a token.
+        The mean loss of the last 50 steps, in nats per token.
     """
     tokenizer = make_tokenizer(settings)
     torch.manual_seed(settings.seed)

@@ -42,7 +42,7 @@ def oracle_class(name: str) -> type[Oracle]:
         name: A name of :data:`ORACLES`, or ``"module:Class"`` of a module that can be imported.
 
     Raises:
-        ConfigError: Where there is no such oracle.
+        ConfigError: There is no such oracle.
     """
     if not isinstance(name, str):
         raise ConfigError(f"oracle: {name!r} is not text")

@@ -156,7 +156,7 @@ class Answers:
 
     Attributes:
         win_probability: (N,) float64 in [0, 1], that the first response is preferred.
-        first_score: (N,) float64, NaN where the oracle has no scores.
+        first_score: (N,) float64, NaN if the oracle has no scores.
         second_score: Likewise.
     """
 

@@ -27,7 +27,7 @@ def brevity(response: str) -> float:
 
 
 def completeness(response: str) -> float:
-    """1 where the response ends a sentence, quotes and brackets aside, else 0."""
+    """1 if the response ends a sentence, quotes and brackets aside, else 0."""
     closing = "\"')\u201d\u2019"
     return float(response.rstrip().rstrip(closing).endswith((".", "!", "?")))
 

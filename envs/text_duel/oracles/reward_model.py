@@ -31,7 +31,7 @@ class RewardModelOracle(ScoringOracle):
         batch_size: The most sequences in one forward pass. A model whose configuration names no
             pad token is read one sequence at a time, as Transformers demands.
         dtype: One of :data:`DTYPES`.
-        device: Such as ``"cuda:1"``; None takes a GPU where there is one.
+        device: Such as ``"cuda:1"``; None takes a GPU if there is one.
 
     Raises:
         ConfigError: A bad value, a model that cannot be found, or one that is no reward model.

@@ -119,8 +119,8 @@ def simpo(logps: PairLogProbs, beta: float, *, margin_ratio: float = 0.5) -> tor
 
     Args:
         logps: B pairs.
-        beta: Positive; the paper takes 2 to 2.5, where DPO takes 0.1.
-        margin_ratio: gamma / beta, at least 0: by how many nats a token the chosen response
+        beta: Positive; the paper takes 2 to 2.5, DPO 0.1.
+        margin_ratio: gamma / beta, at least 0: by how many nats per token the chosen response
             should be more probable. It is the authors' ``gamma_beta_ratio``; the paper's own
             gamma is ``margin_ratio * beta``.
 
@@ -154,7 +154,7 @@ def cdpo(logps: PairLogProbs, beta: float, *, label_smoothing: float = 0.1) -> t
 def rdpo(logps: PairLogProbs, beta: float, *, label_smoothing: float = 0.1) -> torch.Tensor:
     """``[-(1 - e) log sigmoid(beta h) + e log sigmoid(-beta h)] / (1 - 2 e)``.
 
-    Robust DPO (arXiv 2403.00409): where labels are flipped with probability e, its
+    Robust DPO (arXiv 2403.00409): if labels are flipped with probability e, its
     expectation is DPO's loss on the true labels. It is not bounded below: its gradient in
     beta h tends to ``-e / (1 - 2 e)``, not to 0.
 

@@ -30,7 +30,7 @@ def xpo(logps: PairLogProbs, chosen_from_reference: torch.Tensor, beta: float) -
 
     Args:
         logps: B pairs.
-        chosen_from_reference: (B,) bool, true where y_ref is the chosen response, false where
+        chosen_from_reference: (B,) bool, true if y_ref is the chosen response, false if
             it is the rejected one.
         beta: Not used.
 
@@ -75,7 +75,7 @@ def check_optimism(optimism: str | None, loss: str) -> None:
     """Checks the key ``optimism`` beside the key ``loss``.
 
     Raises:
-        ConfigError: Where there is no such term, or it is not defined for the loss.
+        ConfigError: There is no such term, or it is not defined for the loss.
     """
     if optimism is None:
         return

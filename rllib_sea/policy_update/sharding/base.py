@@ -45,7 +45,7 @@ class Strategy(Protocol):
         """Clips and applies the gradient, and clears it.
 
         Returns:
-            The norm before clipping. Where it is not finite nothing was applied.
+            The norm before clipping. If it is not finite, nothing was applied.
         """
         ...
 

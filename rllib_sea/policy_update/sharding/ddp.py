@@ -22,7 +22,7 @@ OPTIMIZER_FILE = "optimizer.pt"
 
 
 class DDPStrategy:
-    """Torch's DistributedDataParallel with AdamW; a plain module where there is one worker.
+    """Torch's DistributedDataParallel with AdamW; a plain module if there is one worker.
 
     Args:
         scorer: The policy.
