@@ -159,16 +159,16 @@ class Labeller:
 
     async def _wait_for(self, share: float, round_index: int) -> None:
         """Waits for a share of a round's answers, and not past the deadline."""
-        num_questions = len(self._log.round(round_index))
+        num_questions = self._log.num_questions(round_index)
         enough = math.floor((1.0 - share) * num_questions)
         try:
             async with asyncio.timeout(self._settings.keys.label_deadline_s), self._progress:
                 await self._progress.wait_for(
-                    lambda: not self._asked or self._num_open(round_index) <= enough
+                    lambda: not self._asked or self._log.num_open(round_index) <= enough
                 )
         except TimeoutError:
             self._warn(
-                f"round {round_index} learns without {self._num_open(round_index)} of its "
+                f"round {round_index} learns without {self._log.num_open(round_index)} of its "
                 f"{num_questions} labels, which have not come within "
                 f"{self._settings.keys.label_deadline_s:g} s (label_deadline_s)"
             )
@@ -176,9 +176,6 @@ class Labeller:
     async def close_round(self, round_index: int) -> ClosedRound:
         """Settles what a round learns from; see :meth:`PreferenceLog.close_round`."""
         return self._log.close_round(round_index)
-
-    def _num_open(self, round_index: int) -> int:
-        return sum(entry.state in ("open", "leased") for entry in self._log.round(round_index))
 
     def _withdraw_old(self, round_index: int) -> None:
         after = self._settings.keys.withdraw_after

@@ -106,7 +106,7 @@ class PreferenceLog(PreferenceReader):
         if len(set(positions)) != len(positions):
             raise ValueError(f"two questions of round {round_index} have one position")
         with self._transaction():
-            if self._count_of_round(round_index):
+            if self.num_questions(round_index):
                 return self.round(round_index)
             now = datetime.now(UTC)
             in_order = sorted(questions, key=lambda question: question.position)
@@ -291,9 +291,6 @@ class PreferenceLog(PreferenceReader):
             rater,
         )
         return dict(rows)
-
-    def _count_of_round(self, round_index: int) -> int:
-        return next(self.query("SELECT count(*) FROM questions WHERE round = ?", round_index))[0]
 
     def _name(self, key: int) -> str:
         """A question for messages."""

@@ -169,17 +169,17 @@ class PreferenceReader:
         """
         return self._count("state = 'answered'")
 
-    def num_open(self) -> int:
-        """How many questions wait for an answer."""
-        return self._count("state = 'open'")
+    def num_open(self, round_index: int | None = None) -> int:
+        """How many questions wait for an answer, of a round or of all."""
+        return self._count("state = 'open' AND (?1 IS NULL OR round = ?1)", round_index)
 
     def num_withdrawn(self) -> int:
         """How many questions were withdrawn."""
         return self._count("state = 'withdrawn'")
 
-    def num_questions(self) -> int:
-        """How many questions were asked, whatever became of them."""
-        return self._count("1")
+    def num_questions(self, round_index: int | None = None) -> int:
+        """How many questions were asked, of a round or of all, whatever became of them."""
+        return self._count("?1 IS NULL OR round = ?1", round_index)
 
     def counts_at(self, num_rounds: int) -> tuple[int, int]:
         """How many questions were answered, and how many open, when the first rounds were done."""
@@ -235,8 +235,9 @@ class PreferenceReader:
         finally:
             part.unlink(missing_ok=True)
 
-    def _count(self, condition: str) -> int:
-        return next(self.query(f"SELECT count(*) FROM states WHERE {condition}"))[0]
+    def _count(self, condition: str, *parameters: Any) -> int:
+        rows = self.query(f"SELECT count(*) FROM states WHERE {condition}", *parameters)
+        return next(rows)[0]
 
     def _found(self, condition: str, *parameters: Any) -> list[LogEntry]:
         rows = self.query(f"{_ENTRIES} WHERE {condition} {_IN_ORDER}", *parameters)
