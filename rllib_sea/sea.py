@@ -227,11 +227,6 @@ class SEA(CheckpointedAlgorithm):
     @override(Algorithm)
     def setup(self, config: SEAConfig) -> None:
         self._messages = Messages()
-        self._counts = Counts()
-        self._skipped = SkippedPrompts(self._messages.warn)
-        self._ended_by: OracleAwayError | None = None
-        self._cumulative_pool_regret = 0.0
-        self._evaluation: dict[str, float] | None = None
         self._train_folder = self.folder / "train"
         for left_over in (self._train_folder, self.folder / PART_FOLDER):  # of a killed run
             shutil.rmtree(left_over, ignore_errors=True)
@@ -247,9 +242,9 @@ class SEA(CheckpointedAlgorithm):
             env_config=config.env_config,
             evaluation_env_config=config.evaluation_env_config(),
         )
-        trainer: PolicyTrainer | FixedPolicy = FixedPolicy()
+        self.policy_trainer: PolicyTrainer | FixedPolicy = FixedPolicy()
         if config.update_policy:
-            trainer = PolicyTrainer(
+            self.policy_trainer = PolicyTrainer(
                 dataclasses.replace(
                     config.policy_train_config(),
                     model_path=str(model_path),
@@ -257,39 +252,10 @@ class SEA(CheckpointedAlgorithm):
                     probes=self._prompts.probes,
                 )
             )
-        self.policy_trainer = trainer
-        self.policy = PolicyUpdate(
-            trainer,
-            sync_interval=config.policy_sync_interval,
-            needs_initial=config.num_reference_candidates > 0,
-            replay=config.policy_replay,
-            pairs_per_step=config.prompts_per_round,
-            seed=config.seed,
-            folder=self.folder,
-        )
         try:
-            trainer.start()  # starts up while the env runners do
-            self.start_labelling(self.folder / LOG_FILE)
+            self.policy_trainer.start()  # starts up while the env runners do
             super().setup(config)
-            self._fit = GroupFit(self.learner_group, self.metrics)
-            self.reward_model = RewardModelPart(
-                values_of(config, RewardModel), config.seed, self._fit, self._messages.warn
-            )
-            self._sampling = Sampling(
-                EnvRunnerCalls(self.env_runner_group, config.sample_timeout_s),
-                config.num_env_runners,
-                self.policy.weights,
-                from_reference=config.num_reference_candidates > 0,
-            )
-            self._sampling.publish_reward_model(self._fit.weights())
-            self._sampling.start()
-            self.held_out = HeldOut(
-                self._sampling,
-                self.labelling.measuring,
-                self.policy,
-                self._prompts,
-                config.evaluation_kl_prompts,
-            )
+            self.make_parts(self.folder / LOG_FILE)
             if self.policy.is_trained:
                 with self._stage("rehearsal"):
                     self._sampling.rehearse_sync()
@@ -298,13 +264,18 @@ class SEA(CheckpointedAlgorithm):
             raise
         self._dashboard = DashboardMetrics(self.folder.name)
 
-    def start_labelling(self, log: Path) -> None:
-        """Starts the labeller, which loads the oracle and opens the log.
+    def make_parts(self, log: Path) -> None:
+        """Makes the parts of a run that begins, on the processes that are there.
 
         Args:
             log: The preference log's file.
         """
         config = self.config
+        self._counts = Counts()
+        self._skipped = SkippedPrompts(self._messages.warn)
+        self._ended_by: OracleAwayError | None = None
+        self._cumulative_pool_regret = 0.0
+        self._evaluation: dict[str, float] | None = None
         run = RunRecord(self.folder.name, config.seed, config.policy_model, self._prompts.chat)
         self.labelling = Labelling(
             config.labeller_settings(log, run),
@@ -312,6 +283,34 @@ class SEA(CheckpointedAlgorithm):
             strategy=config.exploration_strategy,
             ties=config.ties != DROP,
             warn=self._messages.warn,
+        )
+        self.policy = PolicyUpdate(
+            self.policy_trainer,
+            sync_interval=config.policy_sync_interval,
+            needs_initial=config.num_reference_candidates > 0,
+            replay=config.policy_replay,
+            pairs_per_step=config.prompts_per_round,
+            seed=config.seed,
+            folder=self.folder,
+        )
+        self._fit = GroupFit(self.learner_group, self.metrics)
+        self.reward_model = RewardModelPart(
+            values_of(config, RewardModel), config.seed, self._fit, self._messages.warn
+        )
+        self._sampling = Sampling(
+            EnvRunnerCalls(self.env_runner_group, config.sample_timeout_s),
+            config.num_env_runners,
+            self.policy.weights,
+            from_reference=config.num_reference_candidates > 0,
+        )
+        self._sampling.publish_reward_model(self._fit.weights())
+        self._sampling.start()
+        self.held_out = HeldOut(
+            self._sampling,
+            self.labelling.measuring,
+            self.policy,
+            self._prompts,
+            config.evaluation_kl_prompts,
         )
 
     @override(Algorithm)

@@ -187,7 +187,8 @@ def test_a_run_that_everything_happens_to(
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             connection.close()
             assert asked(logged(full)) == asked(log)
-            assert len(answered(tmp_path)) == num_answered + len(pending)
+            # Those whose answers could not be written are asked again, once there is room.
+            assert num_answered < len(answered(tmp_path)) <= num_answered + len(pending)
             again |= set(map(as_answered, pending))
             disk.make_room()
         away.unlink(missing_ok=True)

@@ -218,7 +218,7 @@ def test_a_recipe_runs_two_rounds(
         config["gamma"] = [[0, 1.0], [1, 0.5]]
     algorithm = processes.run(SEAConfig.from_user_dict(config, written["env"]), tmp_path)
     first, second = algorithm.train(), algorithm.train()
-    sampled = algorithm._sampling_policy.version
+    sampled = algorithm.policy.sampling.version
     duels = [r["num_oracle_queries"] + r["num_synthetic_pairs"] for r in (first, second)]
     assert 0 < duels[0] < duels[1] <= 12
     assert (second["num_synthetic_pairs"] > 0) == (config["gamma"] != 1.0)

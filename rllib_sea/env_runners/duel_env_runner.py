@@ -55,7 +55,7 @@ class DuelEnvRunner(EnvRunner):
     def __init__(self, *, config: SEAConfig, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         torch.set_num_threads(config.threads_per_env_runner)
-        self._erm_version = -1
+        self._erm_ref: ray.ObjectRef | None = None
         self._policy_ref: ray.ObjectRef | None = None
         self._sampler_gap = math.nan
         self.make_env()
@@ -368,15 +368,15 @@ class DuelEnvRunner(EnvRunner):
             weights: ``policy_version`` and ``policy_ref`` (of
                 :class:`rllib_sea.policy.audit.PublishedWeights`; None for a policy that is not
                 trained), ``initial_ref`` of the initial policy's (None unless candidates are
-                sampled from it), ``erm_version`` and ``erm_ref``.
+                sampled from it), and ``erm_ref`` of the ERM's.
 
         Raises:
             SamplerGapError: The engine does not sample from the weights that it was given.
         """
         self._load_policy(weights["policy_version"], weights["policy_ref"])
-        if self._erm_version != weights["erm_version"]:
+        if self._erm_ref != weights["erm_ref"]:
             self.erm.set_state(ray.get(weights["erm_ref"]))
-            self._erm_version = weights["erm_version"]
+            self._erm_ref = weights["erm_ref"]
 
     def _load_policy(self, version: int, ref: ray.ObjectRef | None) -> None:
         # A restored run may have other weights of the same version.

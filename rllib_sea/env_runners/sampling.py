@@ -56,7 +56,6 @@ class Sampling:
         self._num_env_runners = num_env_runners
         self._policies = policies
         self._from_reference = from_reference
-        self._erm_version = 0
         self._erm_ref: Any = None
 
     def start(self) -> None:
@@ -66,7 +65,6 @@ class Sampling:
     def publish_reward_model(self, weights: Any) -> None:
         """Puts the ERM's weights where every env runner can fetch them."""
         self._erm_ref = ray.put(weights)
-        self._erm_version += 1
 
     def rehearse_sync(self) -> None:
         """Gives every engine other weights and takes them back, before a label is asked.
@@ -184,7 +182,6 @@ class Sampling:
             "policy_version": policy.version,
             "policy_ref": policy.ref,
             "initial_ref": self._policies.initial().ref if self._from_reference else None,
-            "erm_version": self._erm_version,
             "erm_ref": self._erm_ref,
         }
 

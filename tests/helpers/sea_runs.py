@@ -84,5 +84,5 @@ def restore_beside(algorithm: SEA, checkpoint: Path, folder: Path) -> None:
         folder: Gets the new log. The questions after the checkpoint are not in it.
     """
     algorithm.labelling.close()
-    algorithm.start_labelling(folder / LOG_FILE)
+    algorithm.make_parts(folder / LOG_FILE)
     algorithm.restore_from_path(checkpoint)
