@@ -97,7 +97,7 @@ def warm_run(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> War
         num_env_runners=2,
     )
     strengths = []
-    strength = rllib_sea.sea.regularisation_strength
+    strength = rllib_sea.reward_model.part.regularisation_strength
 
     def record(*args: Any) -> float:
         strengths.append(strength(*args))
