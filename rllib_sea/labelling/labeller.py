@@ -12,7 +12,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,7 @@ class Labeller:
         keys = self._settings.keys
         share = keys.wait_for if wait_for is None else wait_for
         waits_for_all = share == 1.0 and keys.label_deadline_s is None
+        self._failure = None  # of an earlier round: what stayed open is asked again now
         self._withdraw_old(round_index)
         waiting = {entry.id: entry for entry in self._log.open_questions()}
         in_flight = set().union(*self._asked.values()) if self._asked else set()
@@ -234,15 +235,7 @@ class Labeller:
         )
         rng, _ = np_random(seed)
         first_wins = self._label_rule.draw(probability_of(verdict), rng)
-        return Verdict(
-            choice="first" if first_wins else "second",
-            win_probability=verdict.win_probability,
-            scores=verdict.scores,
-            strength=verdict.strength,
-            reason=verdict.reason,
-            seconds=verdict.seconds,
-            shown_first=verdict.shown_first,
-        )
+        return replace(verdict, choice="first" if first_wins else "second")
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         del self._asked[task]

@@ -155,6 +155,36 @@ def test_a_round_that_waits_for_a_share_learns_from_late_answers_in_the_next(
     assert set(scripted.tries.values()) == {1}, "nobody is asked twice"
 
 
+def test_a_failure_between_rounds_is_forgotten_if_the_next_round_succeeds(
+    tmp_path: Path, scripted: type[Scripted]
+) -> None:
+    """Question 1 fails after its round has learned; asked again in the next one, it is answered."""
+    come_back = asyncio.Event()
+
+    async def script(number: int, tried: int) -> Verdict:
+        if number == 1 and tried <= 3:
+            await come_back.wait()
+            raise ConnectionError("gone home")
+        return Verdict("first")
+
+    scripted.script = script
+
+    async def run() -> None:
+        labeller = Labeller(settings(tmp_path, wait_for=0.5))
+        await labeller.ask(0, asked(0, 2))
+        await labeller.label(0)
+        assert (await labeller.close_round(0)).num_open == 1
+        come_back.set()
+        while labeller._asked:
+            await asyncio.sleep(0.01)
+        await labeller.ask(1, asked(1, 1))
+        await labeller.label(1, wait_for=1.0)
+        assert (await labeller.close_round(1)).num_answered == 3
+        await labeller.close()
+
+    asyncio.run(run())
+
+
 def test_a_deadline_and_withdrawn_questions(tmp_path: Path, scripted: type[Scripted]) -> None:
     """Question 1 is never answered in time; when it is, two rounds later, it counts for nothing."""
     late = asyncio.Event()
