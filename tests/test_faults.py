@@ -211,12 +211,13 @@ def test_a_run_waits_for_an_oracle_that_is_away(sea: dict[str, Any], tmp_path: P
     (folder / "away").write_text("100")
     with pytest.raises(OracleAwayError, match="nobody is there"):
         algorithm.train()
-    pending = algorithm.labelling.log.open_questions()
+    log = algorithm.labelling.log
+    pending = log.entries(log.open_ids())
     assert {entry.question.round for entry in pending} == {2}
     # The oracle is back: the round is tried again, the same questions are answered.
     (folder / "away").unlink()
     results += train(algorithm, 1)
-    assert algorithm.labelling.log.open_questions() == []
+    assert log.open_ids() == []
     assert measured(results) == measured(sea["results"])
     # Once each; those that were refused came last in their round.
     assert sorted(answered(folder)[before:]) == sorted(sea["answered"])

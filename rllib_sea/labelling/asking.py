@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence, Set
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,12 @@ class Asking:
         self._keys = keys
         self._warn = warn
 
-    async def ask(self, comparisons: Sequence[Comparison], on_verdicts: OnVerdicts) -> None:
+    async def ask(
+        self,
+        comparisons: Sequence[Comparison],
+        on_verdicts: OnVerdicts,
+        is_withdrawn: Callable[[int], bool] = lambda place: False,
+    ) -> None:
         """Asks until every comparison has its verdict.
 
         A call that is out of time is not broken off: if its answer comes after all, it counts, as
@@ -74,6 +79,8 @@ class Asking:
             comparisons: What to ask.
             on_verdicts: Given the verdicts as they come, each once; may be called after this
                 method has raised.
+            is_withdrawn: Whether a place is wanted no more: it is not asked again then. A verdict
+                that comes all the same is given.
 
         Raises:
             OracleAwayError: Some have no verdict after all attempts.
@@ -81,6 +88,9 @@ class Asking:
         keys = self._keys
         missing = set(range(len(comparisons)))
         failed: Counter[int] = Counter()
+
+        def is_wanted(place: int) -> bool:
+            return place in missing and not is_withdrawn(place)
 
         def keep(verdicts: Mapping[int, Verdict]) -> None:
             new = {place: verdicts[place] for place in verdicts if place in missing}
@@ -90,21 +100,21 @@ class Asking:
 
         for attempt in range(keys.oracle_retries + 1):
             # Those that failed before come last: they hold nobody up.
-            places = sorted(missing, key=lambda place: (failed[place], place))
+            places = sorted(filter(is_wanted, missing), key=lambda place: (failed[place], place))
+            if not places:  # late answers
+                return
             if isinstance(self._oracle, AsyncOracle):
                 reason = await self._ask_one_by_one(
-                    self._oracle, comparisons, places, missing, keep
+                    self._oracle, comparisons, places, is_wanted, keep
                 )
             else:
                 size = -(-len(places) // SHRINK**attempt)
                 batches = [places[i : i + size] for i in range(0, len(places), size)]
-                reason = await self._ask_batches(comparisons, batches, missing, keep)
-            if not missing:
+                reason = await self._ask_batches(comparisons, batches, is_wanted, keep)
+            if not any(map(is_wanted, missing)):
                 return
             failed.update(missing)
             await self._wait(attempt, reason)
-            if not missing:  # late answers
-                return
 
     async def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[float]:
         """The oracle's scores of responses.
@@ -140,7 +150,7 @@ class Asking:
         oracle: AsyncOracle,
         comparisons: Sequence[Comparison],
         places: Sequence[int],
-        missing: Set[int],
+        is_wanted: Callable[[int], bool],
         keep: OnVerdicts,
     ) -> str:
         """One attempt; returns why a question has no verdict."""
@@ -149,7 +159,7 @@ class Asking:
         async def ask(place: int) -> str | None:
             asked = comparisons[place]
             async with free:
-                if place not in missing:  # a late answer
+                if not is_wanted(place):  # a late answer
                     return None
                 return await self._in_time(
                     oracle.answer(asked.prompt, asked.first, asked.second),
@@ -163,13 +173,13 @@ class Asking:
         self,
         comparisons: Sequence[Comparison],
         batches: Sequence[Sequence[int]],
-        missing: Set[int],
+        is_wanted: Callable[[int], bool],
         keep: OnVerdicts,
     ) -> str:
         """One attempt; returns why a question has no verdict."""
         reason, in_a_row = "", 0
         for planned in batches:
-            batch = [place for place in planned if place in missing]  # late answers may have come
+            batch = [place for place in planned if is_wanted(place)]  # late answers may have come
             if not batch:
                 continue
             wrong: dict[int, str] = {}

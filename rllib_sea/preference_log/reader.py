@@ -104,9 +104,21 @@ class PreferenceReader:
         """The questions of a round by position; none if it was not asked."""
         return self._found("questions.round = ?", round_index)
 
-    def open_questions(self) -> list[LogEntry]:
-        """Questions that nobody has answered and nobody withdrew, by round and position."""
-        return self._found("questions.id IN (SELECT question_id FROM states WHERE state = 'open')")
+    def open_ids(self, last_round: int | None = None) -> list[int]:
+        """Ids of the questions that nobody has answered and nobody withdrew.
+
+        Args:
+            last_round: Those that the rounds up to this one have asked; None: all.
+
+        Returns:
+            By round and position.
+        """
+        rows = self.query(
+            "SELECT question_id FROM states WHERE state = 'open' AND (?1 IS NULL OR round <= ?1) "
+            "ORDER BY round, position",
+            last_round,
+        )
+        return [key for (key,) in rows]
 
     def lessons(self, round_index: int) -> list[Lesson]:
         """What a closed round learned from, by round and position of the question."""

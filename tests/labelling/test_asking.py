@@ -215,6 +215,31 @@ def test_questions_of_an_asynchronous_oracle_fail_one_by_one() -> None:
     assert "could not answer: ConnectionError: line is busy" in came.warnings[0]
 
 
+def test_what_is_withdrawn_is_not_asked_again() -> None:
+    """Question 1 fails; it is withdrawn before its next try, and nobody is away."""
+    withdrawn: set[int] = set()
+
+    async def fails_once_for_all(number: int, tried: int) -> Verdict:
+        if number == 1:
+            withdrawn.add(1)
+            raise ConnectionError("gone home")
+        return Verdict("first")
+
+    def fails_for_one(numbers: list[int], call: int) -> list[float]:
+        withdrawn.add(1)
+        return [np.nan if n == 1 else 0.75 for n in numbers]
+
+    one_by_one, batch = OneByOne(fails_once_for_all), BatchOracle(fails_for_one)
+    for oracle in (one_by_one, batch):
+        withdrawn.clear()
+        came: dict[int, Verdict] = {}
+        asking = Asking(oracle, QUICK, lambda text: None)
+        asyncio.run(asking.ask(comparisons(3), came.update, withdrawn.__contains__))
+        assert sorted(came) == [0, 2]
+    assert one_by_one.tries == {0: 1, 1: 1, 2: 1}
+    assert batch.calls == [[0, 1, 2]]
+
+
 def test_an_asynchronous_oracle_compares_in_batches_too() -> None:
     async def answer(number: int, tried: int) -> Verdict:
         choices: list[Any] = ["first", "second", "tie", "skip", "first"]

@@ -142,7 +142,7 @@ def test_a_log_is_compared_with_a_checkpoints_count(log: PreferenceLog) -> None:
 def test_statistics(path: Path) -> None:
     fill(path)
     with PreferenceReader(path) as log:
-        assert keys(log.open_questions()) == [(1, 2)]
+        assert keys(log.entries(log.open_ids())) == [(1, 2)]
         found = log_statistics(log)
     assert (found.rounds, found.num_questions, found.num_answered) == ((0, 1), 7, 6)
     assert (found.num_open, found.num_withdrawn) == (1, 0)
@@ -176,7 +176,7 @@ def test_a_round_that_was_asked_stands(path: Path) -> None:
         assert [entry.label for entry in entries] == [None, Label(0.0)]
         assert log.ask(0, []) == entries
         assert log.num_questions() == 2
-        assert keys(log.open_questions()) == [(0, 0)]
+        assert keys(log.entries(log.open_ids())) == [(0, 0)]
 
 
 def test_what_is_returned_when_a_round_is_asked_is_what_is_read(log: PreferenceLog) -> None:
