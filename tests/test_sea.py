@@ -33,7 +33,7 @@ def sea_run(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     config = tiny_config(
         tiny_policy,
         sampler="vllm",
-        sampler_config={"kv_cache_gib": 1},
+        sampler_config={"kv_cache_gib": 0.25},
         num_env_runners=2,
         gamma=[[0, 1.0], [8, 1.0], [9, 0.5]],
     )

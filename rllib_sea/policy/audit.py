@@ -8,9 +8,11 @@ same ones, or it samples another policy: its labels would be of one and its trai
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, cycle, islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,6 +62,31 @@ class PublishedWeights:
 
     tensors: Mapping[str, torch.Tensor]
     probe: Probe
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As arrays: those Ray's object store gives to each reader without a copy."""
+        arrays = {name: _as_array(tensor) for name, tensor in self.tensors.items()}
+        dtypes = {name: tensor.dtype for name, tensor in self.tensors.items()}
+        return _of_arrays, (arrays, dtypes, self.probe)
+
+
+# Formats that NumPy does not have, by one as wide that it has.
+_WITHOUT_ARRAYS = {torch.bfloat16: torch.int16}
+
+
+def _as_array(tensor: torch.Tensor) -> np.ndarray:
+    kept = tensor.detach().cpu().contiguous()
+    return kept.view(_WITHOUT_ARRAYS.get(kept.dtype, kept.dtype)).numpy()
+
+
+def _of_arrays(
+    arrays: Mapping[str, np.ndarray], dtypes: Mapping[str, torch.dtype], probe: Probe
+) -> PublishedWeights:
+    with warnings.catch_warnings():
+        # The object store's memory is not to be written to, and nobody does.
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return PublishedWeights({name: t.view(dtypes[name]) for name, t in tensors.items()}, probe)
 
 
 class SamplerGapError(RuntimeError):

@@ -65,6 +65,10 @@ class VLLMPolicyModule(RLModule):
         self.sampler.load_weights(published.tensors, version)
         return audit(self.sampler, published.probe)
 
+    def rest(self) -> None:
+        """Gives back the memory that the engine needs only while it samples."""
+        self.sampler.rest()
+
     def close(self) -> None:
         """Releases the engine."""
         if self._sampler is not None:

@@ -72,6 +72,10 @@ class Sampler(Protocol):
         """
         ...
 
+    def rest(self) -> None:
+        """Gives back the memory that it needs only while it samples."""
+        ...
+
     def close(self) -> None:
         """Releases the engine."""
         ...
@@ -101,6 +105,7 @@ def _check_values(
     dtype: str = AUTO,
     enforce_eager: bool = True,
     gpu_memory_utilization: float = 1.0,
+    kv_cache_gib: float = 1.0,
     num_threads: int | None = None,
     **counts: int,
 ) -> None:
@@ -110,6 +115,7 @@ def _check_values(
     check.check_number(
         "sampler_config.gpu_memory_utilization", gpu_memory_utilization, 0.0, 1.0, open_low=True
     )
+    check.check_number("sampler_config.kv_cache_gib", kv_cache_gib, 0.0, open_low=True)
     if num_threads is not None:
         counts["num_threads"] = num_threads
     for name, value in counts.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from rllib_sea.duels.records import Candidate, SamplingConfig
+from rllib_sea.memory import release_memory
 from rllib_sea.policy.model_folder import load_policy, replace_weights
 from rllib_sea.policy.precision import AUTO, resolve_dtype
 from rllib_sea.policy.tokenization import PromptTokenizer
@@ -164,6 +165,10 @@ class TransformersSampler:
         """See :meth:`rllib_sea.policy.sampler.Sampler.load_weights`."""
         replace_weights(self._model, weights)
         self.policy_version = version
+
+    def rest(self) -> None:
+        """See :meth:`rllib_sea.policy.sampler.Sampler.rest`."""
+        release_memory()
 
     def close(self) -> None:
         """See :meth:`rllib_sea.policy.sampler.Sampler.close`."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from rllib_sea.duels.records import Candidate, FinishReason, SamplingConfig
+from rllib_sea.memory import discard, release_memory
 from rllib_sea.policy.model_folder import load_policy, names_on_disk, weights_of
 from rllib_sea.policy.precision import AUTO, resolve_dtype
 from rllib_sea.policy.tokenization import PromptTokenizer
@@ -44,7 +45,7 @@ class VLLMSampler:
         max_model_len: int,
         *,
         num_threads: int | None = None,
-        kv_cache_gib: int = 2,
+        kv_cache_gib: float = 1.0,
         gpu_memory_utilization: float = 0.4,
         dtype: str = AUTO,
         max_num_seqs: int = 256,
@@ -52,7 +53,6 @@ class VLLMSampler:
     ) -> None:
         # Read by vLLM when it is imported or when the engine starts.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(kv_cache_gib)
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         if num_threads is not None:
@@ -68,7 +68,11 @@ class VLLMSampler:
             {"gpu_memory_utilization": gpu_memory_utilization}
             if on_gpu
             # Seeds crash in chunked prefills of the CPU build.
-            else {"block_size": CPU_BLOCK_SIZE, "enable_chunked_prefill": False}
+            else {
+                "block_size": CPU_BLOCK_SIZE,
+                "enable_chunked_prefill": False,
+                "kv_cache_memory_bytes": int(kv_cache_gib * 2**30),
+            }
         )
         self._llm = LLM(
             model=str(path),
@@ -162,9 +166,19 @@ class VLLMSampler:
             raise ValueError(f"weights do not fit: missing {missing}, unexpected {unexpected}")
         items = list(names_on_disk(self._architecture, weights).items())
         self._llm.collective_rpc(_reload, args=(items,))
+        self._forget_prefixes()
+        self.policy_version = version
+
+    def rest(self) -> None:
+        """See :meth:`rllib_sea.policy.sampler.Sampler.rest`."""
+        if not torch.cuda.is_available():
+            self._forget_prefixes()
+            self._llm.collective_rpc(_discard_cache)
+        release_memory()
+
+    def _forget_prefixes(self) -> None:
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM kept prefixes that old weights computed")
-        self.policy_version = version
 
     def close(self) -> None:
         """See :meth:`rllib_sea.policy.sampler.Sampler.close`."""
@@ -194,3 +208,10 @@ def _reload(worker: Any, items: list[tuple[str, torch.Tensor]]) -> None:
         for module in modules:
             if isinstance(module, ParallelLMHead):
                 module.quant_method.process_weights_after_loading(module)
+
+
+def _discard_cache(worker: Any) -> None:
+    """Gives back the pages of a CPU worker's KV cache, of which nothing is wanted any more."""
+    for cache in worker.model_runner.kv_caches:
+        storage = cache.untyped_storage()
+        discard(storage.data_ptr(), storage.nbytes())

@@ -89,9 +89,10 @@ class PolicyUpdate:
         if self.is_trained and self._replay and labelled:
             metrics |= self._replay_labels(round_index, labelled, fetch)
         if self._sync_interval is not None and (round_index + 1) % self._sync_interval == 0:
-            self._sampling = self.weights.current()
+            self._sampling = None  # the object store need not hold old and new weights
             if self._sync_interval == 1 and not self._needs_initial:
                 self.weights.forget_initial()
+            self._sampling = self.weights.current()
         return metrics
 
     def _replay_labels(

@@ -44,6 +44,7 @@ class Publisher:
         if version == 0:
             return self.initial()
         if self._published is None or self._published.version != version:
+            self._published = None  # the store need not hold both
             self._published = self._publish(version, "trained")
         return self._published
 

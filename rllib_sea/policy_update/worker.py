@@ -10,6 +10,7 @@ import ray
 import ray.train
 import torch
 
+from rllib_sea.memory import release_memory
 from rllib_sea.policy.audit import PublishedWeights
 from rllib_sea.policy_update.config import PolicyTrainConfig
 from rllib_sea.policy_update.feed import (
@@ -64,6 +65,7 @@ def train_loop(config: PolicyTrainConfig, feed: Any) -> None:
             answer = _in_object_store(learner.weights(command.which), first)
         elif not answered and isinstance(command, Save):
             learner.save(Path(command.folder))
+        release_memory()
         if first and not answered:
             ray.get(feed.commit.remote(position, answer))
         position += 1

@@ -25,7 +25,7 @@ from text_duel.prompts import load_prompts
 
 PROBES = probe_tokens([tuple(range(1, 250))], context_length=256)
 OPTIONS = {
-    "vllm": {"kv_cache_gib": 1, "max_num_seqs": 16, "num_threads": 1},
+    "vllm": {"kv_cache_gib": 0.25, "max_num_seqs": 16, "num_threads": 1},
     "transformers": {"num_threads": 1},
 }
 # Folders as they are met, beside those that this version of Transformers writes.
