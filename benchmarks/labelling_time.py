@@ -88,7 +88,8 @@ def time_labeller(folder: Path, timed: Timed) -> float:
     settings = LabellerSettings(
         log=folder / "labeller.sqlite",
         run=RUN,
-        env_config={"prompts": "tldr_mini", "oracle": "length"},
+        prompts=prompts,
+        env_config={"oracle": "length"},
     )
     labeller = LabellerHandle(settings, 0, print)
     try:

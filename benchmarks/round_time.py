@@ -84,7 +84,7 @@ class RecordedSEA(SEA):
 
     def _propose(self, plan: RoundPlan) -> list[Proposal]:
         proposals = super()._propose(plan)
-        self.prompts_of_rounds.append([self._prompts.trainable[place] for place in plan.prompts])
+        self.prompts_of_rounds.append([self._prompts.training.places[i] for i in plan.prompts])
         self.tokens_of_rounds.append(
             sum(len(c.token_ids) for proposal in proposals for c in proposal.candidates)
         )

@@ -19,7 +19,7 @@ from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from rllib_sea.duels.rounds import EvaluatedPrompt, Outcome
 from rllib_sea.env_runners.sampling import Sampling
 from rllib_sea.labelling.measuring import Measuring
-from rllib_sea.policy.prompt_sets import PromptSets
+from rllib_sea.policy.prompt_sets import PromptSet
 from rllib_sea.policy_update.part import PolicyUpdate
 from rllib_sea.policy_update.scores import PromptResponses
 from rllib_sea.statistics import Estimate, hard_win_rate, mean_estimate
@@ -35,7 +35,7 @@ class HeldOut:
         sampling: Who responds.
         measuring: Who compares.
         policy: Whose versions.
-        prompts: The run's prompts.
+        prompts: The held-out prompts.
         num_sampled: Prompts on which the KL divergence from the reference policy is estimated.
     """
 
@@ -44,14 +44,14 @@ class HeldOut:
         sampling: Sampling,
         measuring: Measuring,
         policy: PolicyUpdate,
-        prompts: PromptSets,
+        prompts: PromptSet,
         num_sampled: int,
     ) -> None:
         self._sampling = sampling
         self._measuring = measuring
         self._policy = policy
-        self._indices = prompts.evaluated
-        self._prompts = [prompts.held_out[i] for i in prompts.evaluated]
+        self._prompts = prompts
+        self._tokenized = prompts.tokenized(range(len(prompts)))
         # A policy that stays has no divergence.
         self._num_sampled = num_sampled if policy.is_trained else 0
         self._baseline: list[str] | None = None
@@ -60,7 +60,7 @@ class HeldOut:
         """Greedy responses of the policy before its first update."""
         if self._baseline is None:
             initial = self._policy.weights.initial()
-            self._baseline = self._sampling.respond(self._indices, initial)
+            self._baseline = self._sampling.respond(self._tokenized, initial)
         return self._baseline
 
     def evaluate(self, round_index: int) -> list[EvaluatedPrompt]:
@@ -74,9 +74,9 @@ class HeldOut:
         """
         baseline, current = self.baseline(), self._policy.weights.current()
         responses = self._sampling.answer_held_out(
-            self._indices, current, round_index, self._num_sampled
+            self._tokenized, self._prompts.places, current, round_index, self._num_sampled
         )
-        evaluated = self._measuring.held_out(self._prompts, responses, baseline)
+        evaluated = self._measuring.held_out(self._prompts.prompts, responses, baseline)
         # An engine may give a response without a token: there is nothing to compare.
         sampled = {
             i: PromptResponses(prompt.prompt_token_ids, (prompt.sampled_token_ids,))

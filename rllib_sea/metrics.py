@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from ray.rllib.utils.metrics import EVALUATION_RESULTS
 from ray.util.metrics import Gauge
 
 from rllib_sea.duels.records import Duel
@@ -103,6 +104,26 @@ def oracle_metrics(selected: Sequence[SelectedDuel], measurement: Measurement) -
     if right:
         metrics["synthetic_label_accuracy"] = float(np.mean(right))
     return metrics
+
+
+def of_this_round(
+    result: Mapping[str, Any], evaluation: Mapping[str, float] | None
+) -> dict[str, Any]:
+    """A result of RLlib's with what was measured in its round, and nothing else.
+
+    RLlib repeats an evaluation in the rounds after it, and gives NaN for metrics that a round did
+    not have.
+
+    Args:
+        result: RLlib's.
+        evaluation: The round's, if there was one.
+    """
+    groups = {
+        group: {k: float(v) for k, v in result.get(group, {}).items() if not math.isnan(v)}
+        for group in ("duels", "reward_model", "policy", "seconds")
+    }
+    kept = {key: value for key, value in result.items() if key != EVALUATION_RESULTS}
+    return kept | groups | ({} if evaluation is None else {EVALUATION_RESULTS: evaluation})
 
 
 class DashboardMetrics:

@@ -14,66 +14,33 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.core import (
-    COMPONENT_ENV_TO_MODULE_CONNECTOR,
-    COMPONENT_MODULE_TO_ENV_CONNECTOR,
-)
-from ray.rllib.env.env_runner_group import EnvRunnerGroup
-from ray.rllib.utils import force_list
 from ray.rllib.utils.annotations import override
-from ray.rllib.utils.metrics import EVALUATION_RESULTS
 from ray.tune.result import SHOULD_CHECKPOINT
 from ray.util.debug import log_once
 
-from rllib_sea.checkpointing.algorithm import PART_FOLDER, CheckpointedAlgorithm
 from rllib_sea.config import SEAConfig
 from rllib_sea.duels.plan import Counts, RoundPlan, plan_round
 from rllib_sea.duels.records import Duel
 from rllib_sea.duels.rounds import EvaluatedPrompt, Measurement, Proposal
-from rllib_sea.duels.samples import NO_SAMPLES, append_duels, append_responses, sizes, truncate
+from rllib_sea.duels.samples import NO_SAMPLES, append_duels, append_responses, truncate
 from rllib_sea.duels.selection import ONE_TEXT, SelectedDuel, select_duels, usable_proposals
-from rllib_sea.duels.skipped import SkippedPrompts
-from rllib_sea.env_runners.calls import EnvRunnerCalls
-from rllib_sea.env_runners.sampling import Sampling
-from rllib_sea.evaluation import HeldOut, evaluate
+from rllib_sea.evaluation import evaluate
 from rllib_sea.labelling.asking import OracleAwayError
-from rllib_sea.labelling.labelling import LabelledRound, Labelling
-from rllib_sea.messages import Messages
-from rllib_sea.metrics import DashboardMetrics, duel_metrics, oracle_metrics, skip_metrics
-from rllib_sea.policy.model_folder import check_policy_folder
-from rllib_sea.policy.prompt_sets import PromptSets
-from rllib_sea.policy.tokenization import PromptTokenizer
-from rllib_sea.policy_update.part import PolicyUpdate
-from rllib_sea.policy_update.trainer import FixedPolicy, PolicyTrainer
-from rllib_sea.preference_log.reader import LOG_FILE
-from rllib_sea.preference_log.records import Question, RunRecord
-from rllib_sea.preference_models import DROP
-from rllib_sea.reward_model.group_fit import GroupFit
+from rllib_sea.labelling.labelling import LabelledRound
+from rllib_sea.lifecycle import RunLifecycle
+from rllib_sea.metrics import duel_metrics, of_this_round, oracle_metrics, skip_metrics
+from rllib_sea.preference_log.records import Question
 from rllib_sea.reward_model.initial_preferences import read_initial_preferences
-from rllib_sea.reward_model.part import RewardModelPart
-from rllib_sea.settings.declaration import values_of
-from rllib_sea.settings.reward_model import RewardModel
 
 
-class SEA(CheckpointedAlgorithm):
+class SEA(RunLifecycle):
     """Sample-efficient alignment with Thompson sampling and an epistemic reward model."""
-
-    config: SEAConfig
-    _counts: Counts
-    _skipped: SkippedPrompts
-    labelling: Labelling
-    policy: PolicyUpdate
-    reward_model: RewardModelPart
 
     @classmethod
     @override(Algorithm)
@@ -123,7 +90,7 @@ class SEA(CheckpointedAlgorithm):
         config = self.config
         return plan_round(
             self._counts,
-            num_prompts=len(self._prompts.trainable),
+            num_prompts=len(self._prompts.training),
             prompts_per_round=config.prompts_per_round,
             prompt_pool_size=config.prompt_pool_size,
             query_budget=config.query_budget,
@@ -133,8 +100,8 @@ class SEA(CheckpointedAlgorithm):
 
     def _propose(self, plan: RoundPlan) -> list[Proposal]:
         """Has the env runners sample and score."""
-        indices = [self._prompts.trainable[place] for place in plan.prompts]
-        proposed = self._sampling.propose(self._counts.round, indices, self.policy.sampling)
+        prompts = self._prompts.training.tokenized(plan.prompts)
+        proposed = self.sampling.propose(self._counts.round, prompts, self.policy.sampling)
         if not math.isnan(proposed.sampler_gap):
             self._log("policy", {"sampler_gap": proposed.sampler_gap})
         self._log("seconds", {f"propose_{k}": v for k, v in proposed.seconds.items()})
@@ -163,7 +130,7 @@ class SEA(CheckpointedAlgorithm):
 
     def _rescore(self, questions: Sequence[Question]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Features and rewards of logged responses, which this round did not sample."""
-        return self._sampling.rescore(questions, self.policy.sampling)
+        return self.sampling.rescore(questions, self.policy.sampling)
 
     def _counts_after(self, plan: RoundPlan, num_skipped: int, labelled: LabelledRound) -> Counts:
         """What the run has done once the round's labels are there."""
@@ -185,7 +152,7 @@ class SEA(CheckpointedAlgorithm):
         num_labels = counts.num_oracle_queries + counts.num_initial_preferences
         metrics = self.reward_model.learn(duels, counts.round, num_labels)
         if metrics:
-            self._sampling.publish_reward_model(self._fit.weights())
+            self.publish_reward_model()
         return metrics
 
     def _update_policy(self, duels: Sequence[Duel]) -> dict[str, float]:
@@ -202,7 +169,7 @@ class SEA(CheckpointedAlgorithm):
         try:
             measurement = self.labelling.measuring.round(
                 asked,
-                [self._prompts.by_id[duel.proposal.prompt_id] for duel in asked],
+                [self._prompts.by_id(duel.proposal.prompt_id) for duel in asked],
                 online_wins=self.config.measure_online_win_rate,
                 candidate_scores=self.config.measure_candidate_scores,
             )
@@ -222,96 +189,7 @@ class SEA(CheckpointedAlgorithm):
             metrics["cumulative_pool_regret"] = self._cumulative_pool_regret
         return metrics
 
-    # -- Set-up and end ---------------------------------------------------------------
-
-    @override(Algorithm)
-    def setup(self, config: SEAConfig) -> None:
-        self._messages = Messages()
-        self._train_folder = self.folder / "train"
-        for left_over in (self._train_folder, self.folder / PART_FOLDER):  # of a killed run
-            shutil.rmtree(left_over, ignore_errors=True)
-
-        config = self.config
-        model_path = config.policy_model_path()
-        check_policy_folder(model_path)
-        self._prompts = PromptSets(
-            model_path,
-            config.policy_model,
-            chat_template=config.chat_template,
-            max_new_tokens=config.max_new_tokens,
-            env_config=config.env_config,
-            evaluation_env_config=config.evaluation_env_config(),
-        )
-        self.policy_trainer: PolicyTrainer | FixedPolicy = FixedPolicy()
-        if config.update_policy:
-            self.policy_trainer = PolicyTrainer(
-                dataclasses.replace(
-                    config.policy_train_config(),
-                    model_path=str(model_path),
-                    storage_path=str(self._train_folder),
-                    probes=self._prompts.probes,
-                )
-            )
-        try:
-            self.policy_trainer.start()  # starts up while the env runners do
-            super().setup(config)
-            self.make_parts(self.folder / LOG_FILE)
-            if self.policy.is_trained:
-                with self._stage("rehearsal"):
-                    self._sampling.rehearse_sync()
-        except BaseException:
-            self.cleanup()
-            raise
-        self._dashboard = DashboardMetrics(self.folder.name)
-
-    def make_parts(self, log: Path) -> None:
-        """Makes the parts of a run that begins, on the processes that are there.
-
-        Args:
-            log: The preference log's file.
-        """
-        config = self.config
-        self._counts = Counts()
-        self._skipped = SkippedPrompts(self._messages.warn)
-        self._ended_by: OracleAwayError | None = None
-        self._cumulative_pool_regret = 0.0
-        self._evaluation: dict[str, float] | None = None
-        run = RunRecord(self.folder.name, config.seed, config.policy_model, self._prompts.chat)
-        self.labelling = Labelling(
-            config.labeller_settings(log, run),
-            num_gpus=config.num_gpus_for_labeller,
-            strategy=config.exploration_strategy,
-            ties=config.ties != DROP,
-            warn=self._messages.warn,
-        )
-        self.policy = PolicyUpdate(
-            self.policy_trainer,
-            sync_interval=config.policy_sync_interval,
-            needs_initial=config.num_reference_candidates > 0,
-            replay=config.policy_replay,
-            pairs_per_step=config.prompts_per_round,
-            seed=config.seed,
-            folder=self.folder,
-        )
-        self._fit = GroupFit(self.learner_group, self.metrics)
-        self.reward_model = RewardModelPart(
-            values_of(config, RewardModel), config.seed, self._fit, self._messages.warn
-        )
-        self._sampling = Sampling(
-            EnvRunnerCalls(self.env_runner_group, config.sample_timeout_s),
-            config.num_env_runners,
-            self.policy.weights,
-            from_reference=config.num_reference_candidates > 0,
-        )
-        self._sampling.publish_reward_model(self._fit.weights())
-        self._sampling.start()
-        self.held_out = HeldOut(
-            self._sampling,
-            self.labelling.measuring,
-            self.policy,
-            self._prompts,
-            config.evaluation_kl_prompts,
-        )
+    # -- Results ----------------------------------------------------------------------
 
     @override(Algorithm)
     def step(self) -> dict[str, Any]:
@@ -330,15 +208,7 @@ class SEA(CheckpointedAlgorithm):
         initial = self.config.initial_preferences
         if initial and self._counts.round == 0 and not self._counts.num_initial_preferences:
             self._learn_initial_preferences(initial)
-        result = self._step_or_stop()
-        # RLlib repeats an evaluation in the rounds after it, and gives NaN for metrics that a
-        # round did not have: a result has what was measured in its round.
-        for group in ("duels", "reward_model", "policy", "seconds"):
-            values = result.pop(group, {})
-            result[group] = {k: float(v) for k, v in values.items() if not math.isnan(v)}
-        result.pop(EVALUATION_RESULTS, None)
-        if self._evaluation is not None:
-            result[EVALUATION_RESULTS] = self._evaluation
+        result = of_this_round(self._step_or_stop(), self._evaluation)
         result["done"] = self._is_done()
         # RLlib's metrics are floats; counts are not.
         result |= self._messages.take() | self._counters_now()
@@ -379,28 +249,26 @@ class SEA(CheckpointedAlgorithm):
             log: The preference log that they are in.
         """
         config, start = self.config, time.perf_counter()
-        tokenizer = PromptTokenizer(config.policy_model_path(), chat=config.chat_template)
         preferences = read_initial_preferences(
-            log, tokenizer, config.policy_model, self._messages.warn
+            log, self._prompts.tokenizer, config.policy_model, self._messages.warn
         )
-        features = self._sampling.encode(
+        features = self.sampling.encode(
             [p.prompt for p in preferences],
             [p.prompt_token_ids for p in preferences],
             [(p.chosen, p.rejected) for p in preferences],
         )
-        self.reward_model.start_from(features, config.prompts_per_round)
-        self._counts.num_initial_preferences = len(features)
-        self._sampling.publish_reward_model(self._fit.weights())
+        labels = [preference.label for preference in preferences]
+        self.reward_model.start_from(features, labels, config.prompts_per_round)
+        self._counts.num_initial_preferences = len(labels)
+        self.publish_reward_model()
         seconds = time.perf_counter() - start
         self._log("seconds", {"initial_preferences": seconds})
-        self._messages.note(
-            f"the ERM starts from {len(features)} labels of {log} ({seconds:.1f} s)"
-        )
+        self._messages.note(f"the ERM starts from {len(labels)} labels of {log} ({seconds:.1f} s)")
 
     def _counters_now(self) -> dict[str, int]:
         return {
             **dataclasses.asdict(self._counts),
-            "num_prompts_too_long": self._prompts.num_too_long,
+            "num_prompts_too_long": self._prompts.training.num_too_long,
             "policy_steps": self.policy_trainer.version,
         }
 
@@ -408,22 +276,7 @@ class SEA(CheckpointedAlgorithm):
         budget = self.config.query_budget
         return budget is not None and self._counts.num_oracle_queries >= budget
 
-    @override(Algorithm)
-    def cleanup(self) -> None:
-        super().cleanup()
-        if hasattr(self, "labelling"):
-            self.labelling.close()
-        if hasattr(self, "policy_trainer"):
-            self.policy_trainer.stop()
-            shutil.rmtree(self._train_folder, ignore_errors=True)
-
     # -- Evaluation -------------------------------------------------------------------
-
-    @classmethod
-    @override(Algorithm)
-    def _should_create_evaluation_env_runners(cls, eval_config: AlgorithmConfig) -> bool:
-        # The training env runners evaluate, too: a second engine would not fit beside them.
-        return False
 
     def evaluate_held_out(self) -> list[EvaluatedPrompt]:
         """The current policy's responses to the held-out prompts, compared."""
@@ -437,90 +290,3 @@ class SEA(CheckpointedAlgorithm):
         self._counts.num_evaluation_questions += sum(o.num_questions for o in outcomes)
         self._evaluation = results
         append_responses(self.folder, evaluated, self._counts.num_oracle_queries)
-
-    @override(Algorithm)
-    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
-        """Takes env runners that came back into service; tasks bring them up to date."""
-        return env_runner_group.probe_unhealthy_env_runners()
-
-    # -- State ------------------------------------------------------------------------
-
-    @override(Algorithm)
-    def get_checkpointable_components(self) -> list[tuple[str, Any]]:
-        return [*super().get_checkpointable_components(), ("policy", self.policy_trainer)]
-
-    @override(Algorithm)
-    def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        (state,), kwargs = super().get_ctor_args_and_kwargs()
-        if self._counts.num_initial_preferences:
-            # The checkpoint has them: it is of use without the log that they came from.
-            state = state | {"initial_preferences": None}
-        return (state,), kwargs
-
-    @override(Algorithm)
-    def get_state(
-        self,
-        components: str | Iterable[str] | None = None,
-        *,
-        not_components: str | Iterable[str] | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        # There are no connectors: texts go to the policy's tokenizer.
-        left_out = [
-            *force_list(not_components),
-            COMPONENT_ENV_TO_MODULE_CONNECTOR,
-            COMPONENT_MODULE_TO_ENV_CONNECTOR,
-        ]
-        state = super().get_state(components, not_components=left_out, **kwargs)
-        if self._check_component("policy", components, not_components):
-            state["policy"] = self.policy_trainer.get_state()
-        if self._check_component("sea", components, not_components):
-            state["sea"] = {
-                "reward_model": self.reward_model.get_state(),
-                "counts": dataclasses.asdict(self._counts),
-                "baseline": self.held_out.get_state(),
-                "cumulative_pool_regret": self._cumulative_pool_regret,
-                "sampling_policy": self.policy.get_state(),
-                "samples": sizes(self.folder),
-            }
-        return state
-
-    @override(Algorithm)
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        super().set_state(state)
-        if "sea" in state:
-            ours = state["sea"]
-            self.reward_model.set_state(ours["reward_model"])
-            self._counts = Counts(**ours["counts"])
-            self.held_out.set_state(ours["baseline"])
-            self._cumulative_pool_regret = ours["cumulative_pool_regret"]
-            self.policy.set_state(ours["sampling_policy"])
-            # Rounds after the checkpoint are done again, and write theirs again.
-            truncate(self.folder, ours["samples"])
-
-    @override(CheckpointedAlgorithm)
-    def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
-        super().restore_from_path(path, *args, **kwargs)
-        self.policy.restored()
-        self._sampling.publish_reward_model(self._fit.weights())
-        copy = Path(path) / LOG_FILE
-        if copy.is_file():
-            self.labelling.inherit(copy)
-        counts = self._counts
-        self.labelling.log.check_count(counts.round, counts.num_oracle_queries)
-
-    @override(CheckpointedAlgorithm)
-    def add_to_checkpoint(self, folder: Path) -> None:
-        self.labelling.copy_log_to(folder / LOG_FILE)
-
-    # -- Metrics ----------------------------------------------------------------------
-
-    def _log(self, group: str, values: Mapping[str, float]) -> None:
-        for key, value in values.items():
-            self.metrics.log_value((group, key), value, window=1)
-
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self._log("seconds", {name: time.perf_counter() - start})

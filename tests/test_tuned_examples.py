@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +16,11 @@ from rllib_sea import SEA, SEAConfig
 from rllib_sea.cli.extends import merge, read_experiments
 from rllib_sea.cli.recipes import headline, recipes
 from rllib_sea.cli.yaml_files import read_yaml
-from tests.helpers.sea_runs import restore_beside
+from tests.helpers.sea_runs import measured, restore_beside
 from text_duel import Prompt
 
 RECIPES = recipes()
+NUMBERS = Path(__file__).with_name("two_rounds.json")
 SEARCH = "sea_tldr_search"
 MINI = sorted(name for name in RECIPES if "pythia" not in name and name != SEARCH)
 PYTHIA = sorted(name for name in RECIPES if "pythia" in name)
@@ -208,10 +211,31 @@ def by_processes(name: str) -> tuple[str, ...]:
     return tuple(repr(config.get(key)) for key in (*keys, *runner_keys))
 
 
+def numbers(results: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """All that rounds counted and computed, but for the seconds, in one dictionary per round.
+
+    An engine's gap from the trainer is rounding.
+    """
+    flat = []
+    for result, rounds in zip(results, measured(results), strict=True):
+        groups = rounds | {"evaluation": result.get("evaluation", {})}
+        counts = {key: value for key, value in groups.items() if not isinstance(value, dict)}
+        for group, values in groups.items():
+            if isinstance(values, dict):
+                counts |= {f"{group}/{key}": value for key, value in values.items()}
+        ignored = ("policy/sampler_gap", "evaluation/seconds")
+        flat.append({key: value for key, value in counts.items() if key not in ignored})
+    return flat
+
+
 @pytest.mark.parametrize("name", sorted(MINI, key=by_processes))
 def test_a_recipe_runs_two_rounds(
     name: str, tiny_policy: Path, processes: Processes, tmp_path: Path
 ) -> None:
+    """To the numbers that are held in a file, which a change of the method's results must change.
+
+    Writes the file if WRITE_NUMBERS is set.
+    """
     written = experiment(name)
     config = written["config"] | TINY | {"policy_model": str(tiny_policy)}
     if isinstance(config["gamma"], list):
@@ -230,3 +254,15 @@ def test_a_recipe_runs_two_rounds(
     assert sampled == (2 if trained and interval == 1 else 0)
     if config.get("optimism") is not None:
         assert second["policy"]["optimism"] != 0.0
+    found = numbers([first, second])
+    held = json.loads(NUMBERS.read_text()) if NUMBERS.is_file() else {}
+    if "WRITE_NUMBERS" in os.environ:
+        lines = [
+            f"{json.dumps(key)}: {json.dumps(value)}"
+            for key, value in sorted((held | {name: found}).items())
+        ]
+        NUMBERS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        return
+    for one, expected in zip(found, held[name], strict=True):
+        # CPUs add up in different orders.
+        assert one == pytest.approx(expected, rel=1e-3, abs=1e-4)

@@ -14,18 +14,33 @@ from rllib_sea.duels.records import Candidate
 
 
 @dataclass(frozen=True, slots=True)
+class TokenizedPrompt:
+    """A prompt as the policy sees it.
+
+    Attributes:
+        id: Its identity in its source.
+        text: What the policy is asked.
+        token_ids: The same as tokens.
+    """
+
+    id: str
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ProposalTask:
     """One env runner's share of a round's prompts.
 
     Attributes:
         round: The round's number, from 0.
         positions: Places of the prompts in the round's batch.
-        prompt_indices: The prompts, as indices into the training prompts.
+        prompts: The prompts.
     """
 
     round: int
     positions: tuple[int, ...]
-    prompt_indices: tuple[int, ...]
+    prompts: tuple[TokenizedPrompt, ...]
 
 
 @dataclass(frozen=True, slots=True)

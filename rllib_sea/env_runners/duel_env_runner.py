@@ -21,7 +21,6 @@ from ray.rllib.env import INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.utils.annotations import override
 
-import text_duel
 from rllib_sea.duels.records import Candidate, SamplingConfig
 from rllib_sea.duels.rounds import (
     Failure,
@@ -29,14 +28,12 @@ from rllib_sea.duels.rounds import (
     Proposal,
     ProposalShare,
     ProposalTask,
+    TokenizedPrompt,
 )
-from rllib_sea.policy.audit import AUDIT_POSITIONS
 from rllib_sea.policy.module import VLLMPolicyModule
-from rllib_sea.policy.tokenization import PromptTokenizer
 from rllib_sea.randomness import Stream, integer_seeds
 from rllib_sea.reward_model.encoder import CandidateEncoder, make_encoder
 from rllib_sea.reward_model.module import FEATURES, REWARDS
-from text_duel import Prompt
 
 if TYPE_CHECKING:
     from rllib_sea.config import SEAConfig
@@ -56,8 +53,9 @@ class DuelEnvRunner(EnvRunner):
         super().__init__(config=config, **kwargs)
         torch.set_num_threads(config.threads_per_env_runner)
         self._erm_ref: ray.ObjectRef | None = None
-        self._policy_ref: ray.ObjectRef | None = None
+        self._policy_ref: str | None = None
         self._sampler_gap = math.nan
+        self._max_model_len = 0
         self.make_env()
 
     # -- Set-up -----------------------------------------------------------------------
@@ -66,18 +64,6 @@ class DuelEnvRunner(EnvRunner):
     def make_env(self) -> None:
         config = self.config
         self.env: gym.Env[Any, Any] = gym.make(config.env, **config.env_config)
-
-    @cached_property
-    def prompts(self) -> Sequence[Prompt]:
-        """The training prompts."""
-        return self.env.get_wrapper_attr("prompts")
-
-    @cached_property
-    def evaluation_prompts(self) -> Sequence[Prompt]:
-        """The held-out prompts."""
-        return text_duel.load_prompts(
-            **text_duel.prompt_options(self.config.evaluation_env_config())
-        )
 
     @cached_property
     def encoder(self) -> CandidateEncoder:
@@ -91,27 +77,23 @@ class DuelEnvRunner(EnvRunner):
         return self.config.get_multi_rl_module_spec(spaces=spaces).build()[DEFAULT_MODULE_ID]
 
     @cached_property
-    def tokenizer(self) -> PromptTokenizer:
-        """The policy's tokenizer."""
-        return PromptTokenizer(self.config.policy_model_path(), chat=self.config.chat_template)
-
-    @cached_property
     def module(self) -> VLLMPolicyModule:
         """The policy, its engine started: what :meth:`sample` explores by."""
-        longest = self.config.max_new_tokens
-        texts = [prompt.text for prompt in [*self.prompts, *self.evaluation_prompts]]
-        prompt_lengths = self.tokenizer.fitting_lengths(texts, longest).values()
-        positions = max(max(prompt_lengths) + longest, AUDIT_POSITIONS)
-        spec = self.config.policy_module_spec(min(positions, self.tokenizer.context_length))
+        spec = self.config.policy_module_spec(self._max_model_len)
         spec.observation_space, spec.action_space = self.get_spaces()[INPUT_ENV_SPACES]
         module = spec.build()
         module.start()
         return module
 
-    def start(self) -> Failure | None:
-        """Starts the engine and loads the encoder; returns what went wrong."""
+    def start(self, *, max_model_len: int) -> Failure | None:
+        """Starts the engine and loads the encoder; returns what went wrong.
+
+        Args:
+            max_model_len: Longest prompt and response together, in tokens.
+        """
         try:
-            _ = self.module, self.erm, self.evaluation_prompts
+            self._max_model_len = max_model_len
+            _ = self.module, self.erm
             return None
         except Exception as error:
             return _failure(error)
@@ -154,8 +136,8 @@ class DuelEnvRunner(EnvRunner):
             self.load(weights)
 
         with _timed(seconds, "generate"):
-            prompts = [self.prompts[i] for i in task.prompt_indices]
-            token_ids = self.tokenizer.encode_all([p.text for p in prompts])
+            prompts = task.prompts
+            token_ids = [prompt.token_ids for prompt in prompts]
             num_from_reference = config.num_reference_candidates
             version = self.module.policy_version
             seeds = integer_seeds(config.seed, task.round, task.positions, Stream.SAMPLING)
@@ -171,6 +153,7 @@ class DuelEnvRunner(EnvRunner):
 
         with _timed(seconds, "encode"):
             scored = self.score([p.text for p in prompts], token_ids, candidates)
+            self.module.rest()
 
         return ProposalShare(
             proposals=[
@@ -178,7 +161,7 @@ class DuelEnvRunner(EnvRunner):
                     position=task.positions[i],
                     prompt_id=prompt.id,
                     prompt_text=prompt.text,
-                    prompt_token_ids=tuple(token_ids[i]),
+                    prompt_token_ids=prompt.token_ids,
                     candidates=tuple(candidates[i]),
                     num_from_reference=num_from_reference,
                     features=scored[i][0],
@@ -280,18 +263,23 @@ class DuelEnvRunner(EnvRunner):
 
     # -- Evaluation -------------------------------------------------------------------
 
-    def respond(self, *, indices: Sequence[int], weights: Mapping[str, Any]) -> list[str] | Failure:
-        """The policy's greedy responses to held-out prompts."""
+    def respond(
+        self, *, prompts: Sequence[TokenizedPrompt], weights: Mapping[str, Any]
+    ) -> list[str] | Failure:
+        """The policy's greedy responses."""
         try:
             self.load(weights)
-            return [candidate.text for candidate in self._greedy(self._held_out(indices)[1])]
+            responses = self._greedy([prompt.token_ids for prompt in prompts])
+            self.module.rest()
+            return [response.text for response in responses]
         except Exception as error:
             return _failure(error)
 
     def answer_held_out(
         self,
         *,
-        indices: Sequence[int],
+        prompts: Sequence[TokenizedPrompt],
+        places: Sequence[int],
         weights: Mapping[str, Any],
         round_index: int,
         num_sampled: int,
@@ -299,49 +287,52 @@ class DuelEnvRunner(EnvRunner):
         """The policy's responses to held-out prompts, for an evaluation.
 
         Args:
-            indices: Held-out prompts.
+            prompts: Held-out prompts.
+            places: Key their random draws, with the round.
             weights: What :meth:`load` takes.
-            round_index: Keys the random draws.
+            round_index: The round.
             num_sampled: To so many of the prompts a response is also sampled, for the KL
                 divergence.
         """
         try:
             self.load(weights)
-            return self._answer_held_out(indices, round_index, num_sampled)
+            responses = self._answer_held_out(prompts, places, round_index, num_sampled)
+            self.module.rest()
+            return responses
         except Exception as error:
             return _failure(error)
 
     def _answer_held_out(
-        self, indices: Sequence[int], round_index: int, num_sampled: int
+        self,
+        prompts: Sequence[TokenizedPrompt],
+        places: Sequence[int],
+        round_index: int,
+        num_sampled: int,
     ) -> list[HeldOutResponses]:
         config = self.config
-        prompts, token_ids = self._held_out(indices)
+        token_ids = [prompt.token_ids for prompt in prompts]
         greedy = self._greedy(token_ids)
         best: Sequence[Candidate | None] = [None] * len(prompts)
         if config.evaluation_best_of_n is not None:
-            seeds = integer_seeds(config.seed, round_index, indices, Stream.BEST_OF_N)
+            seeds = integer_seeds(config.seed, round_index, places, Stream.BEST_OF_N)
             candidates = self._sample(token_ids, config.evaluation_best_of_n, seeds)
             scored = self.score([prompt.text for prompt in prompts], token_ids, candidates)
-            places = [int(rewards.mean(axis=0).argmax()) for _, rewards in scored]
-            best = [row[place] for row, place in zip(candidates, places, strict=True)]
+            favourites = [int(rewards.mean(axis=0).argmax()) for _, rewards in scored]
+            best = [row[one] for row, one in zip(candidates, favourites, strict=True)]
         sampled: Sequence[tuple[int, ...] | None] = [None] * len(prompts)
         if num_sampled:
             plain = SamplingConfig(config.max_new_tokens, temperature=1.0, top_p=1.0)
             seeds = integer_seeds(
-                config.seed, round_index, indices[:num_sampled], Stream.KL_SAMPLING
+                config.seed, round_index, places[:num_sampled], Stream.KL_SAMPLING
             )
             rows = self._sample(token_ids[:num_sampled], 1, seeds, plain)
             sampled = [*(row[0].token_ids for row in rows), *sampled[num_sampled:]]
         return [
-            HeldOutResponses(tuple(ids), response, chosen, plain_ids)
+            HeldOutResponses(ids, response, chosen, plain_ids)
             for ids, response, chosen, plain_ids in zip(
                 token_ids, greedy, best, sampled, strict=True
             )
         ]
-
-    def _held_out(self, indices: Sequence[int]) -> tuple[list[Prompt], list[tuple[int, ...]]]:
-        prompts = [self.evaluation_prompts[i] for i in indices]
-        return prompts, self.tokenizer.encode_all([prompt.text for prompt in prompts])
 
     def _greedy(self, prompt_token_ids: Sequence[Sequence[int]]) -> list[Candidate]:
         output = self.module.forward_inference({"prompt_token_ids": prompt_token_ids})
@@ -353,6 +344,7 @@ class DuelEnvRunner(EnvRunner):
         """:meth:`load` by itself, to try an engine before it is needed."""
         try:
             self.load(weights)
+            self.module.rest()
             return None
         except Exception as error:
             return _failure(error)
@@ -365,7 +357,7 @@ class DuelEnvRunner(EnvRunner):
         it is audited.
 
         Args:
-            weights: ``policy_version`` and ``policy_ref`` (of
+            weights: ``max_model_len`` of :meth:`start`, ``policy_version`` and ``policy_ref`` (of
                 :class:`rllib_sea.policy.audit.PublishedWeights`; None for a policy that is not
                 trained), ``initial_ref`` of the initial policy's (None unless candidates are
                 sampled from it), and ``erm_ref`` of the ERM's.
@@ -373,18 +365,21 @@ class DuelEnvRunner(EnvRunner):
         Raises:
             SamplerGapError: The engine does not sample from the weights that it was given.
         """
+        self._max_model_len = weights["max_model_len"]  # a runner that was restarted has none
         self._load_policy(weights["policy_version"], weights["policy_ref"])
         if self._erm_ref != weights["erm_ref"]:
             self.erm.set_state(ray.get(weights["erm_ref"]))
             self._erm_ref = weights["erm_ref"]
 
     def _load_policy(self, version: int, ref: ray.ObjectRef | None) -> None:
-        # A restored run may have other weights of the same version.
-        if (self.module.policy_version, self._policy_ref) == (version, ref):
+        # A restored run may have other weights of the same version. The reference's name is kept,
+        # not the reference: it would hold the old weights in the object store.
+        name = None if ref is None else ref.hex()
+        if (self.module.policy_version, self._policy_ref) == (version, name):
             return
         self._policy_ref = None  # a sync that fails leaves nothing to rely on
         self._sampler_gap = self.module.set_weights(ray.get(ref), version)
-        self._policy_ref = ref
+        self._policy_ref = name
 
     @override(EnvRunner)
     def get_metrics(self) -> dict[str, Any]:

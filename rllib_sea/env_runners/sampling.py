@@ -10,7 +10,12 @@ import numpy as np
 import ray
 
 from rllib_sea.duels.records import Candidate
-from rllib_sea.duels.rounds import HeldOutResponses, Proposal, ProposalTask
+from rllib_sea.duels.rounds import (
+    HeldOutResponses,
+    Proposal,
+    ProposalTask,
+    TokenizedPrompt,
+)
 from rllib_sea.env_runners.calls import EnvRunnerCalls
 from rllib_sea.policy_update.publishing import PublishedPolicy, Publisher
 from rllib_sea.preference_log.records import Question
@@ -41,6 +46,7 @@ class Sampling:
         runners: The env runners.
         num_env_runners: How many share a round.
         policies: The versions of the policy.
+        max_model_len: Longest prompt and response together, in tokens.
         from_reference: Whether candidates are sampled from the initial policy, too.
     """
 
@@ -50,17 +56,20 @@ class Sampling:
         num_env_runners: int,
         policies: Publisher,
         *,
+        max_model_len: int,
         from_reference: bool,
     ) -> None:
         self._runners = runners
         self._num_env_runners = num_env_runners
         self._policies = policies
+        self._max_model_len = max_model_len
         self._from_reference = from_reference
         self._erm_ref: Any = None
 
     def start(self) -> None:
         """Starts the engines."""
-        self._runners.call("start", [{}] * self._num_env_runners)
+        call = {"max_model_len": self._max_model_len}
+        self._runners.call("start", [call] * self._num_env_runners)
 
     def publish_reward_model(self, weights: Any) -> None:
         """Puts the ERM's weights where every env runner can fetch them."""
@@ -75,18 +84,19 @@ class Sampling:
         Raises:
             RuntimeError: An engine does not sample from the weights that it is given.
         """
-        for policy in (self._policies.rehearsal(), self._policies.initial()):
-            call = {"weights": self._weights(policy)}
+        # One after the other: the object store need not hold both.
+        for policy in (self._policies.rehearsal, self._policies.initial):
+            call = {"weights": self._weights(policy())}
             self._runners.call("sync", [call] * self._num_env_runners)
 
     def propose(
-        self, round_index: int, prompt_indices: Sequence[int], policy: PublishedPolicy
+        self, round_index: int, prompts: Sequence[TokenizedPrompt], policy: PublishedPolicy
     ) -> Proposals:
         """Samples and scores candidates (Algorithm 2, line 3).
 
         Args:
             round_index: The round.
-            prompt_indices: Its prompts by position, as indices into the training prompts.
+            prompts: Its prompts by position.
             policy: Who samples.
         """
         weights = self._weights(policy)
@@ -95,11 +105,11 @@ class Sampling:
                 "task": ProposalTask(
                     round=round_index,
                     positions=tuple(int(i) for i in chunk),
-                    prompt_indices=tuple(prompt_indices[i] for i in chunk),
+                    prompts=tuple(prompts[i] for i in chunk),
                 ),
                 "weights": weights,
             }
-            for chunk in self._shares(len(prompt_indices))
+            for chunk in self._shares(len(prompts))
         ]
         shares = self._runners.call("sample", calls)
         stages = shares[0].seconds if shares else ()
@@ -140,35 +150,42 @@ class Sampling:
         ]
         return np.concatenate(self._runners.call("encode", calls))
 
-    def respond(self, indices: Sequence[int], policy: PublishedPolicy) -> list[str]:
-        """Greedy responses to held-out prompts."""
+    def respond(self, prompts: Sequence[TokenizedPrompt], policy: PublishedPolicy) -> list[str]:
+        """Greedy responses."""
         weights = self._weights(policy)
         calls = [
-            {"indices": [indices[i] for i in chunk], "weights": weights}
-            for chunk in self._shares(len(indices))
+            {"prompts": [prompts[i] for i in chunk], "weights": weights}
+            for chunk in self._shares(len(prompts))
         ]
         return [text for part in self._runners.call("respond", calls) for text in part]
 
     def answer_held_out(
-        self, indices: Sequence[int], policy: PublishedPolicy, round_index: int, num_sampled: int
+        self,
+        prompts: Sequence[TokenizedPrompt],
+        places: Sequence[int],
+        policy: PublishedPolicy,
+        round_index: int,
+        num_sampled: int,
     ) -> list[HeldOutResponses]:
         """Responses to held-out prompts, for an evaluation.
 
         Args:
-            indices: The prompts.
+            prompts: The prompts.
+            places: Key their random draws, with the round.
             policy: Who answers.
-            round_index: Keys the random draws.
+            round_index: The round.
             num_sampled: To so many of the prompts a response is also sampled.
         """
         weights = self._weights(policy)
         calls = [
             {
-                "indices": [indices[i] for i in chunk],
+                "prompts": [prompts[i] for i in chunk],
+                "places": [places[i] for i in chunk],
                 "weights": weights,
                 "round_index": round_index,
                 "num_sampled": int((chunk < num_sampled).sum()),
             }
-            for chunk in self._shares(len(indices))
+            for chunk in self._shares(len(prompts))
         ]
         parts = self._runners.call("answer_held_out", calls)
         return [responses for part in parts for responses in part]
@@ -179,6 +196,7 @@ class Sampling:
         See :meth:`rllib_sea.env_runners.duel_env_runner.DuelEnvRunner.load`.
         """
         return {
+            "max_model_len": self._max_model_len,
             "policy_version": policy.version,
             "policy_ref": policy.ref,
             "initial_ref": self._policies.initial().ref if self._from_reference else None,

@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from rllib_sea.settings.labelling import Labelling
 from text_duel.config import label_rule, oracle_options
 from text_duel.labels import LabelRule
 from text_duel.oracles import Oracle, make_oracle, probability_of
-from text_duel.prompts import Prompt, load_prompts, prompt_options
+from text_duel.prompts import Prompt
 from text_duel.verdicts import SIDES, Verdict
 
 logger = logging.getLogger(__name__)
@@ -41,13 +41,15 @@ class LabellerSettings:
     Attributes:
         log: The preference log's file.
         run: The run that it belongs to.
-        env_config: Of the environment: its oracle, prompts and label rule.
+        prompts: What may be asked about.
+        env_config: Of the environment: its oracle and label rule.
         keys: How long the oracle is waited for, and what becomes of late answers.
         num_threads: Of torch, if the oracle uses it; None: as torch has it.
     """
 
     log: Path
     run: RunRecord
+    prompts: Sequence[Prompt]
     env_config: Mapping[str, Any]
     keys: Labelling = field(default_factory=Labelling)
     num_threads: int | None = None
@@ -79,8 +81,11 @@ class Labeller:
     def __init__(self, settings: LabellerSettings) -> None:
         self._settings = settings
         self._warnings: list[str] = []
+        # Questions that this process wrote and that are open, so that they are not read again.
+        self._written: dict[int, Question] = {}
         # Ids of the questions that the oracle has before it, by the task that asks them.
         self._asked: dict[asyncio.Task[None], set[int]] = {}
+        self._withdrawn: set[int] = set()
         self._progress = asyncio.Condition()
         self._failure: BaseException | None = None
 
@@ -107,8 +112,7 @@ class Labeller:
 
     @cached_property
     def _prompts(self) -> dict[str, Prompt]:
-        prompts = load_prompts(**prompt_options(self._settings.env_config))
-        return {prompt.id: prompt for prompt in prompts}
+        return {prompt.id: prompt for prompt in self._settings.prompts}
 
     async def start(self) -> OracleIdentity:
         """Loads the oracle, and opens the log.
@@ -123,8 +127,18 @@ class Labeller:
     # -- Labels -----------------------------------------------------------------------
 
     async def ask(self, round_index: int, questions: Sequence[Question]) -> list[LogEntry]:
-        """Writes a round's questions to the log; see :meth:`PreferenceLog.ask`."""
-        return self._log.ask(round_index, questions)
+        """Writes a round's questions to the log; see :meth:`PreferenceLog.ask`.
+
+        Returns:
+            What the round asked before, by a run that was stopped in it, and asks instead; nothing
+            if the given questions were written.
+        """
+        was_asked = self._log.num_questions(round_index) > 0
+        entries = self._log.ask(round_index, questions)
+        if was_asked:
+            return entries
+        self._written |= {entry.id: entry.question for entry in entries}
+        return []
 
     async def label(self, round_index: int, wait_for: float | None = None) -> None:
         """Puts open questions to the oracle, those of earlier rounds among them, and waits.
@@ -142,12 +156,11 @@ class Labeller:
         waits_for_all = share == 1.0 and keys.label_deadline_s is None
         self._failure = None  # of an earlier round: what stayed open is asked again now
         self._withdraw_old(round_index)
-        waiting = {entry.id: entry for entry in self._log.open_questions()}
-        in_flight = set().union(*self._asked.values()) if self._asked else set()
-        new = [entry for key, entry in waiting.items() if key not in in_flight]
+        in_flight: set[int] = set().union(*self._asked.values())
+        new = [key for key in self._log.open_ids() if key not in in_flight]
         if new:
-            task = asyncio.create_task(self._answer(new))
-            self._asked[task] = {entry.id for entry in new}
+            task = asyncio.create_task(self._answer(self._questions(new)))
+            self._asked[task] = set(new)
             task.add_done_callback(self._finished)
         if waits_for_all or wait_for is not None:
             while self._asked:
@@ -178,43 +191,45 @@ class Labeller:
         """Settles what a round learns from; see :meth:`PreferenceLog.close_round`."""
         return self._log.close_round(round_index)
 
+    def _questions(self, ids: Sequence[int]) -> dict[int, Question]:
+        """Open questions by their ids, in the order of the ids."""
+        unknown = [key for key in ids if key not in self._written]
+        read = {entry.id: entry.question for entry in self._log.entries(unknown)}
+        return {key: self._written.get(key) or read[key] for key in ids}
+
+    def _forget(self, ids: Iterable[int]) -> None:
+        for key in ids:
+            self._written.pop(key, None)
+
     def _withdraw_old(self, round_index: int) -> None:
         after = self._settings.keys.withdraw_after
         if after is None:
             return
-        old = [
-            entry.id
-            for entry in self._log.open_questions()
-            if entry.question.round <= round_index - after
-        ]
+        old = self._log.open_ids(round_index - after)
         if old:
             self._log.withdraw(old, f"not answered within {after} rounds")
+            self._withdrawn.update(old)
+            self._forget(old)
             self._warn(f"{len(old)} questions are withdrawn, not answered within {after} rounds")
 
-    async def _answer(self, entries: Sequence[LogEntry]) -> None:
+    async def _answer(self, questions: Mapping[int, Question]) -> None:
         """Has questions answered, and writes each verdict when it comes."""
         rater = self.oracle.name
+        ids = list(questions)
         comparisons = [
-            Comparison(
-                self._prompt(entry.question), entry.question.first.text, entry.question.second.text
-            )
-            for entry in entries
+            Comparison(self._prompt(question), question.first.text, question.second.text)
+            for question in questions.values()
         ]
-        self._log.lease(
-            [entry.id for entry in entries], rater, self._settings.keys.oracle_timeout_s
-        )
+        self._log.lease(ids, rater, self._settings.keys.oracle_timeout_s)
 
         def write(verdicts: Mapping[int, Verdict]) -> None:
-            self._log.give(
-                rater,
-                {
-                    entries[place].id: self._drawn(entries[place].question, verdict)
-                    for place, verdict in verdicts.items()
-                },
-            )
+            given = {ids[place]: verdict for place, verdict in verdicts.items()}
+            drawn = {key: self._drawn(questions[key], verdict) for key, verdict in given.items()}
+            self._log.give(rater, drawn)
+            self._forget(drawn)
             asyncio.get_running_loop().create_task(self._tell())
 
-        await self._asking.ask(comparisons, write)
+        await self._asking.ask(comparisons, write, lambda place: ids[place] in self._withdrawn)
 
     def _prompt(self, question: Question) -> Prompt:
         prompt = self._prompts.get(question.prompt_id)

@@ -111,8 +111,8 @@ class Labelling:
             for duel in selected
             if not duel.synthetic
         ]
-        entries = self.labeller.call("ask", round_index, questions)
-        asked = as_asked(entries, selected, score)
+        before = self.labeller.call("ask", round_index, questions)
+        asked = as_asked(before, selected, score) if before else list(selected)
         # A round without questions is one that waits for what is open.
         self.labeller.call("label", round_index, None if asked else 1.0)
         closed: ClosedRound = self.labeller.call("close_round", round_index)

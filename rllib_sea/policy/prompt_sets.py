@@ -1,15 +1,64 @@
-"""A run's prompts: those that are trained on, those that are held out, and what fits the model."""
+"""A run's prompts, read and tokenized once: those that are trained on, those that are held out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rllib_sea.policy.audit import probe_tokens
+import numpy as np
+
+from rllib_sea.duels.rounds import TokenizedPrompt
+from rllib_sea.policy.audit import AUDIT_POSITIONS, probe_tokens
 from rllib_sea.policy.tokenization import PromptTokenizer
 from text_duel.errors import ConfigError
 from text_duel.prompts import Prompt, load_prompts, prompt_options
+
+TOKENIZED_AT_ONCE = 1024
+
+
+class PromptSet:
+    """The prompts of a split that leave room for a response in the model's context.
+
+    Args:
+        prompts: All prompts of the split.
+        tokenizer: The policy's.
+        room: Most tokens of a prompt.
+
+    Attributes:
+        prompts: Those that fit.
+        places: Their places among all prompts of the split, which key what is drawn for them.
+        num_too_long: How many prompts do not fit.
+        longest: Tokens of the longest one that fits; 0 if none does.
+    """
+
+    def __init__(self, prompts: Sequence[Prompt], tokenizer: PromptTokenizer, room: int) -> None:
+        self.prompts: list[Prompt] = []
+        self.places: list[int] = []
+        # 4 bytes per token: a large set has tens of millions.
+        self._token_ids: list[np.ndarray] = []
+        for start in range(0, len(prompts), TOKENIZED_AT_ONCE):
+            some = prompts[start : start + TOKENIZED_AT_ONCE]
+            encoded = tokenizer.encode_all([prompt.text for prompt in some])
+            for place, (prompt, token_ids) in enumerate(zip(some, encoded, strict=True), start):
+                if 0 < len(token_ids) <= room:
+                    self.prompts.append(prompt)
+                    self.places.append(place)
+                    self._token_ids.append(np.array(token_ids, dtype=np.int32))
+        self.num_too_long = len(prompts) - len(self.prompts)
+        self.longest = max(map(len, self._token_ids), default=0)
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def tokenized(self, indices: Iterable[int]) -> list[TokenizedPrompt]:
+        """Some of :attr:`prompts`, by their indices."""
+        return [
+            TokenizedPrompt(
+                self.prompts[i].id, self.prompts[i].text, tuple(self._token_ids[i].tolist())
+            )
+            for i in indices
+        ]
 
 
 class PromptSets:
@@ -24,12 +73,11 @@ class PromptSets:
         evaluation_env_config: The same, on held-out prompts.
 
     Attributes:
-        training: All training prompts.
-        held_out: All held-out prompts.
-        trainable: Indices of the training prompts that fit.
-        evaluated: Indices of the held-out prompts that fit.
-        num_too_long: How many training prompts do not.
-        chat: Whether prompts are wrapped in the chat template.
+        all_training: All training prompts, also those that do not fit.
+        training: The training prompts that fit.
+        held_out: The held-out prompts that fit.
+        tokenizer: The policy's.
+        max_model_len: Positions that an engine needs for all of them, and for its audit.
         probes: Tokens of some prompts, by which engines are audited.
 
     Raises:
@@ -46,25 +94,28 @@ class PromptSets:
         env_config: Mapping[str, Any],
         evaluation_env_config: Mapping[str, Any],
     ) -> None:
-        tokenizer = PromptTokenizer(model_path, chat=chat_template)
-        self.chat = tokenizer.chat
-        self.training: Sequence[Prompt] = load_prompts(**prompt_options(env_config))
-        self.held_out: Sequence[Prompt] = load_prompts(**prompt_options(evaluation_env_config))
+        self.tokenizer = PromptTokenizer(model_path, chat=chat_template)
+        context = self.tokenizer.context_length
+        room = context - max_new_tokens
 
-        def fitting(prompts: Sequence[Prompt], name: str) -> list[int]:
-            texts = [prompt.text for prompt in prompts]
-            kept = list(tokenizer.fitting_lengths(texts, max_new_tokens))
-            if not kept:
+        def fitting(prompts: Sequence[Prompt], name: str) -> PromptSet:
+            kept = PromptSet(prompts, self.tokenizer, room)
+            if not len(kept):
                 raise ConfigError(
-                    f"env_config: every {name} prompt is longer than "
-                    f"{tokenizer.context_length - max_new_tokens} tokens, the context "
+                    f"env_config: every {name} prompt is longer than {room} tokens, the context "
                     f"of {model_name} less max_new_tokens"
                 )
             return kept
 
-        self.trainable = fitting(self.training, "training")
-        self.evaluated = fitting(self.held_out, "held-out")
-        self.num_too_long = len(self.training) - len(self.trainable)
-        shown = (tokenizer.encode(self.training[i].text) for i in self.trainable)
-        self.probes = probe_tokens(shown, tokenizer.context_length)
-        self.by_id = {prompt.id: prompt for prompt in self.training}
+        self.all_training = load_prompts(**prompt_options(env_config))
+        self.training = fitting(self.all_training, "training")
+        self.held_out = fitting(load_prompts(**prompt_options(evaluation_env_config)), "held-out")
+        longest = max(self.training.longest, self.held_out.longest) + max_new_tokens
+        self.max_model_len = min(max(longest, AUDIT_POSITIONS), context)
+        shown = (self.training.tokenized([i])[0].token_ids for i in range(len(self.training)))
+        self.probes = probe_tokens(shown, context)
+        self._by_id = {prompt.id: prompt for prompt in self.training.prompts}
+
+    def by_id(self, prompt_id: str) -> Prompt:
+        """A training prompt that fits."""
+        return self._by_id[prompt_id]

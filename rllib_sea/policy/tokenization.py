@@ -46,20 +46,6 @@ class PromptTokenizer:
         )
         return [tuple(ids) for ids in encoded["input_ids"]]
 
-    def fitting_lengths(self, texts: Sequence[str], max_new_tokens: int) -> dict[int, int]:
-        """Which prompts leave room for a response in the model's context.
-
-        Args:
-            texts: The prompts.
-            max_new_tokens: The longest response.
-
-        Returns:
-            The length in tokens of each prompt that fits, by its place in ``texts``.
-        """
-        room = self.context_length - max_new_tokens
-        lengths = enumerate(map(len, self.encode_all(texts)))
-        return {i: length for i, length in lengths if 0 < length <= room}
-
     def decode(self, token_ids: Sequence[int]) -> str:
         """A response's text: end and special tokens left out, surrounding white space stripped."""
         ids = list(token_ids)

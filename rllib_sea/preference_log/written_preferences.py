@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from rllib_sea.duels.records import Candidate
 from rllib_sea.policy.tokenization import PromptTokenizer
+from text_duel.verdicts import Label
+
+CHOSEN = Label(1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +21,14 @@ class Preference:
         chosen: The preferred response, surrounding white space stripped.
         rejected: The other response, likewise; never the same text.
         place: Where it was found, for messages.
+        label: How much the chosen response is preferred.
     """
 
     prompt: str
     chosen: str
     rejected: str
     place: str = field(default="", compare=False)
+    label: Label = CHOSEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class TokenizedPreference:
         chosen: The preferred response.
         rejected: The other response.
         place: Where it was found, for messages.
+        label: How much the chosen response is preferred.
     """
 
     prompt: str
@@ -43,6 +49,7 @@ class TokenizedPreference:
     chosen: Candidate
     rejected: Candidate
     place: str
+    label: Label
 
     @property
     def num_tokens(self) -> int:
@@ -72,7 +79,7 @@ def tokenize_preferences(
     chosen = _responses(prompts, [p.chosen for p in preferences], tokenizer, end)
     rejected = _responses(prompts, [p.rejected for p in preferences], tokenizer, end)
     return [
-        TokenizedPreference(p.prompt, prompt_token_ids[i], chosen[i], rejected[i], p.place)
+        TokenizedPreference(p.prompt, prompt_token_ids[i], chosen[i], rejected[i], p.place, p.label)
         for i, p in enumerate(preferences)
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from rllib_sea.preference_log.written_preferences import (
     tokenize_preferences,
 )
 from text_duel.errors import ConfigError
+from text_duel.verdicts import Label
 
 KEY = "initial_preferences"
 _ENTRIES_AT_ONCE = 1024
@@ -109,25 +111,27 @@ def _parts(entries: Iterator[LogEntry]) -> Iterator[list[LogEntry]]:
         yield some
 
 
-def _in_order(entry: LogEntry) -> tuple[Candidate, Candidate]:
-    """The chosen and the rejected response."""
-    question = entry.question
-    if entry.label is not None and entry.label.preference > 0.5:
-        return question.first, question.second
-    return question.second, question.first
+def _in_order(entry: LogEntry) -> tuple[Candidate, Candidate, Label]:
+    """The chosen and the rejected response of a label that prefers one, and how much it does."""
+    question, label = entry.question, entry.label
+    assert label is not None
+    if label.preference > 0.5:
+        return question.first, question.second, label
+    return question.second, question.first, replace(label, preference=1.0 - label.preference)
 
 
 def _texts(entry: LogEntry) -> Preference:
     question = entry.question
-    chosen, rejected = _in_order(entry)
+    chosen, rejected, label = _in_order(entry)
     place = f"round {question.round}, position {question.position}"
-    return Preference(question.prompt_text, chosen.text, rejected.text, place)
+    return Preference(question.prompt_text, chosen.text, rejected.text, place, label)
 
 
 def _as_logged(entry: LogEntry, place: str) -> TokenizedPreference:
     question = entry.question
+    chosen, rejected, label = _in_order(entry)
     return TokenizedPreference(
-        question.prompt_text, question.prompt_token_ids, *_in_order(entry), place
+        question.prompt_text, question.prompt_token_ids, chosen, rejected, place, label
     )
 
 

@@ -27,6 +27,7 @@ from rllib_sea.reward_model.health import CalibrationWindow, CollapseWatch
 from rllib_sea.reward_model.replay import PreferenceReplay, draw_mask
 from rllib_sea.reward_model.round_metrics import reward_model_metrics
 from rllib_sea.settings.reward_model import RewardModel
+from text_duel.verdicts import Label
 
 # Makes one update per minibatch of the columns, which follow one another; returns metrics.
 Fit = Callable[[Mapping[str, np.ndarray], int], dict[str, float]]
@@ -114,21 +115,22 @@ class RewardModelPart:
         self.replay.add(chosen, rejected, mask, preference=preference, weight=weight)
 
     def start_from(
-        self,
-        features: np.ndarray,
-        labels_per_round: int,
+        self, features: np.ndarray, labels: Sequence[Label], labels_per_round: int
     ) -> None:
         """Learns from labels that exist, with as many updates as a run that collected them.
 
         Args:
             features: (N, 2, d) of the chosen and of the rejected responses.
+            labels: N, how much the chosen responses are preferred.
             labels_per_round: How many labels a round has.
         """
         # No round draws from this place: what is drawn here is apart from what rounds draw.
         seed = int(generator(self._seed, 0, 1, Stream.REPLAY).integers(2**63))
         self.replay = PreferenceReplay()
-        for chosen, rejected in features:
-            self.replay.add(chosen, rejected, self._mask(seed, 0, len(self.replay)))
+        for (chosen, rejected), label in zip(features, labels, strict=True):
+            mask = self._mask(seed, 0, len(self.replay))
+            preference, weight = label.preference, label.weight
+            self.replay.add(chosen, rejected, mask, preference=preference, weight=weight)
         # All labels are there from the first update on, so the strength of the regulariser is that
         # of all: what a run that collected them would have ended with.
         for round_index in range(math.ceil(len(self.replay) / labels_per_round)):

@@ -49,8 +49,8 @@ def settings(
     return LabellerSettings(
         log=tmp_path / LOG_FILE,
         run=RUN,
-        env_config=env_config
-        or {"prompts": "tldr_mini", "oracle": "tests.helpers.scripted_oracle:Scripted"},
+        prompts=PROMPTS,
+        env_config=env_config or {"oracle": "tests.helpers.scripted_oracle:Scripted"},
         keys=Labelling(**(patience | keys)),
     )
 
@@ -221,6 +221,64 @@ def test_a_deadline_and_withdrawn_questions(tmp_path: Path, scripted: type[Scrip
         assert (log.num_answered(), log.num_withdrawn()) == (2, 1)
 
 
+def test_a_withdrawn_question_is_not_asked_again(tmp_path: Path, scripted: type[Scripted]) -> None:
+    """Question 1 is withdrawn while the oracle fails at it: its next try is left out."""
+    withdrawn = asyncio.Event()
+
+    async def script(number: int, tried: int) -> Verdict:
+        if number == 1:
+            await withdrawn.wait()
+            raise ConnectionError("gone home")
+        return Verdict("first")
+
+    scripted.script = script
+
+    async def run() -> None:
+        labeller = Labeller(settings(tmp_path, wait_for=0.5, withdraw_after=1))
+        await labeller.ask(0, asked(0, 2))
+        await labeller.label(0)
+        await labeller.close_round(0)
+        await labeller.ask(1, asked(1, 1))
+        labelling = asyncio.create_task(labeller.label(1, wait_for=1.0))
+        await asyncio.sleep(0.05)
+        withdrawn.set()
+        await labelling
+        closed = await labeller.close_round(1)
+        assert (closed.num_answered, closed.num_open) == (2, 0)
+        assert await labeller.take_warnings() == [
+            "1 questions are withdrawn, not answered within 1 rounds"
+        ]
+        await labeller.close()
+
+    asyncio.run(run())
+    assert scripted.tries == {0: 1, 1: 1, 10: 1}
+
+
+def test_a_round_that_was_asked_is_returned_and_asked(
+    tmp_path: Path, scripted: type[Scripted]
+) -> None:
+    """What was written by another labeller is asked, whatever is selected now."""
+
+    async def script(number: int, tried: int) -> Verdict:
+        return Verdict("first")
+
+    scripted.script = script
+
+    async def run() -> None:
+        labeller = Labeller(settings(tmp_path))
+        assert await labeller.ask(0, asked(0, 2)) == []
+        await labeller.close()
+        again = Labeller(settings(tmp_path))
+        before = await again.ask(0, asked(0, 3))
+        assert [entry.question for entry in before] == asked(0, 2)
+        await again.label(0)
+        assert (await again.close_round(0)).num_answered == 2
+        await again.close()
+
+    asyncio.run(run())
+    assert scripted.tries == {0: 1, 1: 1}
+
+
 def test_prompts_that_have_changed_are_not_asked_about(
     tmp_path: Path, scripted: type[Scripted]
 ) -> None:
@@ -258,7 +316,7 @@ def test_measuring_is_not_in_the_log(tmp_path: Path, scripted: type[Scripted]) -
 
 def test_a_log_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     async def run() -> None:
-        labeller = Labeller(settings(tmp_path, env_config={"prompts": "tldr_mini"}))
+        labeller = Labeller(settings(tmp_path, env_config={}))
         (tmp_path / LOG_FILE).write_text("no log " * 100)
         with pytest.raises(PreferenceLogError, match="no SQLite file"):
             await labeller.start()

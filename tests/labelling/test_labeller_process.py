@@ -24,6 +24,7 @@ from tests.helpers.preference_log_cases import question
 from text_duel import load_prompts
 
 RUN = RunRecord("run", 3, "tiny", False)
+PROMPTS = load_prompts("tldr_mini")
 COUNT = 12
 
 
@@ -47,15 +48,15 @@ def settings(path: Path, oracle: str, **config: Any) -> LabellerSettings:
     return LabellerSettings(
         log=path / LOG_FILE,
         run=RUN,
-        env_config={"prompts": "tldr_mini", "oracle": oracle, "oracle_config": config},
+        prompts=PROMPTS,
+        env_config={"oracle": oracle, "oracle_config": config},
         keys=Labelling(oracle_retries=2, oracle_retry_wait_s=0.01, oracle_timeout_s=60.0),
     )
 
 
 def asked(round_index: int) -> list[Question]:
-    prompts = load_prompts("tldr_mini")
     return [
-        question(round_index, i, prompt_id=prompts[i].id, prompt_text=prompts[i].text)
+        question(round_index, i, prompt_id=PROMPTS[i].id, prompt_text=PROMPTS[i].text)
         for i in range(COUNT)
     ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rllib_sea.policy.tokenization import PromptTokenizer
-from tests.helpers.tiny_models import EOS, make_tiny_policy
+from tests.helpers.tiny_models import EOS
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +35,6 @@ def test_many_at_once_equal_one_by_one(tokenizer: PromptTokenizer) -> None:
     texts = ["a", "a longer one", "ünïcödé ☃"]
     assert tokenizer.encode_all(texts) == [tokenizer.encode(text) for text in texts]
     assert tokenizer.encode_all([]) == []
-
-
-def test_prompts_without_room_for_a_response_are_left_out(tmp_path: Path) -> None:
-    """Context 20, response 8, template 3: a prompt may have 9 bytes."""
-    tokenizer = PromptTokenizer(make_tiny_policy(tmp_path / "short", context=20))
-    assert tokenizer.context_length == 20
-    assert tokenizer.fitting_lengths(["x" * 9, "x" * 10, ""], 8) == {0: 12, 2: 3}
-
-
-def test_an_empty_prompt_does_not_fit(tiny_policy: Path) -> None:
-    """Nothing predicts the first token of its response."""
-    assert PromptTokenizer(tiny_policy, chat=False).fitting_lengths(["", "x"], 8) == {1: 1}
 
 
 def test_end_tokens_of_tokenizer_and_generation_config(tiny_policy: Path, tmp_path: Path) -> None:
