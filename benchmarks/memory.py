@@ -3,7 +3,7 @@
     python benchmarks/memory.py                                   # what `make train` runs, 3 rounds
     python benchmarks/memory.py tuned_examples/passive_tldr.yaml --rounds 1
 
-Starts `rllib train file RECIPE`, looks at all its processes twice per second, and prints their
+Starts `rllib train file RECIPE`, looks at all its processes once per second, and prints their
 proportional set sizes (pages that n processes share count 1/n in each) at the moment when their
 sum was largest. Ends the run after so many rounds. Linux only.
 """
@@ -25,7 +25,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 RLLIB = Path(sys.executable).with_name("rllib")
-INTERVAL_S = 0.5
+INTERVAL_S = 1.0
 KB = 1024
 
 # What a process does, by the beginning of its title, and the column that it counts in.
@@ -72,6 +72,7 @@ def main() -> None:
         ]
         # A session of its own, by which its processes are found whoever their parents are.
         run = subprocess.Popen(command, env=os.environ | {"COLUMNS": "200"}, start_new_session=True)
+        os.nice(19)  # looking at gigabytes takes a moment, which the run should not wait for
         peak: dict[str, int] = {}
         try:
             while run.poll() is None:

@@ -84,10 +84,11 @@ class Sampling:
         Raises:
             RuntimeError: An engine does not sample from the weights that it is given.
         """
-        # One after the other: the object store need not hold both.
+        # One after the other, and neither by a name: the object store need not hold both.
         for policy in (self._policies.rehearsal, self._policies.initial):
-            call = {"weights": self._weights(policy())}
-            self._runners.call("sync", [call] * self._num_env_runners)
+            self._runners.call(
+                "sync", [{"weights": self._weights(policy())}] * self._num_env_runners
+            )
 
     def propose(
         self, round_index: int, prompts: Sequence[TokenizedPrompt], policy: PublishedPolicy
