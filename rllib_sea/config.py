@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,6 @@ from rllib_sea.settings.reward_model import RewardModel
 from rllib_sea.settings.rllib import UNUSED_RLLIB_KEYS
 from text_duel.errors import ConfigError, nearest
 from text_duel.oracles import oracle_class
-from text_duel.prompts import Prompt
 
 
 class SEAConfig(AlgorithmConfig, Keys):
@@ -312,20 +311,16 @@ class SEAConfig(AlgorithmConfig, Keys):
         """How training responses are sampled."""
         return SamplingConfig(self.max_new_tokens, self.temperature, self.top_p)
 
-    def labeller_settings(
-        self, log: Path, run: RunRecord, prompts: Sequence[Prompt]
-    ) -> LabellerSettings:
+    def labeller_settings(self, log: Path, run: RunRecord) -> LabellerSettings:
         """What the run's labeller is made from.
 
         Args:
             log: The preference log's file.
             run: The run that it belongs to.
-            prompts: What may be asked about.
         """
         return LabellerSettings(
             log=log,
             run=run,
-            prompts=prompts,
             env_config=self.env_config,
             keys=values_of(self, Labelling),
             num_threads=self.threads_per_env_runner,

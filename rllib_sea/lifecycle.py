@@ -123,7 +123,8 @@ class RunLifecycle(CheckpointedAlgorithm):
         chat = self._prompts.tokenizer.chat
         run = RunRecord(self.folder.name, config.seed, config.policy_model, chat)
         self.labelling = Labelling(
-            config.labeller_settings(log, run, self._prompts.all_training),
+            config.labeller_settings(log, run),
+            self._prompts.all_training,
             num_gpus=config.num_gpus_for_labeller,
             strategy=config.exploration_strategy,
             ties=config.ties != DROP,

@@ -41,7 +41,6 @@ class LabellerSettings:
     Attributes:
         log: The preference log's file.
         run: The run that it belongs to.
-        prompts: What may be asked about.
         env_config: Of the environment: its oracle and label rule.
         keys: How long the oracle is waited for, and what becomes of late answers.
         num_threads: Of torch, if the oracle uses it; None: as torch has it.
@@ -49,7 +48,6 @@ class LabellerSettings:
 
     log: Path
     run: RunRecord
-    prompts: Sequence[Prompt]
     env_config: Mapping[str, Any]
     keys: Labelling = field(default_factory=Labelling)
     num_threads: int | None = None
@@ -110,10 +108,6 @@ class Labeller:
     def _label_rule(self) -> LabelRule:
         return label_rule(self._settings.env_config)
 
-    @cached_property
-    def _prompts(self) -> dict[str, Prompt]:
-        return {prompt.id: prompt for prompt in self._settings.prompts}
-
     async def start(self) -> OracleIdentity:
         """Loads the oracle, and opens the log.
 
@@ -140,11 +134,14 @@ class Labeller:
         self._written |= {entry.id: entry.question for entry in entries}
         return []
 
-    async def label(self, round_index: int, wait_for: float | None = None) -> None:
+    async def label(
+        self, round_index: int, prompts: Mapping[str, Prompt], wait_for: float | None = None
+    ) -> None:
         """Puts open questions to the oracle, those of earlier rounds among them, and waits.
 
         Args:
             round_index: The round.
+            prompts: Those of all open questions, by their ids.
             wait_for: The share of its questions, and of all earlier ones, to wait for; None: as
                 configured.
 
@@ -159,7 +156,7 @@ class Labeller:
         in_flight: set[int] = set().union(*self._asked.values())
         new = [key for key in self._log.open_ids() if key not in in_flight]
         if new:
-            task = asyncio.create_task(self._answer(self._questions(new)))
+            task = asyncio.create_task(self._answer(self._questions(new), prompts))
             self._asked[task] = set(new)
             task.add_done_callback(self._finished)
         if waits_for_all or wait_for is not None:
@@ -212,12 +209,14 @@ class Labeller:
             self._forget(old)
             self._warn(f"{len(old)} questions are withdrawn, not answered within {after} rounds")
 
-    async def _answer(self, questions: Mapping[int, Question]) -> None:
+    async def _answer(
+        self, questions: Mapping[int, Question], prompts: Mapping[str, Prompt]
+    ) -> None:
         """Has questions answered, and writes each verdict when it comes."""
         rater = self.oracle.name
         ids = list(questions)
         comparisons = [
-            Comparison(self._prompt(question), question.first.text, question.second.text)
+            Comparison(_prompt(question, prompts), question.first.text, question.second.text)
             for question in questions.values()
         ]
         self._log.lease(ids, rater, self._settings.keys.oracle_timeout_s)
@@ -230,16 +229,6 @@ class Labeller:
             asyncio.get_running_loop().create_task(self._tell())
 
         await self._asking.ask(comparisons, write, lambda place: ids[place] in self._withdrawn)
-
-    def _prompt(self, question: Question) -> Prompt:
-        prompt = self._prompts.get(question.prompt_id)
-        if prompt is None or prompt.text != question.prompt_text:
-            raise OracleAwayError(
-                f"round {question.round}, position {question.position}: the prompt "
-                f"{question.prompt_id!r} is not the one that was asked about: the prompts have "
-                "changed since the question was written"
-            )
-        return prompt
 
     def _drawn(self, question: Question, verdict: Verdict) -> Verdict:
         """A verdict with the choice that the environment's rule draws from its probability."""
@@ -310,3 +299,14 @@ class Labeller:
     def _warn(self, text: str) -> None:
         logger.warning("%s", text)
         self._warnings.append(text)
+
+
+def _prompt(question: Question, prompts: Mapping[str, Prompt]) -> Prompt:
+    prompt = prompts.get(question.prompt_id)
+    if prompt is None or prompt.text != question.prompt_text:
+        raise OracleAwayError(
+            f"round {question.round}, position {question.position}: the prompt "
+            f"{question.prompt_id!r} is not the one that was asked about: the prompts have "
+            "changed since the question was written"
+        )
+    return prompt

@@ -22,6 +22,7 @@ from rllib_sea.labelling.questions import (
 from rllib_sea.preference_log.reader import PreferenceReader
 from rllib_sea.preference_log.records import ClosedRound
 from text_duel.config import label_rule
+from text_duel.prompts import Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Labelling:
 
     Args:
         settings: What the labeller is made from.
+        prompts: What may be asked about.
         num_gpus: Of the labeller.
         strategy: The exploration strategy's name, for the log.
         ties: Whether anything is learned from ties.
@@ -66,6 +68,7 @@ class Labelling:
     def __init__(
         self,
         settings: LabellerSettings,
+        prompts: Sequence[Prompt],
         *,
         num_gpus: float,
         strategy: str,
@@ -75,6 +78,7 @@ class Labelling:
         self.labeller = LabellerHandle(settings, num_gpus, warn)
         self._strategy = strategy
         self._ties = ties
+        self._prompts = {prompt.id: prompt for prompt in prompts}
         self._label_rule = label_rule(settings.env_config)
         try:
             self._oracle: OracleIdentity = self.labeller.call("start")
@@ -114,7 +118,9 @@ class Labelling:
         before = self.labeller.call("ask", round_index, questions)
         asked = as_asked(before, selected, score) if before else list(selected)
         # A round without questions is one that waits for what is open.
-        self.labeller.call("label", round_index, None if asked else 1.0)
+        ids = self.log.open_prompt_ids()
+        prompts = {key: self._prompts[key] for key in ids if key in self._prompts}
+        self.labeller.call("label", round_index, prompts, None if asked else 1.0)
         closed: ClosedRound = self.labeller.call("close_round", round_index)
         late = [lesson.id for lesson in closed.lessons if lesson.round != round_index]
         late_questions = [entry.question for entry in self.log.entries(late)] if late else []

@@ -21,6 +21,7 @@ from text_duel import Label, TextDuelEnv, Verdict, load_prompts
 
 RUN = RunRecord("run", 3, "tiny", False)
 PROMPTS = load_prompts("tldr_mini")
+BY_ID = {prompt.id: prompt for prompt in PROMPTS}
 
 
 @pytest.fixture
@@ -49,7 +50,6 @@ def settings(
     return LabellerSettings(
         log=tmp_path / LOG_FILE,
         run=RUN,
-        prompts=PROMPTS,
         env_config=env_config or {"oracle": "tests.helpers.scripted_oracle:Scripted"},
         keys=Labelling(**(patience | keys)),
     )
@@ -70,7 +70,7 @@ def test_the_label_is_the_environments(tmp_path: Path) -> None:
         identity = await labeller.start()
         assert (identity.name, identity.has_scores) == ("length(target=2)", True)
         await labeller.ask(0, asked(0, 40))
-        await labeller.label(0)
+        await labeller.label(0, BY_ID)
         await labeller.close()
         with PreferenceReader(tmp_path / LOG_FILE) as log:
             return log.round(0)
@@ -103,7 +103,7 @@ def test_every_verdict_is_written_when_it_comes(tmp_path: Path, scripted: type[S
         labeller = Labeller(settings(tmp_path))
         await labeller.ask(0, asked(0, 4))
         with pytest.raises(OracleAwayError, match="ConnectionError: gone home"):
-            await labeller.label(0)
+            await labeller.label(0, BY_ID)
         warnings = await labeller.take_warnings()
         assert len(warnings) == 2
         assert await labeller.take_warnings() == []
@@ -111,7 +111,7 @@ def test_every_verdict_is_written_when_it_comes(tmp_path: Path, scripted: type[S
         # Another labeller, as after a restart: it asks what is open, and nothing else.
         again = Labeller(settings(tmp_path))
         with pytest.raises(OracleAwayError):
-            await again.label(0)
+            await again.label(0, BY_ID)
         closed = await again.close_round(0)
         assert [lesson.label.preference for lesson in closed.lessons] == [1.0, 0.5, 1.0]
         assert (closed.num_answered, closed.num_open) == (3, 1)
@@ -136,13 +136,13 @@ def test_a_round_that_waits_for_a_share_learns_from_late_answers_in_the_next(
     async def run() -> None:
         labeller = Labeller(settings(tmp_path, wait_for=0.75))
         await labeller.ask(0, asked(0, 4))
-        await labeller.label(0)
+        await labeller.label(0, BY_ID)
         closed = await labeller.close_round(0)
         assert [lesson.position for lesson in closed.lessons] == [0, 1, 2]
         assert (closed.num_answered, closed.num_open) == (3, 1)
         await labeller.ask(1, asked(1, 4))
         late.set()
-        await labeller.label(1, wait_for=1.0)
+        await labeller.label(1, BY_ID, wait_for=1.0)
         closed = await labeller.close_round(1)
         places = [(lesson.round, lesson.position) for lesson in closed.lessons]
         assert places == [(0, 3), (1, 0), (1, 1), (1, 2), (1, 3)]
@@ -172,13 +172,13 @@ def test_a_failure_between_rounds_is_forgotten_if_the_next_round_succeeds(
     async def run() -> None:
         labeller = Labeller(settings(tmp_path, wait_for=0.5))
         await labeller.ask(0, asked(0, 2))
-        await labeller.label(0)
+        await labeller.label(0, BY_ID)
         assert (await labeller.close_round(0)).num_open == 1
         come_back.set()
         while labeller._asked:
             await asyncio.sleep(0.01)
         await labeller.ask(1, asked(1, 1))
-        await labeller.label(1, wait_for=1.0)
+        await labeller.label(1, BY_ID, wait_for=1.0)
         assert (await labeller.close_round(1)).num_answered == 3
         await labeller.close()
 
@@ -199,12 +199,12 @@ def test_a_deadline_and_withdrawn_questions(tmp_path: Path, scripted: type[Scrip
     async def run() -> None:
         labeller = Labeller(settings(tmp_path, label_deadline_s=0.2, withdraw_after=1))
         await labeller.ask(0, asked(0, 2))
-        await labeller.label(0)
+        await labeller.label(0, BY_ID)
         (warning,) = await labeller.take_warnings()
         assert "round 0 learns without 1 of its 2 labels" in warning
         assert (await labeller.close_round(0)).num_open == 1
         await labeller.ask(1, asked(1, 1))
-        await labeller.label(1)
+        await labeller.label(1, BY_ID)
         (warning,) = await labeller.take_warnings()
         assert warning == "1 questions are withdrawn, not answered within 1 rounds"
         closed = await labeller.close_round(1)
@@ -236,10 +236,10 @@ def test_a_withdrawn_question_is_not_asked_again(tmp_path: Path, scripted: type[
     async def run() -> None:
         labeller = Labeller(settings(tmp_path, wait_for=0.5, withdraw_after=1))
         await labeller.ask(0, asked(0, 2))
-        await labeller.label(0)
+        await labeller.label(0, BY_ID)
         await labeller.close_round(0)
         await labeller.ask(1, asked(1, 1))
-        labelling = asyncio.create_task(labeller.label(1, wait_for=1.0))
+        labelling = asyncio.create_task(labeller.label(1, BY_ID, wait_for=1.0))
         await asyncio.sleep(0.05)
         withdrawn.set()
         await labelling
@@ -271,7 +271,7 @@ def test_a_round_that_was_asked_is_returned_and_asked(
         again = Labeller(settings(tmp_path))
         before = await again.ask(0, asked(0, 3))
         assert [entry.question for entry in before] == asked(0, 2)
-        await again.label(0)
+        await again.label(0, BY_ID)
         assert (await again.close_round(0)).num_answered == 2
         await again.close()
 
@@ -287,7 +287,7 @@ def test_prompts_that_have_changed_are_not_asked_about(
         (one,) = asked(0, 1)
         await labeller.ask(0, [question(0, 0, prompt_id=one.prompt_id, prompt_text="another")])
         with pytest.raises(OracleAwayError, match="the prompts have changed since"):
-            await labeller.label(0)
+            await labeller.label(0, BY_ID)
         await labeller.close()
 
     asyncio.run(run())
