@@ -83,8 +83,6 @@ class SEAConfig(AlgorithmConfig, Keys):
         self.num_cpus_per_env_runner = 0.5
         self.num_cpus_per_learner = 0
         self.num_gpus_per_learner = 0
-        # A local env runner would start an engine in the driver's process.
-        self.create_local_env_runner = False
         # Env runners keep no state that RLlib could merge and broadcast.
         self._dont_auto_sync_env_runner_states = True
         # A round with a large model takes longer than RLlib's 60 s.
@@ -186,6 +184,8 @@ class SEAConfig(AlgorithmConfig, Keys):
             return  # RLlib's copy for evaluation: checked with the original
         for group in GROUPS:
             check_keys(self, group)
+        # With others beside it, a local env runner would start an engine for nothing.
+        self.create_local_env_runner = self.num_env_runners == 0
         check.check_choice("synthetic_pair", self.synthetic_pair, SYNTHETIC_PAIRS)
         check_initial_preferences(self.initial_preferences)
         self._check_exploration()
@@ -379,7 +379,8 @@ class SEAConfig(AlgorithmConfig, Keys):
         return PolicyTrainConfig(
             **vars(values_of(self, PreferenceLearning)),
             total_steps=None if rounds is None else rounds * (1 + self.policy_replay),
-            threads_per_worker=self.num_threads or max(1, _num_cores() // self.num_train_workers),
+            threads_per_worker=self.num_threads
+            or max(1, _num_cores() // max(1, self.num_train_workers)),
             seed=self.seed,
         )
 

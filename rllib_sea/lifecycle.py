@@ -16,6 +16,7 @@ from typing import Any
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import (
+    COMPONENT_ENV_RUNNER,
     COMPONENT_ENV_TO_MODULE_CONNECTOR,
     COMPONENT_MODULE_TO_ENV_CONNECTOR,
 )
@@ -145,7 +146,7 @@ class RunLifecycle(CheckpointedAlgorithm):
         )
         self.sampling = Sampling(
             EnvRunnerCalls(self.env_runner_group, config.sample_timeout_s),
-            config.num_env_runners,
+            max(1, config.num_env_runners),
             self.policy.weights,
             max_model_len=self._prompts.max_model_len,
             from_reference=config.num_reference_candidates > 0,
@@ -188,7 +189,12 @@ class RunLifecycle(CheckpointedAlgorithm):
 
     @override(Algorithm)
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
-        return [*super().get_checkpointable_components(), ("policy", self.policy_trainer)]
+        # An env runner keeps no state, wherever it is.
+        others = super().get_checkpointable_components()
+        return [
+            *((name, part) for name, part in others if name != COMPONENT_ENV_RUNNER),
+            ("policy", self.policy_trainer),
+        ]
 
     @override(Algorithm)
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -209,6 +215,7 @@ class RunLifecycle(CheckpointedAlgorithm):
         # There are no connectors: texts go to the policy's tokenizer.
         left_out = [
             *force_list(not_components),
+            COMPONENT_ENV_RUNNER,
             COMPONENT_ENV_TO_MODULE_CONNECTOR,
             COMPONENT_MODULE_TO_ENV_CONNECTOR,
         ]

@@ -8,6 +8,27 @@ import pytest
 
 from tests.helpers.tiny_models import make_tiny_policy
 
+# What takes minutes, longest first: begun last, it would be waited for at the end.
+LONGEST = (
+    "tests/test_resume.py",
+    "tests/policy/test_weight_sync.py",
+    "tests/test_sea.py",
+    "tests/policy_update/test_train_run.py",
+    "tests/test_command.py",
+    "tests/studies/test_language_model_tiers.py",
+    "tests/test_tuned_examples.py",
+    "tests/test_faults.py",
+    "tests/cli",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        starts = (i for i, start in enumerate(LONGEST) if item.nodeid.startswith(start))
+        return next(starts, len(LONGEST))
+
+    items.sort(key=place)
+
 
 @pytest.fixture(scope="session")
 def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -1,4 +1,4 @@
-"""What a run survives, in one process: each fault is really caused."""
+"""What a run survives, without the command: each fault is really caused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import ray
 
 from rllib_sea import SEA
 from rllib_sea.labelling.asking import OracleAwayError
-from tests.helpers.sea_runs import asked, measured, restore_beside, tiny_config
+from tests.helpers.sea_runs import IN_PROCESSES, asked, measured, restore_beside, tiny_config
 
 # Where a baseline differs from SEA, and after how many rounds its checkpoint is written. All of it
 # is read in the Algorithm's own process, so that one running Algorithm can be any of them.
@@ -144,7 +144,7 @@ def test_answers_after_the_checkpoint_are_taken_from_the_log(sea: dict[str, Any]
 
 
 def test_a_resumed_run_is_the_unbroken_one_to_the_bit(sea: dict[str, Any]) -> None:
-    """In new processes, from the checkpoint alone: the rounds after it are asked again."""
+    """A new Algorithm, from the checkpoint alone: the rounds after it are asked again."""
     before = len(answered(sea["folder"]))
     algorithm = SEA.from_checkpoint(str(sea["checkpoint"]))
     try:
@@ -223,12 +223,18 @@ def test_a_run_waits_for_an_oracle_that_is_away(sea: dict[str, Any], tmp_path: P
     assert sorted(answered(folder)[before:]) == sorted(sea["answered"])
 
 
+@pytest.fixture
+def in_processes(tiny_policy: Path, tmp_path: Path) -> Iterator[SEA]:
+    """The same run with an env runner and a training worker in processes of their own."""
+    algorithm = config(tiny_policy, tmp_path, **IN_PROCESSES).build_algo()
+    yield algorithm
+    algorithm.stop()
+
+
 def test_an_env_runner_killed_between_rounds_and_while_it_generates_changes_nothing(
-    sea: dict[str, Any], tmp_path: Path
+    sea: dict[str, Any], in_processes: SEA, tmp_path: Path
 ) -> None:
-    algorithm = sea["algorithm"]
-    restore_beside(algorithm, sea["start"], tmp_path)
-    before = len(answered(sea["folder"]))
+    algorithm = in_processes
     results = train(algorithm, 1)
     _runner(algorithm).send_signal(signal.SIGKILL)
     results += train(algorithm, 1)
@@ -249,7 +255,7 @@ def test_an_env_runner_killed_between_rounds_and_while_it_generates_changes_noth
     assert _runner(algorithm) != runner
     assert measured(results) == measured(sea["results"])
     assert asked(algorithm.labelling.log.read()) == asked(sea["log"])
-    assert answered(sea["folder"])[before:] == sea["answered"]
+    assert answered(tmp_path) == sea["answered"]
 
 
 def _runner(algorithm: SEA) -> psutil.Process:

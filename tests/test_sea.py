@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rllib_sea import SEA
-from tests.helpers.sea_runs import BUDGET, curve, run_to_the_end, tiny_config
+from tests.helpers.sea_runs import BUDGET, IN_PROCESSES, curve, run_to_the_end, tiny_config
 from tests.helpers.stale_engine import LaterStaleEnvRunner, StaleEnvRunner
 
 
@@ -35,6 +35,7 @@ def sea_run(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         sampler="vllm",
         sampler_config={"kv_cache_gib": 0.25},
         num_env_runners=2,
+        num_train_workers=1,
         gamma=[[0, 1.0], [8, 1.0], [9, 0.5]],
     )
     algorithm = config.build_algo()
@@ -86,7 +87,7 @@ def test_every_engine_is_audited(sea_run: Any) -> None:
 def test_an_engine_that_keeps_a_tensor_ends_the_run_before_its_first_round(
     tiny_policy: Path,
 ) -> None:
-    config = tiny_config(tiny_policy)
+    config = tiny_config(tiny_policy, **IN_PROCESSES)
     config.env_runner_cls = StaleEnvRunner
     with pytest.raises(RuntimeError, match="does not sample the policy") as error:
         config.build_algo()
@@ -160,12 +161,15 @@ def test_a_checkpoint_restores_counts_labels_and_weights(sea_run: Any) -> None:
         algorithm.stop()
 
 
-def test_two_env_runners_one_of_them_killed_give_the_run_of_one(tiny_policy: Path) -> None:
+def test_two_env_runners_one_of_them_killed_give_the_run_of_one_process(tiny_policy: Path) -> None:
     """Randomness is keyed by a prompt's place in the round, not by who works on it."""
     curves = []
-    for num_env_runners in (1, 2):
+    for num_env_runners, num_train_workers in ((0, 0), (2, 1)):
         algorithm = tiny_config(
-            tiny_policy, num_env_runners=num_env_runners, gamma=0.8
+            tiny_policy,
+            num_env_runners=num_env_runners,
+            num_train_workers=num_train_workers,
+            gamma=0.8,
         ).build_algo()
         try:
             results = [algorithm.train()]

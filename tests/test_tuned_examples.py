@@ -16,7 +16,7 @@ from rllib_sea import SEA, SEAConfig
 from rllib_sea.cli.extends import merge, read_experiments
 from rllib_sea.cli.recipes import headline, recipes
 from rllib_sea.cli.yaml_files import read_yaml
-from tests.helpers.sea_runs import measured, restore_beside
+from tests.helpers.sea_runs import IN_PROCESS, measured, restore_beside
 from text_duel import Prompt
 
 RECIPES = recipes()
@@ -43,6 +43,7 @@ METHOD = {
 }
 # What it takes to run any of them in seconds.
 TINY = {
+    "env_config": {"prompts": "tldr_mini", "oracle": "length", "oracle_config": {"target": 3}},
     "sampler": "transformers",
     "sampler_config": {"dtype": "float32"},
     "max_new_tokens": 8,
@@ -55,6 +56,7 @@ TINY = {
     "num_threads": 1,
     "evaluation_num_prompts": 3,
     "evaluation_interval": 2,
+    **IN_PROCESS,
 }
 
 
@@ -158,11 +160,11 @@ def test_the_papers_recipes_are_valid(name: str, monkeypatch: pytest.MonkeyPatch
         assert config.exploration_strategy == "bai_ts"
 
 
-class Processes:
-    """Env runners, workers and the rest, shared by recipes that configure them alike.
+class Parts:
+    """Engine, learners and the rest, shared by recipes that configure them alike.
 
-    Such recipes differ in what the Algorithm's own process does with what they return; each begins
-    at the same start, with a log of its own.
+    Such recipes differ in what the Algorithm does with what these return; each begins at the same
+    start, with a log of its own.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -195,16 +197,16 @@ class Processes:
 
 
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
-    shared = Processes(tmp_path_factory.mktemp("processes"))
+    shared = Parts(tmp_path_factory.mktemp("parts"))
     yield shared
     shared.stop()
     ray.shutdown()
 
 
-def by_processes(name: str) -> tuple[str, ...]:
-    """Sorts those together that share processes: these are started for each change."""
+def by_parts(name: str) -> tuple[str, ...]:
+    """Sorts those together that share parts: these are started for each change."""
     config = experiment(name)["config"]
     keys = ("update_policy", "loss", "beta", "loss_config", "optimism", "optimism_alpha")
     runner_keys = ("evaluation_best_of_n", "exploration_strategy")
@@ -224,13 +226,13 @@ def numbers(results: list[dict[str, Any]]) -> list[dict[str, float]]:
             if isinstance(values, dict):
                 counts |= {f"{group}/{key}": value for key, value in values.items()}
         ignored = ("policy/sampler_gap", "evaluation/seconds")
-        flat.append({key: value for key, value in counts.items() if key not in ignored})
+        flat.append({k: float(f"{v:.6g}") for k, v in counts.items() if k not in ignored})
     return flat
 
 
-@pytest.mark.parametrize("name", sorted(MINI, key=by_processes))
+@pytest.mark.parametrize("name", sorted(MINI, key=by_parts))
 def test_a_recipe_runs_two_rounds(
-    name: str, tiny_policy: Path, processes: Processes, tmp_path: Path
+    name: str, tiny_policy: Path, parts: Parts, tmp_path: Path
 ) -> None:
     """To the numbers that are held in a file, which a change of the method's results must change.
 
@@ -240,7 +242,7 @@ def test_a_recipe_runs_two_rounds(
     config = written["config"] | TINY | {"policy_model": str(tiny_policy)}
     if isinstance(config["gamma"], list):
         config["gamma"] = [[0, 1.0], [1, 0.5]]
-    algorithm = processes.run(SEAConfig.from_user_dict(config, written["env"]), tmp_path)
+    algorithm = parts.run(SEAConfig.from_user_dict(config, written["env"]), tmp_path)
     first, second = algorithm.train(), algorithm.train()
     sampled = algorithm.policy.sampling.version
     duels = [r["num_oracle_queries"] + r["num_synthetic_pairs"] for r in (first, second)]

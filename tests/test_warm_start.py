@@ -94,7 +94,6 @@ def warm_run(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> War
         erm_bootstrap=0.6,
         erm_minibatch_size=32,
         update_policy=False,
-        num_env_runners=2,
     )
     strengths = []
     strength = rllib_sea.reward_model.part.regularisation_strength
@@ -105,7 +104,7 @@ def warm_run(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> War
 
     algorithm = config.build_algo()
     with pytest.MonkeyPatch.context() as patch:
-        # More calls than one a runner.
+        # More calls than one.
         patch.setattr(rllib_sea.env_runners.sampling, "ENCODED_PER_CALL", 15)
         patch.setattr(rllib_sea.reward_model.part, "regularisation_strength", record)
         try:

@@ -13,7 +13,7 @@ from rllib_sea.env_runners.duel_env_runner import DuelEnvRunner
 
 
 class EnvRunnerCalls:
-    """Makes calls on whichever env runners are there.
+    """Makes calls on whichever env runners are there, or on the one in this process.
 
     Args:
         group: The env runners.
@@ -39,6 +39,8 @@ class EnvRunnerCalls:
                 runner comes back.
         """
         group, timeout_s = self._group, self._timeout_s
+        if group.local_env_runner is not None:
+            return [_checked(getattr(group.local_env_runner, method)(**call)) for call in calls]
         results: dict[int, Any] = {}
         lost_at: float | None = None
         while len(results) < len(calls):
@@ -60,24 +62,21 @@ class EnvRunnerCalls:
                 local_env_runner=False,
                 timeout_seconds=timeout_s,
             )
-            failures = []
-            answered = set()
-            for number, answer in answers:
-                answered.add(number)
-                if isinstance(answer, Failure):
-                    failures.append(answer)
-                    continue
-                results[number] = answer
-            for failure in failures:
-                raise RuntimeError(f"{failure.error}\n{failure.traceback}")
+            results |= {number: _checked(answer) for number, answer in answers}
             healthy = set(group.healthy_env_runner_ids())
-            silent = [runner for runner, i in batch if i not in answered and runner in healthy]
+            silent = [runner for runner, i in batch if i not in results and runner in healthy]
             if silent:
                 raise RuntimeError(
                     f"env runner {silent[0]} did not answer `{method}` within {timeout_s:g} s "
                     "(sample_timeout_s)"
                 )
         return [results[i] for i in range(len(calls))]
+
+
+def _checked(answer: Any) -> Any:
+    if isinstance(answer, Failure):
+        raise RuntimeError(f"{answer.error}\n{answer.traceback}")
+    return answer
 
 
 def _numbered_call(method: str, number: int) -> Any:

@@ -44,7 +44,7 @@ class Sampling:
 
     Args:
         runners: The env runners.
-        num_env_runners: How many share a round.
+        num_shares: Into how many parts work is cut: one per env runner.
         policies: The versions of the policy.
         max_model_len: Longest prompt and response together, in tokens.
         from_reference: Whether candidates are sampled from the initial policy, too.
@@ -53,14 +53,14 @@ class Sampling:
     def __init__(
         self,
         runners: EnvRunnerCalls,
-        num_env_runners: int,
+        num_shares: int,
         policies: Publisher,
         *,
         max_model_len: int,
         from_reference: bool,
     ) -> None:
         self._runners = runners
-        self._num_env_runners = num_env_runners
+        self._num_shares = num_shares
         self._policies = policies
         self._max_model_len = max_model_len
         self._from_reference = from_reference
@@ -69,7 +69,7 @@ class Sampling:
     def start(self) -> None:
         """Starts the engines."""
         call = {"max_model_len": self._max_model_len}
-        self._runners.call("start", [call] * self._num_env_runners)
+        self._runners.call("start", [call] * self._num_shares)
 
     def publish_reward_model(self, weights: Any) -> None:
         """Puts the ERM's weights where every env runner can fetch them."""
@@ -86,9 +86,7 @@ class Sampling:
         """
         # One after the other, and neither by a name: the object store need not hold both.
         for policy in (self._policies.rehearsal, self._policies.initial):
-            self._runners.call(
-                "sync", [{"weights": self._weights(policy())}] * self._num_env_runners
-            )
+            self._runners.call("sync", [{"weights": self._weights(policy())}] * self._num_shares)
 
     def propose(
         self, round_index: int, prompts: Sequence[TokenizedPrompt], policy: PublishedPolicy
@@ -206,5 +204,5 @@ class Sampling:
 
     def _shares(self, count: int) -> list[np.ndarray]:
         """Deals ``count`` places out to the env runners."""
-        num_shares = min(count, self._num_env_runners)
+        num_shares = min(count, self._num_shares)
         return np.array_split(np.arange(count), num_shares) if count else []

@@ -13,6 +13,7 @@ from rllib_sea.preference_models import check_ties
 from rllib_sea.settings.checks import check_choice
 from rllib_sea.settings.declaration import check_keys
 from rllib_sea.settings.preference_learning import PreferenceLearning
+from text_duel.errors import ConfigError
 
 
 @dataclass(kw_only=True)
@@ -51,3 +52,8 @@ class PolicyTrainConfig(PreferenceLearning):
         check_choice("lr_schedule", self.lr_schedule, SCHEDULES)
         check_choice("train_precision", self.train_precision, DTYPE_OF_PRECISION)
         check_choice("train_strategy", self.train_strategy, SHARDING)
+        if self.num_train_workers == 0 and self.train_strategy != "ddp":
+            raise ConfigError(
+                f"num_train_workers: 0 updates the policy without Ray Train, which train_strategy "
+                f"{self.train_strategy} needs (expected at least 1)"
+            )

@@ -13,12 +13,13 @@ from rllib_sea.duels.records import PreferencePair
 from rllib_sea.policy.audit import PublishedWeights
 from rllib_sea.policy_update.config import PolicyTrainConfig
 from rllib_sea.policy_update.feed import WhichWeights
+from rllib_sea.policy_update.local_run import LocalRun
 from rllib_sea.policy_update.run import PolicyTrainRun
 from rllib_sea.policy_update.scores import PromptResponses, ResponseScores
 
 
 class PolicyTrainer(Checkpointable):
-    """Owns the Ray Train run; its state travels as a folder, not as one object.
+    """Owns the run that updates the policy; its state travels as a folder, not as one object.
 
     The workers write the folder themselves: 1.6 GB for a 135M model with its optimizer
     would otherwise pass through this process twice.
@@ -29,10 +30,11 @@ class PolicyTrainer(Checkpointable):
 
     def __init__(self, config: PolicyTrainConfig) -> None:
         self.config = config
-        self._run = PolicyTrainRun(config)
+        run = PolicyTrainRun if config.num_train_workers else LocalRun
+        self._run: PolicyTrainRun | LocalRun = run(config)
 
     def start(self) -> None:
-        """Starts the run; returns at once."""
+        """Starts the run; Ray Train's goes on starting when this returns."""
         self._run.start()
 
     def stop(self) -> None:

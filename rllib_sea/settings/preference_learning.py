@@ -96,7 +96,12 @@ class PreferenceLearning:
         "ddp", "`ddp`, or `deepspeed` (the extra of that name).", checked_elsewhere
     )
     zero_stage: int = key(2, "DeepSpeed's ZeRO stage, 1 to 3.", check_zero_stage)
-    num_train_workers: int = key(1, "Ray Train workers.", check_int, 1)
+    num_train_workers: int = key(
+        1,
+        "Ray Train workers. 0: the Algorithm's own process updates the policy, without Ray Train.",
+        check_int,
+        0,
+    )
     num_cpus_per_train_worker: float = key(1, "Logical CPUs of each.", check_number)
     num_gpus_per_train_worker: float = key(0, "GPUs of each.", check_number)
     max_train_failures: int = key(3, "How often a dead training worker is replaced.", check_int, 0)

@@ -34,6 +34,11 @@ class RLlibKeys:
         1,
         optional=True,
     )
-    num_env_runners: int = key(1, "Processes that sample, each with an engine.", check_int, 1)
+    num_env_runners: int = key(
+        1,
+        "Processes that sample, each with an engine. 0: the Algorithm's own samples.",
+        check_int,
+        0,
+    )
     num_gpus_per_env_runner: float = key(0, "GPUs of each.", check_number)
     seed: int = key(0, "Of everything random.", check_int, 0)

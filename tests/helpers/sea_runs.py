@@ -12,6 +12,10 @@ from rllib_sea.preference_log.reader import LOG_FILE
 from rllib_sea.preference_log.records import LogEntry
 
 BUDGET = 21
+# All of a run but the labeller is in the test's process unless the test is about processes, which
+# take twenty seconds to start: the numbers are the same to the bit.
+IN_PROCESS = {"num_env_runners": 0, "num_train_workers": 0}
+IN_PROCESSES = {"num_env_runners": 1, "num_train_workers": 1}
 
 
 def tiny_config(policy: Path, **changes: Any) -> SEAConfig:
@@ -30,6 +34,7 @@ def tiny_config(policy: Path, **changes: Any) -> SEAConfig:
         "policy_lr": 1e-3,
         "train_precision": "fp32",
         "num_threads": 1,
+        **IN_PROCESS,
         "evaluation_num_prompts": 6,
         "evaluation_interval": 2,
         "seed": 3,
