@@ -192,7 +192,12 @@ def test_what_is_wrong_is_said_in_one_line(
             "update_policy: false leaves the implicit rewards at 0",
         ),
         ({"update_policy": None}, "update_policy: None is not true or false"),
-        ({"num_train_workers": 0}, "num_train_workers: 0 is less than 1"),
+        ({"num_train_workers": -1}, "num_train_workers: -1 is less than 0"),
+        (
+            {"num_train_workers": 0, "train_strategy": "deepspeed"},
+            "num_train_workers: 0 updates the policy without Ray Train, which train_strategy "
+            "deepspeed needs (expected at least 1)",
+        ),
         ({"zero_stage": 4}, "zero_stage: '4' is none of 1, 2, 3"),
         ({"train_precision": "fp16"}, "train_precision: 'fp16' is none of auto, bf16, fp32"),
         ({"lr_schedule": "linear"}, "lr_schedule: 'linear' is none of constant, cosine"),

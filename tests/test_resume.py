@@ -198,9 +198,9 @@ def test_a_run_that_everything_happens_to(
         os.truncate(damaged / "policy" / "model.safetensors", 100)
         (trial,) = where.glob("SEA_*")
         with train(tmp_path, "--resume", **how) as command:
-            # From here on, while its engines start: its last rounds take less than a second start.
             wait_until(lambda: writer_of(trial / LOG_FILE) is not None, command)
-            with train(tmp_path, "--resume", **how) as second:
+            # Held, since its last rounds take less than a second start.
+            with command.paused("ray::SEA"), train(tmp_path, "--resume", **how) as second:
                 assert second.wait(150) == 2, second.output
                 (line,) = second.output.splitlines()
                 assert "--resume: the run goes on: process" in line

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -116,6 +116,16 @@ class TrainCommand:
             except psutil.Error:
                 continue
         return found
+
+    @contextlib.contextmanager
+    def paused(self, title: str) -> Iterator[None]:
+        """Holds the processes whose title begins so."""
+        held = self.processes(title)
+        for process in held:
+            _signal(process, signal.SIGSTOP)
+        yield
+        for process in held:
+            _signal(process, signal.SIGCONT)
 
     def kill(self) -> list[psutil.Process]:
         """Kills it and all it started (SIGKILL), at one moment; returns those still there.
