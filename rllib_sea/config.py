@@ -17,6 +17,7 @@ from rllib_sea.duels.records import SamplingConfig
 from rllib_sea.env_runners.duel_env_runner import DuelEnvRunner
 from rllib_sea.evaluation import evaluate
 from rllib_sea.exploration import STRATEGIES
+from rllib_sea.exploration.checks import check_method
 from rllib_sea.exploration.mixing import SYNTHETIC_PAIRS, gamma_at
 from rllib_sea.exploration.prompt_acquisition import ACQUISITIONS
 from rllib_sea.labelling.labeller import LabellerSettings
@@ -188,7 +189,7 @@ class SEAConfig(AlgorithmConfig, Keys):
         self.create_local_env_runner = self.num_env_runners == 0
         check.check_choice("synthetic_pair", self.synthetic_pair, SYNTHETIC_PAIRS)
         check_initial_preferences(self.initial_preferences)
-        self._check_exploration()
+        check_method(self)
         if self.policy_replay and not self.update_policy:
             raise ConfigError(
                 f"policy_replay: {self.policy_replay} has no effect with update_policy false"
@@ -222,57 +223,6 @@ class SEAConfig(AlgorithmConfig, Keys):
         check_sampler(self.sampler, self.sampler_config)
         check_policy(self.policy_model)
         check_encoder(self.erm_encoder)
-
-    def _check_exploration(self) -> None:
-        """Checks the strategy, its options and what it goes with."""
-        name = self.exploration_strategy
-        check.check_choice("exploration_strategy", name, STRATEGIES)
-        strategy = STRATEGIES[name]
-        check.check_options(
-            "strategy_config", self.strategy_config, strategy.select, strategy.check
-        )
-        if strategy.losses is not None and self.loss not in strategy.losses:
-            raise ConfigError(
-                f"exploration_strategy: {name} is not defined for loss {self.loss} (expected "
-                f"{' or '.join(strategy.losses)})"
-            )
-        acquisition = self.prompt_acquisition
-        if acquisition is not None:
-            check.check_choice("prompt_acquisition", acquisition, ACQUISITIONS)
-            if self.prompt_pool_size is None:
-                raise ConfigError(
-                    f"prompt_acquisition: {acquisition} needs prompt_pool_size, the number of "
-                    f"prompts to choose {self.prompts_per_round} from"
-                )
-            check.check_int("prompt_pool_size", self.prompt_pool_size, self.prompts_per_round + 1)
-        elif self.prompt_pool_size is not None:
-            raise ConfigError(
-                f"prompt_pool_size: {self.prompt_pool_size} has no effect without "
-                "prompt_acquisition"
-            )
-        always_asks = {
-            f"exploration_strategy {name}": strategy.reference_candidates,
-            f"prompt_acquisition {acquisition}": acquisition is not None,
-            "update_policy false": not self.update_policy,
-        }
-        for choice, given in always_asks.items():
-            if given and self.gamma != 1.0:
-                raise ConfigError(
-                    f"gamma: {self.gamma} has the ERM label pairs, for which {choice} is not "
-                    "defined (expected 1.0)"
-                )
-        if self.needs_implicit_rewards and not self.update_policy:
-            choice = f"prompt_acquisition {acquisition}"
-            if strategy.needs_implicit_rewards:
-                choice = f"exploration_strategy {name}"
-            raise ConfigError(
-                f"update_policy: false leaves the implicit rewards at 0, by which {choice} chooses"
-            )
-        if self.optimism is not None and not strategy.reference_candidates:
-            raise ConfigError(
-                f"optimism: {self.optimism} needs a response from the reference policy in every "
-                f"duel: set exploration_strategy xpo, not {name}"
-            )
 
     # -- What the parts are built from ------------------------------------------------
 

@@ -6,10 +6,10 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -37,6 +37,23 @@ from rllib_sea.reward_model.module import FEATURES, REWARDS
 
 if TYPE_CHECKING:
     from rllib_sea.config import SEAConfig
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _returns_failures(method: Callable[P, R]) -> Callable[P, R | Failure]:
+    """A method that returns what went wrong as data: see :class:`Failure`."""
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R | Failure:
+        try:
+            return method(*args, **kwargs)
+        except Exception as error:
+            return Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+    return call
 
 
 class DuelEnvRunner(EnvRunner):
@@ -85,18 +102,15 @@ class DuelEnvRunner(EnvRunner):
         module.start()
         return module
 
-    def start(self, *, max_model_len: int) -> Failure | None:
-        """Starts the engine and loads the encoder; returns what went wrong.
+    @_returns_failures
+    def start(self, *, max_model_len: int) -> None:
+        """Starts the engine and loads the encoder.
 
         Args:
             max_model_len: Longest prompt and response together, in tokens.
         """
-        try:
-            self._max_model_len = max_model_len
-            _ = self.module, self.erm
-            return None
-        except Exception as error:
-            return _failure(error)
+        self._max_model_len = max_model_len
+        _ = self.module, self.erm
 
     @override(EnvRunner)
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
@@ -114,22 +128,14 @@ class DuelEnvRunner(EnvRunner):
     # -- One round --------------------------------------------------------------------
 
     @override(EnvRunner)
-    def sample(self, *, task: ProposalTask, weights: Mapping[str, Any]) -> ProposalShare | Failure:
+    @_returns_failures
+    def sample(self, *, task: ProposalTask, weights: Mapping[str, Any]) -> ProposalShare:
         """Samples M candidates per prompt and scores them (Algorithm 2, line 3).
 
         Args:
             task: The share of the round.
             weights: What :meth:`load` takes.
-
-        Returns:
-            The proposals, or an expected failure.
         """
-        try:
-            return self._propose(task, weights)
-        except Exception as error:
-            return _failure(error)
-
-    def _propose(self, task: ProposalTask, weights: Mapping[str, Any]) -> ProposalShare:
         config = self.config
         seconds: dict[str, float] = {}
         with _timed(seconds, "sync"):
@@ -224,6 +230,7 @@ class DuelEnvRunner(EnvRunner):
                 result[i] = features[place], rewards[:, place].copy()
         return [result[i] for i in range(len(prompts))]
 
+    @_returns_failures
     def rescore(
         self,
         *,
@@ -231,21 +238,19 @@ class DuelEnvRunner(EnvRunner):
         prompt_token_ids: Sequence[Sequence[int]],
         responses: Sequence[Sequence[Candidate]],
         weights: Mapping[str, Any],
-    ) -> list[tuple[np.ndarray, np.ndarray]] | Failure:
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Features and rewards of given responses, for duels from the preference log."""
-        try:
-            self.load(weights)
-            return self.score(prompts, prompt_token_ids, responses)
-        except Exception as error:
-            return _failure(error)
+        self.load(weights)
+        return self.score(prompts, prompt_token_ids, responses)
 
+    @_returns_failures
     def encode(
         self,
         *,
         prompts: Sequence[str],
         prompt_token_ids: Sequence[Sequence[int]],
         responses: Sequence[Sequence[Candidate]],
-    ) -> np.ndarray | Failure:
+    ) -> np.ndarray:
         """Features of given responses to any prompts, the environment's or not.
 
         Args:
@@ -254,27 +259,23 @@ class DuelEnvRunner(EnvRunner):
             responses: B lists of M responses.
 
         Returns:
-            (B, M, d) float32, or what went wrong. No weights are needed: the encoder is frozen.
+            (B, M, d) float32. No weights are needed: the encoder is frozen.
         """
-        try:
-            return self.encoder.encode(prompts, prompt_token_ids, responses)
-        except Exception as error:
-            return _failure(error)
+        return self.encoder.encode(prompts, prompt_token_ids, responses)
 
     # -- Evaluation -------------------------------------------------------------------
 
+    @_returns_failures
     def respond(
         self, *, prompts: Sequence[TokenizedPrompt], weights: Mapping[str, Any]
-    ) -> list[str] | Failure:
+    ) -> list[str]:
         """The policy's greedy responses."""
-        try:
-            self.load(weights)
-            responses = self._greedy([prompt.token_ids for prompt in prompts])
-            self.module.rest()
-            return [response.text for response in responses]
-        except Exception as error:
-            return _failure(error)
+        self.load(weights)
+        responses = self._greedy([prompt.token_ids for prompt in prompts])
+        self.module.rest()
+        return [response.text for response in responses]
 
+    @_returns_failures
     def answer_held_out(
         self,
         *,
@@ -283,7 +284,7 @@ class DuelEnvRunner(EnvRunner):
         weights: Mapping[str, Any],
         round_index: int,
         num_sampled: int,
-    ) -> list[HeldOutResponses] | Failure:
+    ) -> list[HeldOutResponses]:
         """The policy's responses to held-out prompts, for an evaluation.
 
         Args:
@@ -294,21 +295,7 @@ class DuelEnvRunner(EnvRunner):
             num_sampled: To so many of the prompts a response is also sampled, for the KL
                 divergence.
         """
-        try:
-            self.load(weights)
-            responses = self._answer_held_out(prompts, places, round_index, num_sampled)
-            self.module.rest()
-            return responses
-        except Exception as error:
-            return _failure(error)
-
-    def _answer_held_out(
-        self,
-        prompts: Sequence[TokenizedPrompt],
-        places: Sequence[int],
-        round_index: int,
-        num_sampled: int,
-    ) -> list[HeldOutResponses]:
+        self.load(weights)
         config = self.config
         token_ids = [prompt.token_ids for prompt in prompts]
         greedy = self._greedy(token_ids)
@@ -327,6 +314,7 @@ class DuelEnvRunner(EnvRunner):
             )
             rows = self._sample(token_ids[:num_sampled], 1, seeds, plain)
             sampled = [*(row[0].token_ids for row in rows), *sampled[num_sampled:]]
+        self.module.rest()
         return [
             HeldOutResponses(ids, response, chosen, plain_ids)
             for ids, response, chosen, plain_ids in zip(
@@ -340,14 +328,11 @@ class DuelEnvRunner(EnvRunner):
 
     # -- Weights and state ------------------------------------------------------------
 
-    def sync(self, *, weights: Mapping[str, Any]) -> Failure | None:
+    @_returns_failures
+    def sync(self, *, weights: Mapping[str, Any]) -> None:
         """:meth:`load` by itself, to try an engine before it is needed."""
-        try:
-            self.load(weights)
-            self.module.rest()
-            return None
-        except Exception as error:
-            return _failure(error)
+        self.load(weights)
+        self.module.rest()
 
     def load(self, weights: Mapping[str, Any]) -> None:
         """Brings policy and ERM to the given versions; does nothing if they are there.
@@ -405,13 +390,6 @@ class DuelEnvRunner(EnvRunner):
     def process_id(self) -> int:
         """The process that runs this, for fault tests."""
         return os.getpid()
-
-
-def _failure(error: Exception) -> Failure:
-    return Failure(
-        error=f"{type(error).__name__}: {error}",
-        traceback=traceback.format_exc(),
-    )
 
 
 @contextmanager
