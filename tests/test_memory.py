@@ -11,7 +11,9 @@ import torch
 
 from rllib_sea.memory import discard, release_memory
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing is given back elsewhere")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux has malloc_trim and MADV_DONTNEED"
+)
 MIB = 2**20
 
 
