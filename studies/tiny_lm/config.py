@@ -42,6 +42,7 @@ def run_config(decoder: Path, seed: int) -> dict[str, Any]:
         "prompts_per_round": PROMPTS_PER_ROUND,
         "num_candidates": 8,
         "erm_encoder": str(decoder / ENCODER),
+        "erm_sees_end": False,  # the hidden reward knows words alone
         "policy_lr": POLICY_LR,
         "beta": BETA,
         "lr_schedule": "constant",

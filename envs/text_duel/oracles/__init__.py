@@ -31,6 +31,7 @@ from text_duel.oracles.length import LengthOracle
 ORACLES = {
     "embedding": "text_duel.oracles.embedding:EmbeddingOracle",
     "length": "text_duel.oracles.length:LengthOracle",
+    "reader": "text_duel.oracles.reader:ReaderOracle",
     "reward_model": "text_duel.oracles.reward_model:RewardModelOracle",
 }
 
