@@ -21,7 +21,7 @@ from rllib_sea.preference_log.lock import writer_of
 from rllib_sea.preference_log.log import LOG_FILE, PreferenceReader
 from rllib_sea.preference_log.records import LogEntry
 from tests.helpers.killed_runs import NAME, TrainCommand, write_recipe
-from tests.helpers.sea_runs import asked, measured
+from tests.helpers.sea_runs import IN_PROCESS, asked, measured
 from tests.helpers.small_disk import SmallDisk
 
 BUDGET = 44
@@ -71,10 +71,13 @@ def answered(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def at_once(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A run, and beside it a search with two trials, one of which is that run again."""
+    """A run, and beside it a search with two trials, one of which is that run again.
+
+    The search's trials sample and train in their own processes, which gives the same numbers.
+    """
     folders = {name: tmp_path_factory.mktemp(name) for name in ("run", "search", "home")}
     recipe(folders["run"], tiny_policy)
-    recipe(folders["search"], tiny_policy, seed={"grid_search": [3, 4]})
+    recipe(folders["search"], tiny_policy, seed={"grid_search": [3, 4]}, **IN_PROCESS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(folders["home"]))
         with train(folders["run"]) as run, train(folders["search"], num_cpus=4) as search:
