@@ -1,7 +1,5 @@
 """Prompts from the bundled set, JSON lines and Hugging Face data sets."""
 
-import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -128,7 +126,10 @@ def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
         ),
         ({"source": "./nowhere.jsonl"}, r"^prompts: no file or folder at /.*nowhere\.jsonl$"),
         ({"source": "nowhere.jsonl"}, r"^prompts: no file or folder at /.*nowhere\.jsonl$"),
-        ({"source": __file__}, r"^prompts: /.*\.py is no file that ends in \.jsonl$"),
+        (
+            {"source": __file__},
+            r"^prompts: /.*\.py is no file that ends in \.jsonl, \.json, .*or \.parquet$",
+        ),
         ({"source": 5}, r"^prompts: 5 is not text$"),
         ({"split": "trian"}, r"^split: 'tldr_mini' has no split 'trian', only test, train"),
         ({"split": None}, r"^split: None is not text$"),
@@ -154,19 +155,7 @@ def test_options_of_an_environments_configuration() -> None:
     assert prompt_options(config) == {"source": "a.jsonl", "split": "x", "limit": 3}
 
 
-def test_without_the_datasets_package_a_data_set_is_a_clear_error(monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ConfigError) as caught:
-        load_prompts("openai/summarize_from_feedback:comparisons")
-    assert re.fullmatch(
-        r"prompts: 'openai/summarize_from_feedback' is no bundled set \(tldr_mini\) and no path "
-        r"\(looked for /.*/openai/summarize_from_feedback\), .*\[datasets\]\"",
-        one_line(caught),
-    )
-
-
-def test_names_of_data_sets(monkeypatch) -> None:
-    monkeypatch.setattr(HubSource, "check", lambda self: None)
+def test_names_of_data_sets() -> None:
     assert find_source("owner/name", "test") == HubSource("owner/name", None, "test")
     assert find_source("o-1/n.a_2:cfg-3", "s") == HubSource("o-1/n.a_2", "cfg-3", "s")
     for name in ("a/b/c", "a/b:c:d", "a b/c"):
@@ -176,11 +165,10 @@ def test_names_of_data_sets(monkeypatch) -> None:
 
 def test_a_data_set_that_the_datasets_package_reads(write_rows) -> None:
     """A local folder is a data set to `load_dataset`, as a name on the hub is."""
-    pytest.importorskip("datasets")
     folder = write_rows("train.jsonl", [{"id": 1, "post": "a"}, {"id": 2, "post": "b"}]).parent
     rows = list(HubSource(str(folder), None, "train").rows())
     assert [row for _, row in rows] == [{"id": 1, "post": "a"}, {"id": 2, "post": "b"}]
-    assert rows[1][0] == f"{folder} (split train), row 1"
+    assert rows[1][0] == f"{folder} (split train), row 2"
     with pytest.raises(
         ConfigError, match=r"^prompts: cannot load .*split nope.*looked in the cache"
     ):
