@@ -37,6 +37,7 @@ from rllib_sea.lifecycle import RunLifecycle
 from rllib_sea.metrics import duel_metrics, of_this_round, oracle_metrics, skip_metrics
 from rllib_sea.preference_log.records import Question
 from rllib_sea.reward_model.initial_preferences import read_initial_preferences
+from text_duel.conversations import as_text
 
 
 class SEA(RunLifecycle):
@@ -253,7 +254,7 @@ class SEA(RunLifecycle):
             log, self._prompts.tokenizer, config.policy_model, self._messages.warn
         )
         features = self.sampling.encode(
-            [p.prompt for p in preferences],
+            [as_text(p.prompt) for p in preferences],
             [p.prompt_token_ids for p in preferences],
             [(p.chosen, p.rejected) for p in preferences],
         )

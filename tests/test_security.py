@@ -214,7 +214,7 @@ def test_prompts_are_never_unpickled(
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("labels.pkl", r"ends neither in \.jsonl nor in \.parquet"),
+        ("labels.pkl", r"is no file that ends in \.jsonl, .* or \.parquet"),
         ("labels.jsonl", "not valid JSON"),
         ("labels.parquet", "not valid Parquet"),
     ],

@@ -48,6 +48,7 @@ def validate_env_config(config: Mapping[str, Any]) -> list[Prompt]:
                 f"oracle: {oracle['name']!r} compares with references, the prompt {lacking.id!r} "
                 "has none: name their column in `columns: {reference: ...}`, or take another oracle"
             )
+    oracle_class(oracle["name"]).check_prompts(prompts, **(oracle["config"] or {}))
     return prompts
 
 

@@ -54,6 +54,11 @@ def as_text(content: Content) -> str:
     return "\n\n".join(f"{m['role'].capitalize()}: {m['content']}" for m in content)
 
 
+def joined_to(prompt: str, response: str) -> str:
+    """A response as it stands behind a plain prompt: its text has lost the space before it."""
+    return response if prompt[-1:].isspace() else f" {response}"
+
+
 def read_prompt(value: Any) -> Content:
     """A prompt as a data set has it.
 

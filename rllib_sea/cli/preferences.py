@@ -88,7 +88,9 @@ def export(
 
 @preferences_app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of preferences.")],
+    file: Annotated[
+        Path, typer.Argument(help="A file of preferences: .jsonl, .json, .csv or .parquet.")
+    ],
     log: Annotated[Path, typer.Argument(help="Write to this new preference log.")],
     model: Annotated[str, typer.Option("--model", help="The run's policy_model.")],
     chat: Annotated[

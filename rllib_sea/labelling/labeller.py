@@ -303,7 +303,7 @@ class Labeller:
 
 def _prompt(question: Question, prompts: Mapping[str, Prompt]) -> Prompt:
     prompt = prompts.get(question.prompt_id)
-    if prompt is None or prompt.text != question.prompt_text:
+    if prompt is None or prompt.content != question.prompt:
         raise OracleAwayError(
             f"round {question.round}, position {question.position}: the prompt "
             f"{question.prompt_id!r} is not the one that was asked about: the prompts have "

@@ -108,6 +108,7 @@ class Labelling:
             question_of(
                 duel,
                 round_index,
+                messages=self._prompts[duel.proposal.prompt_id].messages,
                 strategy=self._strategy,
                 oracle=self._oracle.name,
                 rule=self._label_rule,

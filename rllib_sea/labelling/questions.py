@@ -10,6 +10,7 @@ from rllib_sea.duels.records import Duel, PreferencePair, which_from_reference
 from rllib_sea.duels.rounds import Proposal
 from rllib_sea.duels.selection import SelectedDuel
 from rllib_sea.preference_log.records import Lesson, LogEntry, Question
+from text_duel.conversations import Messages
 from text_duel.labels import LabelRule
 from text_duel.verdicts import Label
 
@@ -18,13 +19,20 @@ Score = Callable[[Sequence[Question]], Sequence[tuple[np.ndarray, np.ndarray]]]
 
 
 def question_of(
-    duel: SelectedDuel, round_index: int, *, strategy: str, oracle: str, rule: LabelRule
+    duel: SelectedDuel,
+    round_index: int,
+    *,
+    messages: Messages | None,
+    strategy: str,
+    oracle: str,
+    rule: LabelRule,
 ) -> Question:
     """A selected duel as the question that is written to the log.
 
     Args:
         duel: A real duel (not synthetic).
         round_index: The round.
+        messages: The prompt if it is a conversation.
         strategy: The exploration strategy's name.
         oracle: The oracle's :attr:`text_duel.Oracle.name`.
         rule: How choices are drawn from its probabilities.
@@ -46,6 +54,7 @@ def question_of(
         oracle=oracle,
         labels=rule.labels,
         flip_noise=rule.flip_noise,
+        prompt_messages=messages,
     )
 
 

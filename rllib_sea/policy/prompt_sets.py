@@ -25,6 +25,9 @@ class PromptSet:
         tokenizer: The policy's.
         room: Most tokens of a prompt.
 
+    Raises:
+        ConfigError: See :meth:`PromptTokenizer.encode_all`.
+
     Attributes:
         prompts: Those that fit.
         places: Their places among all prompts of the split, which key what is drawn for them.
@@ -39,7 +42,10 @@ class PromptSet:
         self._token_ids: list[np.ndarray] = []
         for start in range(0, len(prompts), TOKENIZED_AT_ONCE):
             some = prompts[start : start + TOKENIZED_AT_ONCE]
-            encoded = tokenizer.encode_all([prompt.text for prompt in some])
+            encoded = tokenizer.encode_all(
+                [prompt.content for prompt in some],
+                [f"prompts: the prompt {prompt.id!r}" for prompt in some],
+            )
             for place, (prompt, token_ids) in enumerate(zip(some, encoded, strict=True), start):
                 if 0 < len(token_ids) <= room:
                     self.prompts.append(prompt)
@@ -81,7 +87,7 @@ class PromptSets:
         probes: Tokens of some prompts, by which engines are audited.
 
     Raises:
-        ConfigError: No prompt of a set fits.
+        ConfigError: No prompt of a set fits, or one is a conversation that the model cannot take.
     """
 
     def __init__(

@@ -3,8 +3,8 @@
 TRL's DPOTrainer and ``datasets.load_dataset`` read them as they are. TRL has two forms of the
 format (https://huggingface.co/docs/trl/dataset_formats), and which of them trains on the prompts
 that the policy saw depends on the run: with a chat template it is the conversational form, to
-which TRL applies the template; without one it is the plain form, whose prompt and response TRL
-joins.
+which TRL applies the template (a prompt that was a text is one user's turn); without one it is the
+plain form, whose prompt and response TRL joins.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from rllib_sea.duels.records import Candidate
 from rllib_sea.preference_log.reader import PreferenceReader
 from rllib_sea.preference_log.records import LogEntry, PreferenceLogError
+from text_duel.conversations import as_messages, joined_to, turn
 
 _ROWS_AT_ONCE = 1024
 Rows = Iterator[dict[str, Any]]
@@ -87,7 +88,7 @@ def preference_row(entry: LogEntry, chat: bool, all_columns: bool) -> dict[str, 
     responses = (question.first, question.second)
     chosen, rejected = responses[order[0]], responses[order[1]]
     row: dict[str, Any] = {
-        "prompt": _messages("user", question.prompt_text) if chat else question.prompt_text,
+        "prompt": list(as_messages(question.prompt)) if chat else question.prompt_text,
         "chosen": _response(chosen, question.prompt_text, chat),
         "rejected": _response(rejected, question.prompt_text, chat),
     }
@@ -129,15 +130,9 @@ def preference_row(entry: LogEntry, chat: bool, all_columns: bool) -> dict[str, 
     }
 
 
-def _messages(role: str, text: str) -> list[dict[str, str]]:
-    return [{"role": role, "content": text}]
-
-
 def _response(candidate: Candidate, prompt: str, chat: bool) -> Any:
-    if chat:
-        return _messages("assistant", candidate.text)
-    # TRL joins the two, and a response's text has lost the space it began with.
-    return candidate.text if prompt[-1:].isspace() else f" {candidate.text}"
+    # TRL joins texts.
+    return list(turn("assistant", candidate.text)) if chat else joined_to(prompt, candidate.text)
 
 
 def _write_json_lines(rows: Rows, file: Any) -> int:

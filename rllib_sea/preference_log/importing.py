@@ -1,10 +1,10 @@
-"""Preferences that exist already, from JSON lines or Parquet, and as a preference log."""
+"""Preferences that exist already, from files, and as a preference log."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from rllib_sea.preference_log.written_preferences import (
     TokenizedPreference,
     tokenize_preferences,
 )
+from text_duel.conversations import as_text, check_characters, read_prompt, read_response
 from text_duel.errors import ConfigError, nearest
+from text_duel.sources import FileSource
 from text_duel.verdicts import Verdict
 
 COLUMNS = ("prompt", "chosen", "rejected")
@@ -51,27 +53,21 @@ class Imported:
 def read_preferences(path: str | Path) -> list[Preference]:
     """Reads a file in the Hugging Face preference format, plain or conversational.
 
-    Conversations have one turn: a prompt of one user message, responses of one assistant message,
-    before which the prompt may stand again. Other columns are ignored.
+    A conversational prompt is a list of messages that ends in a user's turn; a response is one
+    assistant message, before which the prompt may stand again. Other columns are ignored.
 
     Args:
-        path: A ``.jsonl`` or a ``.parquet`` file.
+        path: A file of a kind of :data:`text_duel.sources.KINDS`.
 
     Returns:
         At least one preference, in the file's order.
 
     Raises:
         ConfigError: The file cannot be read or has no rows, or a row is none of this kind: the
-            message names its line, or in Parquet its row, from 1.
+            message names its line or its row, from 1.
     """
-    path = Path(path)
-    readers = {".jsonl": _json_lines, ".parquet": _parquet}
-    if path.suffix not in readers:
-        raise ConfigError(f"preferences: {path} ends neither in .jsonl nor in .parquet")
-    try:
-        found = [_preference(row, place) for place, row in readers[path.suffix](path)]
-    except OSError as error:
-        raise ConfigError(f"preferences: cannot read {path}: {error.strerror or error}") from error
+    source = FileSource(Path(path), "preferences")
+    found = [_preference(row, place) for place, row in source.rows()]
     if not found:
         raise ConfigError(f"preferences: {path} has no rows")
     return found
@@ -106,7 +102,8 @@ def import_preferences(
         if written.num_tokens > tokenizer.context_length:
             too_long.append(written.place)
             continue
-        prompt_id = prompt_ids.setdefault(written.prompt, f"{file.stem}-{len(prompt_ids):06d}")
+        prompt = json.dumps(written.prompt)
+        prompt_id = prompt_ids.setdefault(prompt, f"{file.stem}-{len(prompt_ids):06d}")
         questions.append(_question(written, position, prompt_id, source))
     if not questions:
         raise ConfigError(
@@ -132,7 +129,7 @@ def _question(written: TokenizedPreference, position: int, prompt_id: str, sourc
         round=0,
         position=position,
         prompt_id=prompt_id,
-        prompt_text=written.prompt,
+        prompt_text=as_text(written.prompt),
         prompt_token_ids=written.prompt_token_ids,
         first=written.chosen,
         second=written.rejected,
@@ -143,74 +140,30 @@ def _question(written: TokenizedPreference, position: int, prompt_id: str, sourc
         oracle=source,
         labels=IMPORTED,
         flip_noise=0.0,
+        prompt_messages=None if isinstance(written.prompt, str) else written.prompt,
     )
 
 
-def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    # Bytes are split at newlines only: JSON allows other line ends inside strings.
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            place = f"{path}:{number}"
-            try:
-                yield place, json.loads(line.decode("utf-8-sig"))
-            except ValueError as error:
-                raise ConfigError(f"preferences: {place}: not valid JSON: {error}") from error
-
-
-def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            columns = [name for name in COLUMNS if name in file.schema_arrow.names]
-            number = 0
-            for some in file.iter_batches(columns=columns):
-                for row in some.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number}", row
-    except pa.ArrowException as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"preferences: {path}: not valid Parquet: {reason}") from error
-
-
-def _preference(row: Any, found_at: str) -> Preference:
+def _preference(row: Mapping[str, Any], found_at: str) -> Preference:
     place = f"preferences: {found_at}"
-    if not isinstance(row, dict):
-        raise ConfigError(f"{place}: expected an object, found {type(row).__name__}")
     for column in COLUMNS:
         if column not in row:
             raise ConfigError(f"{place}: there is no column {column!r}{nearest(column, row)}")
-    prompt = _text(row["prompt"], "user", f"{place}: prompt")
-    if not prompt.strip():
+
+    def read(column: str, reader: Callable[..., Any], *more: Any) -> Any:
+        try:
+            content = reader(row[column], *more)
+            check_characters(as_text(content))
+        except ValueError as error:
+            raise ConfigError(f"{place}: {column} {error}") from error
+        return content
+
+    prompt = read("prompt", read_prompt)
+    if len(prompt) == 1 and not isinstance(prompt, str):
+        prompt = as_text(prompt)  # what one user's turn says is a text to every run
+    if not as_text(prompt).strip():
         raise ConfigError(f"{place}: prompt is empty")
-    chosen, rejected = (
-        _text(_answer_alone(row[column], prompt), "assistant", f"{place}: {column}").strip()
-        for column in ("chosen", "rejected")
-    )
+    chosen, rejected = (read(name, read_response, prompt).strip() for name in COLUMNS[1:])
     if chosen == rejected:
         raise ConfigError(f"{place}: chosen and rejected are the same text")
     return Preference(prompt, chosen, rejected, found_at)
-
-
-def _answer_alone(value: Any, prompt: str) -> Any:
-    """A conversation without the prompt that it begins with."""
-    if isinstance(value, list) and value[:1] == [{"role": "user", "content": prompt}]:
-        return value[1:]
-    return value
-
-
-def _text(value: Any, role: str, place: str) -> str:
-    """The text of a plain column, or of the one message of a conversation."""
-    if isinstance(value, str):
-        return value
-    message = value[0] if isinstance(value, list) and len(value) == 1 else None
-    if (
-        isinstance(message, dict)
-        and message.get("role") == role
-        and isinstance(message.get("content"), str)
-    ):
-        return message["content"]
-    raise ConfigError(f"{place}: expected text, or one message of role {role!r}")

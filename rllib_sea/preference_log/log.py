@@ -361,6 +361,9 @@ def _question_row(question: Question, run_id: str, now: str) -> tuple[Any, ...]:
         question.labels,
         question.flip_noise,
         now,
+        None
+        if question.prompt_messages is None
+        else json.dumps(question.prompt_messages, ensure_ascii=False),
     )
 
 

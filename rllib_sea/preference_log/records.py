@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal, Self
 
 from rllib_sea.duels.records import Candidate
+from text_duel.conversations import Content, Messages
 from text_duel.verdicts import Label, Verdict
 
 State = Literal["open", "leased", "answered", "withdrawn"]
@@ -44,7 +45,7 @@ class Question:
         round: The round, from 0.
         position: The prompt's place in the round; with ``round`` the question's identity.
         prompt_id: The prompt's identity in its source.
-        prompt_text: What the policy was asked.
+        prompt_text: What the policy was asked, see :attr:`text_duel.Prompt.text`.
         prompt_token_ids: The same as tokens.
         first: The first response.
         second: The second response.
@@ -55,6 +56,7 @@ class Question:
         oracle: The identity of the oracle that is asked, :attr:`text_duel.Oracle.name`.
         labels: How a choice is drawn from a probability, see :class:`text_duel.labels.LabelRule`.
         flip_noise: The probability that the choice is turned round.
+        prompt_messages: The prompt if it is a conversation; None if it is a text.
     """
 
     round: int
@@ -71,6 +73,12 @@ class Question:
     oracle: str
     labels: str
     flip_noise: float
+    prompt_messages: Messages | None = None
+
+    @property
+    def prompt(self) -> Content:
+        """What the policy was asked: the conversation if it was one, else the text."""
+        return self.prompt_messages or self.prompt_text
 
     @property
     def place(self) -> tuple[int, int]:

@@ -186,7 +186,10 @@ _VERSION_2 = (
         THEN 'answered' ELSE 'open' END AS state FROM questions""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)
+# Prompts that are conversations, as JSON; null for texts.
+_VERSION_3 = ("ALTER TABLE questions ADD COLUMN prompt_messages TEXT",)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
 
 
 def connect(path: Path, *, create: bool) -> sqlite3.Connection:

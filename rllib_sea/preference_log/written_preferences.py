@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rllib_sea.duels.records import Candidate
 from rllib_sea.policy.tokenization import PromptTokenizer
+from text_duel.conversations import Content, as_messages, as_text, joined_to, turn
 from text_duel.verdicts import Label
 
 CHOSEN = Label(1.0)
@@ -17,14 +18,14 @@ class Preference:
     """A prompt with two responses, one of them preferred.
 
     Attributes:
-        prompt: The prompt, without a chat template.
+        prompt: The prompt, a text or a conversation, without a chat template.
         chosen: The preferred response, surrounding white space stripped.
         rejected: The other response, likewise; never the same text.
         place: Where it was found, for messages.
         label: How much the chosen response is preferred.
     """
 
-    prompt: str
+    prompt: Content
     chosen: str
     rejected: str
     place: str = field(default="", compare=False)
@@ -36,7 +37,7 @@ class TokenizedPreference:
     """A preference with its tokens.
 
     Attributes:
-        prompt: The prompt, without a chat template.
+        prompt: The prompt, a text or a conversation, without a chat template.
         prompt_token_ids: The prompt as the policy sees it.
         chosen: The preferred response.
         rejected: The other response.
@@ -44,7 +45,7 @@ class TokenizedPreference:
         label: How much the chosen response is preferred.
     """
 
-    prompt: str
+    prompt: Content
     prompt_token_ids: tuple[int, ...]
     chosen: Candidate
     rejected: Candidate
@@ -59,7 +60,7 @@ class TokenizedPreference:
 
 
 def tokenize_preferences(
-    preferences: Sequence[Preference], tokenizer: PromptTokenizer
+    preferences: Sequence[Preference], tokenizer: PromptTokenizer, key: str = "preferences"
 ) -> list[TokenizedPreference]:
     """Tokenizes texts that somebody else wrote; nothing is cut.
 
@@ -69,12 +70,17 @@ def tokenize_preferences(
     Args:
         preferences: N of them.
         tokenizer: The policy's.
+        key: What named them, for messages.
 
     Returns:
         N, in the same order.
+
+    Raises:
+        ConfigError: A prompt is a conversation that the policy cannot take.
     """
     prompts = [preference.prompt for preference in preferences]
-    prompt_token_ids = tokenizer.encode_all(prompts)
+    names = [f"{key}: {preference.place}" for preference in preferences]
+    prompt_token_ids = tokenizer.encode_all(prompts, names)
     end = end_token_id(tokenizer)
     chosen = _responses(prompts, [p.chosen for p in preferences], tokenizer, end)
     rejected = _responses(prompts, [p.rejected for p in preferences], tokenizer, end)
@@ -91,7 +97,7 @@ def end_token_id(tokenizer: PromptTokenizer) -> int | None:
     the tokenizer's end token.
     """
     if tokenizer.chat:
-        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        turns = [*as_messages("a"), *turn("assistant", "b")]
         text = tokenizer.tokenizer.apply_chat_template(turns, tokenize=False)
         token_ids = tokenizer.tokenizer(text, add_special_tokens=False)["input_ids"]
         ends = [token for token in token_ids if token in tokenizer.eos_token_ids]
@@ -102,13 +108,12 @@ def end_token_id(tokenizer: PromptTokenizer) -> int | None:
 
 
 def _responses(
-    prompts: Sequence[str], texts: Sequence[str], tokenizer: PromptTokenizer, end: int | None
+    prompts: Sequence[Content], texts: Sequence[str], tokenizer: PromptTokenizer, end: int | None
 ) -> list[Candidate]:
     if not texts:
         return []
-    # A response's text has lost the space that parts it from a plain prompt.
     apart = [
-        text if tokenizer.chat or prompt[-1:].isspace() else f" {text}"
+        text if tokenizer.chat else joined_to(as_text(prompt), text)
         for prompt, text in zip(prompts, texts, strict=True)
     ]
     encoded = tokenizer.tokenizer(apart, add_special_tokens=False, return_attention_mask=False)

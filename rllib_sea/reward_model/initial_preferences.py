@@ -73,14 +73,15 @@ def read_initial_preferences(
         The preferences that fit, in the log's order, at least one.
 
     Raises:
-        ConfigError: None fits.
+        ConfigError: None fits, or a prompt is a conversation that this policy cannot take.
         PreferenceLogError: The log cannot be read.
     """
     kept: list[TokenizedPreference] = []
     too_long: list[str] = []
     with _open(path) as log:
         for entries in _parts(log.read()):
-            written = tokenize_preferences([_texts(entry) for entry in entries], tokenizer)
+            texts = [_texts(entry) for entry in entries]
+            written = tokenize_preferences(texts, tokenizer, f"{KEY}: {path}")
             for entry, tokenized in zip(entries, written, strict=True):
                 logged = _as_logged(entry, tokenized.place)
                 if _is_of(tokenizer, logged, tokenized.prompt_token_ids):
@@ -124,14 +125,14 @@ def _texts(entry: LogEntry) -> Preference:
     question = entry.question
     chosen, rejected, label = _in_order(entry)
     place = f"round {question.round}, position {question.position}"
-    return Preference(question.prompt_text, chosen.text, rejected.text, place, label)
+    return Preference(question.prompt, chosen.text, rejected.text, place, label)
 
 
 def _as_logged(entry: LogEntry, place: str) -> TokenizedPreference:
     question = entry.question
     chosen, rejected, label = _in_order(entry)
     return TokenizedPreference(
-        question.prompt_text, question.prompt_token_ids, chosen, rejected, place, label
+        question.prompt, question.prompt_token_ids, chosen, rejected, place, label
     )
 
 

@@ -129,7 +129,7 @@ def test_import(command: Run, tmp_path: Path, tiny_policy: Path) -> None:
     ("arguments", "expected"),
     [
         (["import", "none.jsonl", "x", "--model", "no/model"], "cannot read none.jsonl"),
-        (["import", "text.txt", "x", "--model", "no/model"], "neither in .jsonl nor"),
+        (["import", "text.txt", "x", "--model", "no/model"], "is no file that ends in .jsonl"),
         (["import", "rows.jsonl", "x", "--model", "./none"], "model: './none' was not found"),
         (["stats", "none.sqlite"], "there is no preference log none.sqlite"),
         (["head", "."], "did you mean preferences.sqlite?"),

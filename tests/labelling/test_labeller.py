@@ -18,6 +18,7 @@ from rllib_sea.settings.labelling import Labelling
 from tests.helpers.preference_log_cases import question
 from tests.helpers.scripted_oracle import Scripted
 from text_duel import Label, TextDuelEnv, Verdict, load_prompts
+from text_duel.conversations import turn
 
 RUN = RunRecord("run", 3, "tiny", False)
 PROMPTS = load_prompts("tldr_mini")
@@ -279,13 +280,18 @@ def test_a_round_that_was_asked_is_returned_and_asked(
     assert scripted.tries == {0: 1, 1: 1}
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"prompt_text": "another"}, {"prompt_messages": turn("user", PROMPTS[0].text)}],
+)
 def test_prompts_that_have_changed_are_not_asked_about(
-    tmp_path: Path, scripted: type[Scripted]
+    tmp_path: Path, scripted: type[Scripted], changes: dict[str, Any]
 ) -> None:
     async def run() -> None:
         labeller = Labeller(settings(tmp_path))
         (one,) = asked(0, 1)
-        await labeller.ask(0, [question(0, 0, prompt_id=one.prompt_id, prompt_text="another")])
+        asked_then = {"prompt_id": one.prompt_id, "prompt_text": one.prompt_text} | changes
+        await labeller.ask(0, [question(0, 0, **asked_then)])
         with pytest.raises(OracleAwayError, match="the prompts have changed since"):
             await labeller.label(0, BY_ID)
         await labeller.close()

@@ -21,11 +21,13 @@ from rllib_sea.labelling.questions import (
 from rllib_sea.preference_log.log import PreferenceLog
 from rllib_sea.preference_log.records import LogEntry, Question, RunRecord
 from tests.helpers.round_cases import proposal, selected
+from text_duel.conversations import turn
 from text_duel.labels import LabelRule
 from text_duel.verdicts import Label, Verdict
 
 REWARDS = [[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]
 RULE = LabelRule("bradley_terry", 0.25)
+TALK = (*turn("system", "s"), *turn("user", "u"))
 
 
 def duel(
@@ -37,7 +39,9 @@ def duel(
 
 
 def record(case: SelectedDuel, round_index: int = 0) -> Question:
-    return question_of(case, round_index, strategy="bai_ts", oracle="length-1", rule=RULE)
+    return question_of(
+        case, round_index, messages=TALK, strategy="bai_ts", oracle="length-1", rule=RULE
+    )
 
 
 def score(questions: Sequence[Question]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -93,6 +97,7 @@ def test_a_question_says_all_of_its_duel() -> None:
         oracle="length-1",
         labels="bradley_terry",
         flip_noise=0.25,
+        prompt_messages=TALK,
     )
     assert question.from_reference == case.labelled(0).from_reference
     assert record(dataclasses.replace(case, member=-1)).member is None

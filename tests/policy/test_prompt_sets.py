@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,31 @@ def test_an_engine_has_room_for_the_longest_prompt_of_both_sets(tiny_policy: Pat
     assert (len(sets.training), len(sets.held_out)) == (3, 5)
     assert sets.max_model_len == longest + 30
     assert sets.by_id(sets.training.prompts[1].id) is sets.training.prompts[1]
+
+
+def test_a_conversation_needs_a_model_that_chats(tiny_policy: Path, tmp_path: Path) -> None:
+    """Said of the run's own prompts before anything starts."""
+    row = {"post": [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]}
+    path = tmp_path / "talks.jsonl"
+    path.write_text(json.dumps(row))
+    env_config = {"prompts": str(path), "columns": {"reference": None}}
+
+    def read(chat_template: bool | None) -> PromptSets:
+        return PromptSets(
+            tiny_policy,
+            "tiny",
+            chat_template=chat_template,
+            max_new_tokens=30,
+            env_config=env_config,
+            evaluation_env_config=env_config | {"split": "test"},
+        )
+
+    sets = read(None)
+    (prompt,) = sets.training.tokenized([0])
+    assert prompt.text == "System: S\n\nUser: U"
+    assert prompt.token_ids == sets.tokenizer.encode(sets.all_training[0].messages)
+    with pytest.raises(ConfigError, match=r"^prompts: the prompt 'train-0': a conversation needs"):
+        read(False)
 
 
 def test_a_set_of_which_nothing_fits_is_one_line(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from rllib_sea.cli.preferences import Format
 from rllib_sea.policy.tokenization import PromptTokenizer
 from rllib_sea.preference_log.export import FORMATS, export_preferences
-from rllib_sea.preference_log.importing import read_preferences
+from rllib_sea.preference_log.importing import import_preferences, read_preferences
 from rllib_sea.preference_log.log import PreferenceLog, PreferenceReader
 from rllib_sea.preference_log.records import PreferenceLogError, RunRecord
 from rllib_sea.preference_log.written_preferences import Preference
@@ -27,6 +27,7 @@ from tests.helpers.preference_log_cases import (
     response,
     verdict,
 )
+from text_duel.conversations import as_text, turn
 from text_duel.errors import ConfigError
 
 PLAIN = dataclasses.replace(RUN, chat=False)
@@ -238,6 +239,68 @@ def test_other_peoples_files(tmp_path: Path) -> None:
     ]
 
 
+TALK = (
+    *turn("system", "Be brief \N{SNOWMAN}."),
+    *turn("user", "Hi"),
+    *turn("assistant", "Ho"),
+    *turn("user", "And?"),
+)
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_conversation_goes_out_and_comes_in(
+    tmp_path: Path, tiny_policy: Path, file_format: str
+) -> None:
+    """As messages for `datasets` and TRL, and as the same tokens and messages in a log."""
+    run = dataclasses.replace(RUN, policy_model=str(tiny_policy))
+    policy = PromptTokenizer(tiny_policy)
+    asked = [
+        question(0, 0, prompt_messages=TALK, prompt_text=as_text(TALK)),
+        question(0, 1, prompt_messages=turn("user", "Q"), prompt_text="Q"),
+        question(0, 2, prompt_text="A text."),
+    ]
+    output = tmp_path / f"out.{file_format}"
+    with PreferenceLog(tmp_path / "log.sqlite", run) as log:
+        log.ask(0, asked)
+        give(log, 0, {i: verdict() for i in range(3)})
+        export_preferences(log, file_format, output)
+    rows = load(output, tmp_path / "cache")
+    texts = [turn("user", "Q"), turn("user", "A text.")]
+    assert [row["prompt"] for row in rows] == [list(TALK), *map(list, texts)]
+    assert rows[0]["chosen"] == list(turn("assistant", asked[0].first.text))
+    whole = policy.tokenizer.apply_chat_template(
+        rows[0]["prompt"], add_generation_prompt=True, return_dict=True
+    )
+    assert policy.encode(TALK) == tuple(whole["input_ids"])
+
+    made = import_preferences(output, tmp_path / "again.sqlite", str(tiny_policy))
+    assert (made.num_preferences, made.num_prompts) == (3, 3)
+    with PreferenceReader(tmp_path / "again.sqlite") as log:
+        again = [entry.question for entry in log.read()]
+    assert [q.prompt for q in again] == [TALK, "Q", "A text."]
+    assert [q.prompt_text for q in again] == [as_text(TALK), "Q", "A text."]
+    assert again[0].prompt_token_ids == policy.encode(TALK)
+    assert again[0].first.text == asked[0].first.text
+
+
+def test_a_conversation_before_a_response_is_not_the_response(tmp_path: Path) -> None:
+    row = {name: [*TALK, *turn("assistant", name)] for name in ("chosen", "rejected")}
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([{"prompt": TALK, **row}]))
+    assert read_preferences(path) == [Preference(TALK, "chosen", "rejected")]
+    path.write_text(json.dumps([{"prompt": TALK[1:], **row}]))
+    with pytest.raises(ConfigError, match="row 1: chosen has messages of the roles system, user"):
+        read_preferences(path)
+
+
+def test_a_conversation_needs_a_model_that_chats(tmp_path: Path, tiny_policy: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": TALK, "chosen": "a", "rejected": "b"}))
+    with pytest.raises(ConfigError, match=r"^preferences: .*rows\.jsonl:1: a conversation needs"):
+        import_preferences(path, tmp_path / "log.sqlite", str(tiny_policy), chat=False)
+    assert not (tmp_path / "log.sqlite").exists()
+
+
 GOOD = {"prompt": "p", "chosen": "a", "rejected": "b"}
 
 
@@ -245,16 +308,18 @@ GOOD = {"prompt": "p", "chosen": "a", "rejected": "b"}
     ("bad", "expected"),
     [
         ("{", "not valid JSON"),
-        ("[1]", "expected an object, found list"),
+        ("[1]", "expected a JSON object, found list"),
         ({"prompt": "p", "chosen": "a"}, "there is no column 'rejected'"),
         ({"prompt": "p", "chosn": "a", "rejected": "b"}, "'chosen' (did you mean 'chosn'?)"),
         (GOOD | {"prompt": " "}, "prompt is empty"),
-        (GOOD | {"prompt": None}, "prompt: expected text, or one message of role 'user'"),
-        (GOOD | {"chosen": 1}, "chosen: expected text, or one message of role 'assistant'"),
+        (GOOD | {"prompt": None}, "prompt is null, expected text or a conversation"),
+        (GOOD | {"prompt": "a\ud83d"}, "prompt has half of a character"),
+        (GOOD | {"chosen": "a\ud83d"}, "chosen has half of a character"),
+        (GOOD | {"chosen": 1}, "chosen is the number 1, expected text"),
         (GOOD | {"rejected": "a "}, "chosen and rejected are the same text"),
-        (GOOD | {"chosen": [{"role": "user", "content": "x"}]}, "chosen: expected text"),
-        (GOOD | {"prompt": [{"role": "system", "content": "x"}]}, "prompt: expected text"),
-        (GOOD | {"prompt": []}, "prompt: expected text"),
+        (GOOD | {"chosen": [{"role": "user", "content": "x"}]}, "chosen has messages of the roles"),
+        (GOOD | {"prompt": [{"role": "system", "content": "x"}]}, "prompt ends in a turn of role"),
+        (GOOD | {"prompt": []}, "prompt is an empty list"),
     ],
 )
 def test_a_bad_row_is_named_by_its_line(tmp_path: Path, bad: Any, expected: str) -> None:
@@ -271,7 +336,7 @@ def test_a_bad_row_is_named_by_its_line(tmp_path: Path, bad: Any, expected: str)
 def test_a_bad_parquet_row_is_named_by_its_number(tmp_path: Path) -> None:
     path = tmp_path / "bad.parquet"
     pq.write_table(pa.Table.from_pylist([GOOD, GOOD | {"chosen": None}]), path)
-    with pytest.raises(ConfigError, match=r"bad\.parquet, row 2: chosen: expected text"):
+    with pytest.raises(ConfigError, match=r"bad\.parquet, row 2: chosen is null, expected"):
         read_preferences(path)
     pq.write_table(pa.table({"prompt": ["p"], "chosen": ["a"]}), path)
     with pytest.raises(ConfigError, match="row 1: there is no column 'rejected'"):
@@ -281,11 +346,13 @@ def test_a_bad_parquet_row_is_named_by_its_number(tmp_path: Path) -> None:
 def test_a_bad_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
     (tmp_path / "text.parquet").write_text("no parquet")
-    (tmp_path / "rows.csv").write_text("prompt,chosen,rejected\n")
+    (tmp_path / "rows.tsv").write_text("prompt,chosen,rejected\n")
+    (tmp_path / "wide.jsonl").write_bytes(json.dumps(GOOD).encode("utf-16"))
     for name, expected in (
         ("empty.jsonl", "has no rows"),
         ("text.parquet", "not valid Parquet"),
-        ("rows.csv", "neither in .jsonl nor in .parquet"),
+        ("rows.tsv", "is no file that ends in .jsonl, .json, .csv (each also .gz) or .parquet"),
+        ("wide.jsonl", "wide.jsonl is in UTF-16, expected UTF-8"),
         ("missing.jsonl", "No such file"),
         ("missing.parquet", "missing.parquet"),
     ):

@@ -25,6 +25,7 @@ from rllib_sea.preference_log.records import LogEntry, PreferenceLogError, RunRe
 from rllib_sea.preference_log.statistics import log_statistics
 from tests.helpers import preference_log_cases
 from tests.helpers.preference_log_cases import RUN, fill, give, question, verdict
+from text_duel.conversations import turn
 from text_duel.verdicts import Label
 
 # A log of version 1 that a run of three rounds wrote with the last release that wrote such logs.
@@ -335,7 +336,7 @@ def test_a_round_does_not_learn_from_a_later_one(log: PreferenceLog) -> None:
         "prompt_text, prompt_token_ids, first_text, first_token_ids, first_logprobs, "
         "first_finish_reason, first_from_reference, second_text, second_token_ids, "
         "second_logprobs, second_finish_reason, second_from_reference, member, policy_version, "
-        "strategy, oracle, labels, flip_noise, asked_at FROM questions",
+        "strategy, oracle, labels, flip_noise, asked_at, prompt_messages FROM questions",
     ],
 )
 def test_rows_are_never_changed_by_anybody(path: Path, statement: str) -> None:
@@ -592,13 +593,13 @@ def version_1(path: Path) -> Path:
 
 
 @pytest.fixture
-def version_3(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A newer program: its version 3 has one column more and fills it."""
+def version_4(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer program: its version 4 has one column more and fills it."""
     added = (
         "ALTER TABLE verdicts ADD COLUMN note TEXT NOT NULL DEFAULT ''",
         "CREATE INDEX verdicts_by ON verdicts (rater)",
     )
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS[:2], added))
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS[:3], added))
 
 
 def check_version_1(reader: PreferenceReader) -> None:
@@ -670,10 +671,35 @@ def test_a_log_that_the_last_release_wrote(tmp_path: Path) -> None:
             in_them = sum(row[0] < num_rounds for row in rows)
             log.check_count(num_rounds, in_them)
             assert len(log.learned(num_rounds)) == in_them
-        assert next(log.query("PRAGMA user_version")) == (2,)
+        assert next(log.query("PRAGMA user_version")) == (3,)
 
 
-@pytest.mark.usefixtures("version_3")
+def test_a_log_of_version_2_has_texts_and_takes_conversations(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.executescript(VERSION_1)
+    for statement in schema.MIGRATIONS[1]:
+        connection.execute(statement)
+    connection.execute("PRAGMA user_version = 2")
+    connection.commit()
+    connection.close()
+    before = path.read_bytes()
+    with PreferenceReader(path) as reader:
+        assert [entry.question.prompt_messages for entry in reader.read()] == [None, None]
+    assert path.read_bytes() == before
+    talk = (*turn("system", "s \N{SNOWMAN}"), *turn("user", "u"))
+    with PreferenceLog(path, RUN) as log:
+        log.ask(2, [question(2, 0, prompt_messages=talk)])
+    with PreferenceReader(path) as reader:
+        *old, new = [entry.question for entry in reader.read()]
+        assert [asked.prompt for asked in old] == ["prompt", "prompt"]
+        assert new == question(2, 0, prompt_messages=talk)
+        assert new.prompt == talk
+        with PreferenceLog(path.with_name("heir.sqlite"), RUN) as heir:
+            heir.inherit(path)
+            assert [entry.question for entry in heir.read()] == [*old, new]
+
+
+@pytest.mark.usefixtures("version_4")
 def test_an_old_log_is_migrated_by_its_writer_only(version_1: Path) -> None:
     before = version_1.read_bytes()
     with PreferenceReader(version_1) as reader:
@@ -684,7 +710,7 @@ def test_an_old_log_is_migrated_by_its_writer_only(version_1: Path) -> None:
         check_version_1(log)
         give(log, 1, {0: verdict()})
     with PreferenceReader(version_1) as reader:
-        assert next(reader.query("PRAGMA user_version")) == (3,)
+        assert next(reader.query("PRAGMA user_version")) == (4,)
         assert list(reader.query("SELECT choice, note FROM verdicts")) == [
             ("second", ""),
             ("first", ""),
@@ -705,11 +731,11 @@ def test_a_migration_that_fails_changes_nothing(
         check_version_1(reader)
 
 
-@pytest.mark.usefixtures("version_3")
+@pytest.mark.usefixtures("version_4")
 def test_a_new_log_goes_through_all_versions(path: Path) -> None:
     fill(path)
     with PreferenceReader(path) as reader:
-        assert next(reader.query("PRAGMA user_version")) == (3,)
+        assert next(reader.query("PRAGMA user_version")) == (4,)
         assert reader.num_answered() == 6
 
 

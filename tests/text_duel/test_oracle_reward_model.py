@@ -13,7 +13,16 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from text_duel import ConfigError, OracleError, Prompt, RewardModelOracle, check_oracle, make_oracle
+from text_duel import (
+    ConfigError,
+    OracleError,
+    Prompt,
+    RewardModelOracle,
+    check_oracle,
+    make_oracle,
+    validate_env_config,
+)
+from text_duel.conversations import as_text, turn
 
 SPECIAL = ["<pad>", "<end>", "<user>", "<assistant>", "<begin>"]
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}"
@@ -144,6 +153,33 @@ def assert_refused(model: str, message: str, *, by_check: bool = True, **options
     if by_check:
         with pytest.raises(ConfigError, match=message):
             RewardModelOracle.check_config(model=model, **options)
+
+
+TALK = (*turn("system", "S"), *turn("user", "U"))
+
+
+def test_a_conversation_is_scored_with_all_its_turns(folder: str) -> None:
+    talk = Prompt("0", as_text(TALK), {}, None, TALK)
+    oracle = make(folder)
+    text = oracle._tokenizer.decode(oracle._tokenize(talk, "R"))
+    assert text == "<system>S<end><user>U<end><assistant>R<end>"
+
+
+def test_a_conversation_that_the_template_does_not_take_is_said_at_the_start(
+    tmp_path: Path, write_rows
+) -> None:
+    strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    config = {
+        "prompts": str(write_rows("a.jsonl", [{"post": "a"}, {"post": TALK}])),
+        "columns": {"reference": None},
+        "oracle": "reward_model",
+        "oracle_config": {"model": save_reward_model(tmp_path / "rm", chat_template=strict)},
+    }
+    with pytest.raises(
+        ConfigError, match=r"^oracle_config\.model: .* conversation 'train-1': no system$"
+    ):
+        validate_env_config(config)
+    assert len(validate_env_config(config | {"limit": 1})) == 1
 
 
 def test_models_that_are_no_reward_models_are_refused(tmp_path: Path) -> None:

@@ -44,6 +44,20 @@ class Oracle(ABC):
             ConfigError: For a bad value, or a model that cannot be found.
         """
 
+    @classmethod  # noqa: B027 - overriding it is optional
+    def check_prompts(cls, prompts: Sequence[Prompt], **config: Any) -> None:
+        """Checks that the oracle can be asked about prompts, without loading a model.
+
+        Called before any engine starts.
+
+        Args:
+            prompts: All prompts of a split.
+            **config: The constructor's arguments, checked.
+
+        Raises:
+            ConfigError: It cannot be asked about one.
+        """
+
     @abstractmethod
     def compare(
         self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
+import jinja2
 import numpy as np
 import torch
 import transformers
 
+from text_duel.conversations import as_messages, turn
 from text_duel.errors import ConfigError, OracleError, nearest
 from text_duel.model_files import NO_CODE, SAFE_WEIGHTS, check_model_folder, load_tokenizer
 from text_duel.oracles.base import ScoringOracle
@@ -22,9 +24,9 @@ DTYPES = ("float32", "bfloat16", "float16")
 class RewardModelOracle(ScoringOracle):
     """Scores with a sequence-classification model of one label.
 
-    Prompt and response are put into the reward model's own chat template, as a user's and
-    an assistant's turn, and tokenized by its own tokenizer. Nothing is cut: a text beyond
-    the model's positions raises.
+    Prompt and response are put into the reward model's own chat template, a text as a user's turn,
+    the response as the assistant's, and tokenized by its own tokenizer. Nothing is cut: a text
+    beyond the model's positions raises.
 
     Args:
         model: A local folder or a name on the hub.
@@ -65,6 +67,23 @@ class RewardModelOracle(ScoringOracle):
         _check_options(**config)
         _load_small_parts(config["model"])
 
+    @classmethod
+    def check_prompts(cls, prompts: Sequence[Prompt], **config: Any) -> None:
+        # Every chat template takes a user's turn; some take no system message, or no two turns
+        # of one role.
+        conversations = [prompt for prompt in prompts if prompt.messages is not None]
+        if not conversations:
+            return
+        _, tokenizer = _load_small_parts(config["model"])
+        for prompt in conversations:
+            try:
+                _chat_text(tokenizer, prompt, "a")
+            except jinja2.TemplateError as error:
+                raise ConfigError(
+                    f"oracle_config.model: the chat template of {config['model']!r} does not take "
+                    f"the conversation {prompt.id!r}: {_one_line(error)}"
+                ) from error
+
     @torch.inference_mode()
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
         token_ids = [
@@ -79,13 +98,7 @@ class RewardModelOracle(ScoringOracle):
         return scores
 
     def _tokenize(self, prompt: Prompt, response: str) -> list[int]:
-        text = self._tokenizer.apply_chat_template(
-            [
-                {"role": "user", "content": prompt.text},
-                {"role": "assistant", "content": response},
-            ],
-            tokenize=False,
-        )
+        text = _chat_text(self._tokenizer, prompt, response)
         # The chat template writes the special tokens itself.
         token_ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         if len(token_ids) > self._max_tokens:
@@ -107,6 +120,12 @@ class RewardModelOracle(ScoringOracle):
             input_ids=padded.to(self._device), attention_mask=mask.to(self._device)
         ).logits
         return logits[:, 0].double().cpu().numpy()
+
+
+def _chat_text(tokenizer: Any, prompt: Prompt, response: str) -> str:
+    """Prompt and response in the reward model's chat template."""
+    turns = [*as_messages(prompt.content), *turn("assistant", response)]
+    return tokenizer.apply_chat_template(turns, tokenize=False)
 
 
 def _check_options(
