@@ -67,8 +67,8 @@ class FileSource:
         except _UnreadableError as error:
             raise ConfigError(f"{self.key}: {error}") from error
         except (OSError, EOFError, zlib.error) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ConfigError(f"{self.key}: cannot read {self.path}: {reason}") from error
+            # It may be about another path, such as the cache of `datasets`.
+            raise ConfigError(f"{self.key}: cannot read {self.path}: {_one_line(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)
