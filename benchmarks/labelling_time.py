@@ -84,7 +84,7 @@ def time_log(folder: Path, timed: Timed) -> float:
 def time_labeller(folder: Path, timed: Timed) -> float:
     """Times a round's calls of the labeller; returns its proportional set size in bytes."""
     prompts = load_prompts("tldr_mini")
-    by_id = {prompt.id: prompt for prompt in prompts}
+    by_key = {(prompt.id, prompt.text): prompt for prompt in prompts}
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     settings = LabellerSettings(
         log=folder / "labeller.sqlite",
@@ -105,7 +105,7 @@ def time_labeller(folder: Path, timed: Timed) -> float:
 
             def one_round(r: int = r, questions: list[Question] = questions) -> None:
                 labeller.call("ask", r, questions)
-                labeller.call("label", r, by_id)
+                labeller.call("label", r, by_key)
                 labeller.call("close_round", r)
 
             timed("labeller: a round", one_round)

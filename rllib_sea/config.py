@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +12,8 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
+from ray.util.debug import log_once
 
-import text_duel
 from rllib_sea.duels.records import SamplingConfig
 from rllib_sea.env_runners.duel_env_runner import DuelEnvRunner
 from rllib_sea.evaluation import evaluate
@@ -24,6 +25,7 @@ from rllib_sea.labelling.labeller import LabellerSettings
 from rllib_sea.policy.models import check_policy, resolve_model
 from rllib_sea.policy.module import VLLMPolicyModule
 from rllib_sea.policy.precision import DTYPE_OF_PRECISION
+from rllib_sea.policy.prompt_split import PromptSplit, read_prompts
 from rllib_sea.policy.sampler import check_sampler
 from rllib_sea.policy_update.config import PolicyTrainConfig
 from rllib_sea.preference_log.records import RunRecord
@@ -45,6 +47,8 @@ from rllib_sea.settings.reward_model import RewardModel
 from rllib_sea.settings.rllib import UNUSED_RLLIB_KEYS
 from text_duel.errors import ConfigError, nearest
 from text_duel.oracles import oracle_class
+
+logger = logging.getLogger(__name__)
 
 
 class SEAConfig(AlgorithmConfig, Keys):
@@ -105,7 +109,8 @@ class SEAConfig(AlgorithmConfig, Keys):
     def evaluation(
         self,
         *,
-        evaluation_split: str = NotProvided,
+        evaluation_split: str | None = NotProvided,
+        held_out_share: float | None = NotProvided,
         evaluation_num_prompts: int | None = NotProvided,
         evaluation_best_of_n: int | None = NotProvided,
         evaluation_kl_prompts: int = NotProvided,
@@ -209,20 +214,16 @@ class SEAConfig(AlgorithmConfig, Keys):
             raise ConfigError(
                 f"env: {self.env!r} is no text-duel environment (expected 'text_duel/TLDR-v0')"
             )
-        prompts = text_duel.validate_env_config(self.env_config)
+        prompts = self.read_prompts()
         oracle = self.env_config.get("oracle", "embedding")
         if self.measure_candidate_scores and not oracle_class(oracle).has_scores:
             raise ConfigError(f"measure_candidate_scores: the oracle {oracle} has no scores")
-        held_out = text_duel.validate_env_config(self.evaluation_env_config())
-        shared = {p.id for p in prompts} & {p.id for p in held_out}
-        if shared:
-            raise ConfigError(
-                f"evaluation_split: {len(shared)} held-out prompts are training prompts "
-                f"(such as {min(shared)!r}); evaluate on another split"
-            )
         check_sampler(self.sampler, self.sampler_config)
         check_policy(self.policy_model)
         check_encoder(self.erm_encoder)
+        for note in prompts.notes:
+            if log_once(note):  # it is checked more than once
+                logger.warning("%s", note)
 
     # -- What the parts are built from ------------------------------------------------
 
@@ -245,13 +246,14 @@ class SEAConfig(AlgorithmConfig, Keys):
         """Torch threads of an env runner."""
         return self.num_threads or _num_cores()
 
-    def evaluation_env_config(self) -> dict[str, Any]:
-        """The environment's configuration on held-out prompts."""
-        return {
-            **self.env_config,
-            "split": self.evaluation_split,
-            "limit": self.evaluation_num_prompts,
-        }
+    def read_prompts(self) -> PromptSplit:
+        """The prompts that are trained on, and those that are held out."""
+        return read_prompts(
+            self.env_config,
+            split=self.evaluation_split,
+            share=self.held_out_share,
+            num_held_out=self.evaluation_num_prompts,
+        )
 
     def policy_model_path(self) -> Path:
         """The policy's local folder; dequantises or downloads it on first use."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +37,7 @@ class HeldOut:
         policy: Whose versions.
         prompts: The held-out prompts.
         num_sampled: Prompts on which the KL divergence from the reference policy is estimated.
+        warn: Told of what the user should know.
     """
 
     def __init__(
@@ -46,22 +47,35 @@ class HeldOut:
         policy: PolicyUpdate,
         prompts: PromptSet,
         num_sampled: int,
+        warn: Callable[[str], None],
     ) -> None:
+        self._warn = warn
         self._sampling = sampling
         self._measuring = measuring
         self._policy = policy
         self._prompts = prompts
-        self._tokenized = prompts.tokenized(range(len(prompts)))
         # A policy that stays has no divergence.
         self._num_sampled = num_sampled if policy.is_trained else 0
-        self._baseline: list[str] | None = None
+        # By the prompts' texts.
+        self._baseline: dict[str, str] = {}
 
     def baseline(self) -> list[str]:
-        """Greedy responses of the policy before its first update."""
-        if self._baseline is None:
+        """Greedy responses of the policy before its first update.
+
+        A checkpoint has them, each with its prompt; of prompts that it does not know they are made.
+        """
+        texts = [prompt.text for prompt in self._prompts.prompts]
+        missing = [i for i, text in enumerate(texts) if text not in self._baseline]
+        if missing:
+            if self._baseline:
+                self._warn(
+                    f"{len(missing)} of the {len(texts)} held-out prompts are new or edited since "
+                    "the checkpoint: the initial policy's responses to them are made now"
+                )
             initial = self._policy.weights.initial()
-            self._baseline = self._sampling.respond(self._tokenized, initial)
-        return self._baseline
+            made = self._sampling.respond(self._prompts.tokenized(missing), initial)
+            self._baseline |= zip([texts[i] for i in missing], made, strict=True)
+        return [self._baseline[text] for text in texts]
 
     def evaluate(self, round_index: int) -> list[EvaluatedPrompt]:
         """The current policy's responses, compared.
@@ -73,8 +87,9 @@ class HeldOut:
             OracleAwayError: The oracle does not answer.
         """
         baseline, current = self.baseline(), self._policy.weights.current()
+        tokenized = self._prompts.tokenized(range(len(self._prompts)))
         responses = self._sampling.answer_held_out(
-            self._tokenized, self._prompts.places, current, round_index, self._num_sampled
+            tokenized, self._prompts.places, current, round_index, self._num_sampled
         )
         evaluated = self._measuring.held_out(self._prompts.prompts, responses, baseline)
         # An engine may give a response without a token: there is nothing to compare.
@@ -89,13 +104,13 @@ class HeldOut:
                 evaluated[i] = dataclasses.replace(evaluated[i], kl=float(value))
         return evaluated
 
-    def get_state(self) -> list[str] | None:
-        """The initial policy's responses."""
-        return self._baseline
+    def get_state(self) -> dict[str, str]:
+        """The initial policy's responses, by the texts of their prompts; empty before the first."""
+        return dict(self._baseline)
 
-    def set_state(self, state: list[str] | None) -> None:
+    def set_state(self, state: Mapping[str, str]) -> None:
         """Takes over :meth:`get_state`."""
-        self._baseline = state
+        self._baseline = dict(state)
 
 
 def evaluate(algorithm: SEA, _: Any = None) -> tuple[dict[str, Any], int, int]:

@@ -37,7 +37,9 @@ from rllib_sea.labelling.labelling import Labelling
 from rllib_sea.messages import Messages
 from rllib_sea.metrics import DashboardMetrics
 from rllib_sea.policy.model_folder import check_policy_folder
+from rllib_sea.policy.prompt_identity import Fingerprint
 from rllib_sea.policy.prompt_sets import PromptSets
+from rllib_sea.policy.prompts_record import check_unchanged, record_prompts
 from rllib_sea.policy_update.part import PolicyUpdate
 from rllib_sea.policy_update.trainer import FixedPolicy, PolicyTrainer
 from rllib_sea.preference_log.reader import LOG_FILE
@@ -84,9 +86,9 @@ class RunLifecycle(CheckpointedAlgorithm):
             config.policy_model,
             chat_template=config.chat_template,
             max_new_tokens=config.max_new_tokens,
-            env_config=config.env_config,
-            evaluation_env_config=config.evaluation_env_config(),
+            prompts=config.read_prompts(),
         )
+        check_unchanged(self.folder, self._prompts.fingerprint)
         self.policy_trainer: PolicyTrainer | FixedPolicy = FixedPolicy()
         if config.update_policy:
             self.policy_trainer = PolicyTrainer(
@@ -104,6 +106,7 @@ class RunLifecycle(CheckpointedAlgorithm):
             if self.policy.is_trained:
                 with self._stage("rehearsal"):
                     self.sampling.rehearse_sync()
+            record_prompts(self.folder, self._prompts.fingerprint)
         except BaseException:
             self.cleanup()
             raise
@@ -125,7 +128,7 @@ class RunLifecycle(CheckpointedAlgorithm):
         run = RunRecord(self.folder.name, config.seed, config.policy_model, chat)
         self.labelling = Labelling(
             config.labeller_settings(log, run),
-            self._prompts.all_training,
+            self._prompts.index,
             num_gpus=config.num_gpus_for_labeller,
             strategy=config.exploration_strategy,
             ties=config.ties != DROP,
@@ -159,6 +162,7 @@ class RunLifecycle(CheckpointedAlgorithm):
             self.policy,
             self._prompts.held_out,
             config.evaluation_kl_prompts,
+            self._messages.warn,
         )
 
     def publish_reward_model(self) -> None:
@@ -227,6 +231,7 @@ class RunLifecycle(CheckpointedAlgorithm):
                 "reward_model": self.reward_model.get_state(),
                 "counts": dataclasses.asdict(self._counts),
                 "baseline": self.held_out.get_state(),
+                "prompts": dataclasses.asdict(self._prompts.fingerprint),
                 "cumulative_pool_regret": self._cumulative_pool_regret,
                 "sampling_policy": self.policy.get_state(),
                 "samples": sizes(self.folder),
@@ -243,8 +248,22 @@ class RunLifecycle(CheckpointedAlgorithm):
             self.held_out.set_state(ours["baseline"])
             self._cumulative_pool_regret = ours["cumulative_pool_regret"]
             self.policy.set_state(ours["sampling_policy"])
+            self._compare_prompts(Fingerprint(**ours["prompts"]))
             # Rounds after the checkpoint are done again, and write theirs again.
             truncate(self.folder, ours["samples"])
+
+    def _compare_prompts(self, before: Fingerprint) -> None:
+        """Tells how the prompts differ from those of the checkpoint that was restored."""
+        now = self._prompts.fingerprint
+        difference = before.difference(now)
+        if difference is not None:
+            self._messages.warn(f"the prompts are not those of the checkpoint: {difference}")
+        num_trained_on = before.num_trained_on(now)
+        if num_trained_on:
+            self._messages.warn(
+                f"{num_trained_on} of {len(now.held_out)} held-out prompts were training prompts "
+                "of the checkpoint's run: results on them are not those of unseen prompts"
+            )
 
     @override(CheckpointedAlgorithm)
     def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:

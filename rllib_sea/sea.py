@@ -27,7 +27,7 @@ from ray.util.debug import log_once
 from rllib_sea.config import SEAConfig
 from rllib_sea.duels.plan import Counts, RoundPlan, plan_round
 from rllib_sea.duels.records import Duel
-from rllib_sea.duels.rounds import EvaluatedPrompt, Measurement, Proposal
+from rllib_sea.duels.rounds import EvaluatedPrompt, Proposal
 from rllib_sea.duels.samples import NO_SAMPLES, append_duels, append_responses, truncate
 from rllib_sea.duels.selection import ONE_TEXT, SelectedDuel, select_duels, usable_proposals
 from rllib_sea.evaluation import evaluate
@@ -73,7 +73,7 @@ class SEA(RunLifecycle):
         with self._stage("policy"):  # line 8
             policy_metrics = self._update_policy(labelled.duels)
         with self._stage("measure"):
-            measurement = self._measure(labelled.asked, counts)
+            measured = self._measure(labelled.asked, counts)
         append_duels(self.folder, labelled.duels)
         self._counts = dataclasses.replace(counts, round=counts.round + 1)
         self._log(
@@ -81,7 +81,7 @@ class SEA(RunLifecycle):
             {"gamma": plan.gamma, "num_late_labels": labelled.num_late}
             | duel_metrics(proposals, labelled.asked, labelled.duels)
             | skip_metrics(skipped)
-            | self._oracle_metrics(labelled.asked, measurement),
+            | measured,
         )
         self._log("reward_model", erm_metrics)
         self._log("policy", policy_metrics)
@@ -165,26 +165,40 @@ class SEA(RunLifecycle):
         pairs = [duel.preference_pair() for duel in duels]
         return self.policy.learn(round_index, pairs, labelled, self.labelling.pairs)
 
-    def _measure(self, asked: Sequence[SelectedDuel], counts: Counts) -> Measurement:
-        """Asks the oracle what is not learned from: counted apart, as evaluation questions."""
+    def _measure(self, asked: Sequence[SelectedDuel], counts: Counts) -> dict[str, float]:
+        """Asks the oracle what is not learned from: counted apart, as evaluation questions.
+
+        Args:
+            asked: The round's duels.
+            counts: Counts the questions.
+
+        Returns:
+            :func:`rllib_sea.metrics.oracle_metrics`, with regret also summed over the run.
+        """
+        duels, prompts = [], []
+        for duel in asked:
+            proposal = duel.proposal
+            prompt = self._prompts.index.find(proposal.prompt_id, proposal.prompt_text)
+            if prompt is not None:
+                duels.append(duel)
+                prompts.append(prompt)
+        if len(duels) < len(asked):
+            self._messages.warn(
+                f"round {self._counts.round}: {len(asked) - len(duels)} duels of the log are not "
+                "measured, since their prompts are no training prompts any more"
+            )
         try:
             measurement = self.labelling.measuring.round(
-                asked,
-                [self._prompts.by_id(duel.proposal.prompt_id) for duel in asked],
+                duels,
+                prompts,
                 online_wins=self.config.measure_online_win_rate,
                 candidate_scores=self.config.measure_candidate_scores,
             )
         except OracleAwayError as error:
             self._messages.warn(f"round {self._counts.round} is not measured: {error}")
-            return Measurement()
+            return {}
         counts.num_evaluation_questions += measurement.num_questions
-        return measurement
-
-    def _oracle_metrics(
-        self, asked: Sequence[SelectedDuel], measurement: Measurement
-    ) -> dict[str, float]:
-        """:func:`rllib_sea.metrics.oracle_metrics`, with regret also summed over the run."""
-        metrics = oracle_metrics(asked, measurement)
+        metrics = oracle_metrics(duels, measurement)
         if "sum_pool_regret" in metrics:
             self._cumulative_pool_regret += metrics.pop("sum_pool_regret")
             metrics["cumulative_pool_regret"] = self._cumulative_pool_regret
@@ -195,7 +209,7 @@ class SEA(RunLifecycle):
     @override(Algorithm)
     def step(self) -> dict[str, Any]:
         start = time.perf_counter()
-        if self.held_out.get_state() is None:
+        if not self.held_out.get_state():
             # A run that was stopped before its first checkpoint begins anew in its old folder.
             truncate(self.folder, NO_SAMPLES)
             self.held_out.baseline()
@@ -250,8 +264,9 @@ class SEA(RunLifecycle):
             log: The preference log that they are in.
         """
         config, start = self.config, time.perf_counter()
+        held_out = {prompt.text for prompt in self._prompts.held_out.prompts}
         preferences = read_initial_preferences(
-            log, self._prompts.tokenizer, config.policy_model, self._messages.warn
+            log, self._prompts.tokenizer, config.policy_model, self._messages.warn, held_out
         )
         features = self.sampling.encode(
             [as_text(p.prompt) for p in preferences],

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from rllib_sea.duels.rounds import EvaluatedPrompt, Outcome
-from rllib_sea.evaluation import summarise
+from rllib_sea.duels.rounds import EvaluatedPrompt, Outcome, TokenizedPrompt
+from rllib_sea.evaluation import HeldOut, summarise
+from rllib_sea.policy.prompt_sets import PromptSet
+from rllib_sea.policy.tokenization import PromptTokenizer
 from rllib_sea.statistics import Z_95
+from text_duel import Prompt
 
 NAN = math.nan
 
@@ -129,3 +136,45 @@ def test_a_divergence_of_zero_is_a_result() -> None:
     """Before the first update the policy is its reference."""
     results = summarise([prompt(outcome(0.5), kl=0.0)] * 2)
     assert (results["kl"], results["kl_low"], results["kl_high"]) == (0.0, 0.0, 0.0)
+
+
+class Initial:
+    """Stands in for sampling and the policy: the initial one responds with a prompt's length."""
+
+    is_trained = True
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.weights = SimpleNamespace(initial=lambda: "initial")
+
+    def respond(self, prompts: Sequence[TokenizedPrompt], policy: Any) -> list[str]:
+        assert policy == "initial"
+        self.asked = [prompt.text for prompt in prompts]
+        return [str(len(prompt.text)) for prompt in prompts]
+
+
+def held_out(tiny_policy: Path, *texts: str) -> tuple[HeldOut, Initial, list[str]]:
+    prompts = [Prompt(f"test-{i}", text, {}, None) for i, text in enumerate(texts)]
+    tokenized = PromptSet(prompts, PromptTokenizer(tiny_policy), 1000)
+    initial, warnings = Initial(), list[str]()
+    fake: Any = initial
+    return HeldOut(fake, fake, fake, tokenized, 0, warnings.append), initial, warnings
+
+
+def test_initial_responses_belong_to_what_was_asked_not_to_its_place(tiny_policy: Path) -> None:
+    """Rows in another order, one gone, one edited: only what is new is asked anew, and said."""
+    before, initial, warnings = held_out(tiny_policy, "a", "bb", "ccc")
+    assert before.get_state() == {}
+    assert before.baseline() == ["1", "2", "3"]
+    assert initial.asked == ["a", "bb", "ccc"]
+    state = before.get_state() | {"a": "of the checkpoint"}
+    after, initial, warnings = held_out(tiny_policy, "ccc", "bbbb", "a")
+    after.set_state(state)
+    assert after.baseline() == ["3", "4", "of the checkpoint"]
+    assert initial.asked == ["bbbb"]
+    assert warnings == [
+        "1 of the 3 held-out prompts are new or edited since the checkpoint: the initial policy's "
+        "responses to them are made now"
+    ]
+    assert after.baseline() == ["3", "4", "of the checkpoint"]
+    assert len(warnings) == 1

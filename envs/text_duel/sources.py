@@ -199,22 +199,41 @@ class _UnreadableError(ValueError):
     """A file cannot be read: one line without the key that named it."""
 
 
-def _split_of_folder(folder: Path, source: str, split: str) -> RowSource:
+def has_one_split(source: str) -> bool:
+    """Whether a source is known to have no second split: a file, or a folder of one split.
+
+    Args:
+        source: See :func:`find_source`.
+    """
+    path = Path(source).expanduser()
+    if source in BUNDLED:
+        return False
+    return path.is_file() or (path.is_dir() and len(_splits_of_folder(path)) <= 1)
+
+
+def _splits_of_folder(folder: Path) -> dict[str, list[RowSource]]:
+    """What a folder has of each split; what it has without naming one is of the split ``""``."""
     index = folder / "dataset_dict.json"
     found: dict[str, list[RowSource]] = {}
     if (folder / "state.json").is_file():
-        return SavedSource(folder)
+        return {"": [SavedSource(folder)]}
     if index.is_file():
         try:
             splits = json.loads(index.read_text(encoding="utf-8"))["splits"]
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"prompts: {index}: no index of splits: {error!r}") from error
-        found = {name: [SavedSource(folder / name)] for name in splits}
-    else:
-        for file in sorted(folder.iterdir()):
-            if (kind := _kind(file)) is not None and file.is_file():
-                name = file.name.removesuffix(".gz").removesuffix(kind)
-                found.setdefault(name, []).append(FileSource(file))
+        return {name: [SavedSource(folder / name)] for name in splits}
+    for file in sorted(folder.iterdir()):
+        if (kind := _kind(file)) is not None and file.is_file():
+            name = file.name.removesuffix(".gz").removesuffix(kind)
+            found.setdefault(name, []).append(FileSource(file))
+    return found
+
+
+def _split_of_folder(folder: Path, source: str, split: str) -> RowSource:
+    found = _splits_of_folder(folder)
+    if "" in found:
+        return found[""][0]
     if split not in found:
         raise ConfigError(
             f"split: {source!r} has no split {split!r}, only {', '.join(found) or f'no {KINDS}'} "

@@ -16,6 +16,7 @@ from ray.tune.result import EXPR_PROGRESS_FILE, EXPR_RESULT_FILE, TRAINING_ITERA
 from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
+from rllib_sea import SEAConfig
 from rllib_sea.checkpointing.manifest import (
     FOLDERS,
     damage,
@@ -24,6 +25,8 @@ from rllib_sea.checkpointing.manifest import (
 )
 from rllib_sea.cli.experiments import Experiment
 from rllib_sea.cli.progress import say
+from rllib_sea.policy.prompt_identity import Fingerprint
+from rllib_sea.policy.prompts_record import check_unchanged
 from rllib_sea.preference_log.lock import writer_of
 from rllib_sea.preference_log.log import LOG_FILE
 from text_duel.errors import ConfigError
@@ -44,7 +47,8 @@ def check_resumable(experiment: Experiment, console: Console) -> None:
     Only for results on a local disk.
 
     Raises:
-        ConfigError: It still runs, or its state is cut short; the line says how it goes on.
+        ConfigError: It still runs, its state is cut short, or its prompts are others by now; the
+            line says how it goes on.
     """
     folder = experiment.folder
     if folder is None:
@@ -65,7 +69,11 @@ def check_resumable(experiment: Experiment, console: Console) -> None:
             f"each trial goes on from{way_on}"
         ) from error
     for trial in trials:
-        if experiment.is_sea and trial.status != Trial.TERMINATED and trial.checkpoint is not None:
+        if not experiment.is_sea or trial.status == Trial.TERMINATED:
+            continue
+        prompts = SEAConfig.from_user_dict(trial.config).read_prompts()
+        check_unchanged(Path(trial.path), Fingerprint.of(prompts.training, prompts.held_out))
+        if trial.checkpoint is not None:
             _tell_damage(Path(trial.checkpoint.path), console)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from gymnasium.utils.seeding import np_random
 
-from rllib_sea.labelling.asking import Asking, Comparison, OracleAwayError
+from rllib_sea.labelling.asking import Asking, Comparison
 from rllib_sea.preference_log.log import PreferenceLog
 from rllib_sea.preference_log.records import ClosedRound, LogEntry, Question, RunRecord
 from rllib_sea.randomness import Stream, integer_seeds
@@ -135,13 +135,17 @@ class Labeller:
         return []
 
     async def label(
-        self, round_index: int, prompts: Mapping[str, Prompt], wait_for: float | None = None
+        self,
+        round_index: int,
+        prompts: Mapping[tuple[str, str], Prompt | None],
+        wait_for: float | None = None,
     ) -> None:
         """Puts open questions to the oracle, those of earlier rounds among them, and waits.
 
         Args:
             round_index: The round.
-            prompts: Those of all open questions, by their ids.
+            prompts: Those of all open questions, by :attr:`Question.prompt_key`. A question whose
+                prompt the run does not have any more is withdrawn.
             wait_for: The share of its questions, and of all earlier ones, to wait for; None: as
                 configured.
 
@@ -154,10 +158,16 @@ class Labeller:
         self._failure = None  # of an earlier round: what stayed open is asked again now
         self._withdraw_old(round_index)
         in_flight: set[int] = set().union(*self._asked.values())
-        new = [key for key in self._log.open_ids() if key not in in_flight]
-        if new:
-            task = asyncio.create_task(self._answer(self._questions(new), prompts))
-            self._asked[task] = set(new)
+        new = self._questions([key for key in self._log.open_ids() if key not in in_flight])
+        comparisons = {}
+        for key, question in new.items():
+            prompt = prompts.get(question.prompt_key)
+            if prompt is not None and prompt.content == question.prompt:
+                comparisons[key] = Comparison(prompt, question.first.text, question.second.text)
+        self._withdraw_lost({key: new[key] for key in new if key not in comparisons})
+        if comparisons:
+            task = asyncio.create_task(self._answer(new, comparisons))
+            self._asked[task] = set(comparisons)
             task.add_done_callback(self._finished)
         if waits_for_all or wait_for is not None:
             while self._asked:
@@ -204,21 +214,37 @@ class Labeller:
             return
         old = self._log.open_ids(round_index - after)
         if old:
-            self._log.withdraw(old, f"not answered within {after} rounds")
-            self._withdrawn.update(old)
-            self._forget(old)
+            self._withdraw(old, f"not answered within {after} rounds")
             self._warn(f"{len(old)} questions are withdrawn, not answered within {after} rounds")
 
+    def _withdraw_lost(self, questions: Mapping[int, Question]) -> None:
+        """Takes questions back whose prompts are gone: nobody could be shown what was asked."""
+        if not questions:
+            return
+        self._withdraw(list(questions), "its prompt is no training prompt of the run any more")
+        first = next(iter(questions.values()))
+        self._warn(
+            f"{len(questions)} open questions are withdrawn, since their prompts are no training "
+            f"prompts any more: they are gone, edited or held out, such as {first.prompt_id!r} of "
+            f"round {first.round}"
+        )
+
+    def _withdraw(self, ids: Sequence[int], reason: str) -> None:
+        self._log.withdraw(ids, reason)
+        self._withdrawn.update(ids)
+        self._forget(ids)
+
     async def _answer(
-        self, questions: Mapping[int, Question], prompts: Mapping[str, Prompt]
+        self, questions: Mapping[int, Question], comparisons: Mapping[int, Comparison]
     ) -> None:
-        """Has questions answered, and writes each verdict when it comes."""
+        """Has questions answered, and writes each verdict when it comes.
+
+        Args:
+            questions: By their ids.
+            comparisons: What is asked, by the ids of its questions.
+        """
         rater = self.oracle.name
-        ids = list(questions)
-        comparisons = [
-            Comparison(_prompt(question, prompts), question.first.text, question.second.text)
-            for question in questions.values()
-        ]
+        ids = list(comparisons)
         self._log.lease(ids, rater, self._settings.keys.oracle_timeout_s)
 
         def write(verdicts: Mapping[int, Verdict]) -> None:
@@ -228,7 +254,8 @@ class Labeller:
             self._forget(drawn)
             asyncio.get_running_loop().create_task(self._tell())
 
-        await self._asking.ask(comparisons, write, lambda place: ids[place] in self._withdrawn)
+        asked = list(comparisons.values())
+        await self._asking.ask(asked, write, lambda place: ids[place] in self._withdrawn)
 
     def _drawn(self, question: Question, verdict: Verdict) -> Verdict:
         """A verdict with the choice that the environment's rule draws from its probability."""
@@ -299,14 +326,3 @@ class Labeller:
     def _warn(self, text: str) -> None:
         logger.warning("%s", text)
         self._warnings.append(text)
-
-
-def _prompt(question: Question, prompts: Mapping[str, Prompt]) -> Prompt:
-    prompt = prompts.get(question.prompt_id)
-    if prompt is None or prompt.content != question.prompt:
-        raise OracleAwayError(
-            f"round {question.round}, position {question.position}: the prompt "
-            f"{question.prompt_id!r} is not the one that was asked about: the prompts have "
-            "changed since the question was written"
-        )
-    return prompt

@@ -19,10 +19,10 @@ from rllib_sea.labelling.questions import (
     question_of,
     rebuilt,
 )
+from rllib_sea.policy.prompt_identity import PromptIndex
 from rllib_sea.preference_log.reader import PreferenceReader
 from rllib_sea.preference_log.records import ClosedRound
 from text_duel.config import label_rule
-from text_duel.prompts import Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Labelling:
     def __init__(
         self,
         settings: LabellerSettings,
-        prompts: Sequence[Prompt],
+        prompts: PromptIndex,
         *,
         num_gpus: float,
         strategy: str,
@@ -78,7 +78,7 @@ class Labelling:
         self.labeller = LabellerHandle(settings, num_gpus, warn)
         self._strategy = strategy
         self._ties = ties
-        self._prompts = {prompt.id: prompt for prompt in prompts}
+        self._prompts = prompts
         self._label_rule = label_rule(settings.env_config)
         try:
             self._oracle: OracleIdentity = self.labeller.call("start")
@@ -119,8 +119,7 @@ class Labelling:
         before = self.labeller.call("ask", round_index, questions)
         asked = as_asked(before, selected, score) if before else list(selected)
         # A round without questions is one that waits for what is open.
-        ids = self.log.open_prompt_ids()
-        prompts = {key: self._prompts[key] for key in ids if key in self._prompts}
+        prompts = {key: self._prompts.find(*key) for key in self.log.open_prompts()}
         self.labeller.call("label", round_index, prompts, None if asked else 1.0)
         closed: ClosedRound = self.labeller.call("close_round", round_index)
         late = [lesson.id for lesson in closed.lessons if lesson.round != round_index]

@@ -165,7 +165,7 @@ def _is_same(question: Question, duel: SelectedDuel | None) -> bool:
     if duel is None:
         return False
     pairs = zip((question.first, question.second), duel.responses, strict=True)
-    return question.prompt_id == duel.proposal.prompt_id and all(
+    return question.prompt_text == duel.proposal.prompt_text and all(
         (asked.text, asked.token_ids) == (now.text, now.token_ids) for asked, now in pairs
     )
 

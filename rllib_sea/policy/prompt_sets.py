@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from rllib_sea.duels.rounds import TokenizedPrompt
 from rllib_sea.policy.audit import AUDIT_POSITIONS, probe_tokens
+from rllib_sea.policy.prompt_identity import Fingerprint, PromptIndex
+from rllib_sea.policy.prompt_split import PromptSplit
 from rllib_sea.policy.tokenization import PromptTokenizer
 from text_duel.errors import ConfigError
-from text_duel.prompts import Prompt, load_prompts, prompt_options
+from text_duel.prompts import Prompt
 
 TOKENIZED_AT_ONCE = 1024
 
@@ -68,18 +69,18 @@ class PromptSet:
 
 
 class PromptSets:
-    """Reads the prompts, and leaves out those that do not fit the model.
+    """A run's prompts as tokens, without those that do not fit the model.
 
     Args:
         model_path: The policy's folder.
         model_name: Its name, for messages.
         chat_template: Whether prompts are wrapped in the chat template; None: if there is one.
         max_new_tokens: Longest response in tokens.
-        env_config: The environment's configuration.
-        evaluation_env_config: The same, on held-out prompts.
+        prompts: The run's prompts.
 
     Attributes:
-        all_training: All training prompts, also those that do not fit.
+        fingerprint: Of all prompts, also those that do not fit.
+        index: Finds training prompts, also those that do not fit.
         training: The training prompts that fit.
         held_out: The held-out prompts that fit.
         tokenizer: The policy's.
@@ -97,8 +98,7 @@ class PromptSets:
         *,
         chat_template: bool | None,
         max_new_tokens: int,
-        env_config: Mapping[str, Any],
-        evaluation_env_config: Mapping[str, Any],
+        prompts: PromptSplit,
     ) -> None:
         self.tokenizer = PromptTokenizer(model_path, chat=chat_template)
         context = self.tokenizer.context_length
@@ -113,15 +113,11 @@ class PromptSets:
                 )
             return kept
 
-        self.all_training = load_prompts(**prompt_options(env_config))
-        self.training = fitting(self.all_training, "training")
-        self.held_out = fitting(load_prompts(**prompt_options(evaluation_env_config)), "held-out")
+        self.fingerprint = Fingerprint.of(prompts.training, prompts.held_out)
+        self.index = PromptIndex(prompts.training)
+        self.training = fitting(prompts.training, "training")
+        self.held_out = fitting(prompts.held_out, "held-out")
         longest = max(self.training.longest, self.held_out.longest) + max_new_tokens
         self.max_model_len = min(max(longest, AUDIT_POSITIONS), context)
         shown = (self.training.tokenized([i])[0].token_ids for i in range(len(self.training)))
         self.probes = probe_tokens(shown, context)
-        self._by_id = {prompt.id: prompt for prompt in self.training.prompts}
-
-    def by_id(self, prompt_id: str) -> Prompt:
-        """A training prompt that fits."""
-        return self._by_id[prompt_id]

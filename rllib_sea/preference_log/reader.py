@@ -120,13 +120,14 @@ class PreferenceReader:
         )
         return [key for (key,) in rows]
 
-    def open_prompt_ids(self) -> set[str]:
-        """Ids of the prompts of all open questions."""
-        rows = self.query(
-            "SELECT DISTINCT prompt_id FROM questions "
-            "JOIN states ON states.question_id = questions.id WHERE state = 'open'"
+    def open_prompts(self) -> set[tuple[str, str]]:
+        """Ids and texts of the prompts of all open questions."""
+        return set(
+            self.query(
+                "SELECT DISTINCT prompt_id, prompt_text FROM questions "
+                "JOIN states ON states.question_id = questions.id WHERE state = 'open'"
+            )
         )
-        return {prompt_id for (prompt_id,) in rows}
 
     def lessons(self, round_index: int) -> list[Lesson]:
         """What a closed round learned from, by round and position of the question."""

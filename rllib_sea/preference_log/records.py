@@ -85,6 +85,11 @@ class Question:
         """Round and position."""
         return self.round, self.position
 
+    @property
+    def prompt_key(self) -> tuple[str, str]:
+        """The prompt's id and text: the text says which it is, the id tells equal texts apart."""
+        return self.prompt_id, self.prompt_text
+
 
 @dataclass(frozen=True, slots=True)
 class GivenVerdict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from rllib_sea.preference_log.written_preferences import (
     TokenizedPreference,
     tokenize_preferences,
 )
+from text_duel.conversations import as_text
 from text_duel.errors import ConfigError
 from text_duel.verdicts import Label
 
@@ -55,6 +56,7 @@ def read_initial_preferences(
     tokenizer: PromptTokenizer,
     policy_model: str,
     warn: Callable[[str], None],
+    held_out: Collection[str] = (),
 ) -> list[TokenizedPreference]:
     """Reads the labels that a run starts from; ties, skips and open questions are left out.
 
@@ -67,22 +69,28 @@ def read_initial_preferences(
         path: A preference log.
         tokenizer: This run's.
         policy_model: The model's name, for messages.
-        warn: Told of the labels that do not fit the model's context, and are left out.
+        warn: Told of the labels that are left out: those that do not fit the model's context, and
+            those of held-out prompts.
+        held_out: The texts of the run's held-out prompts.
 
     Returns:
-        The preferences that fit, in the log's order, at least one.
+        The preferences that are left, in the log's order, at least one.
 
     Raises:
-        ConfigError: None fits, or a prompt is a conversation that this policy cannot take.
+        ConfigError: None is left, or a prompt is a conversation that this policy cannot take.
         PreferenceLogError: The log cannot be read.
     """
     kept: list[TokenizedPreference] = []
     too_long: list[str] = []
+    num_held_out = 0
     with _open(path) as log:
         for entries in _parts(log.read()):
             texts = [_texts(entry) for entry in entries]
             written = tokenize_preferences(texts, tokenizer, f"{KEY}: {path}")
             for entry, tokenized in zip(entries, written, strict=True):
+                if as_text(tokenized.prompt) in held_out:
+                    num_held_out += 1
+                    continue
                 logged = _as_logged(entry, tokenized.place)
                 if _is_of(tokenizer, logged, tokenized.prompt_token_ids):
                     tokenized = logged
@@ -96,8 +104,13 @@ def read_initial_preferences(
             f"{tokenizer.context_length} tokens, the context of {policy_model}: "
             f"{too_long[0]}{' and others' if too_long[1:] else ''}"
         )
+    if num_held_out:
+        warn(f"{num_held_out} labels of {path} are left out: their prompts are held out")
     if not kept:
-        raise ConfigError(f"{KEY}: no label of {path} fits the model's context")
+        raise ConfigError(
+            f"{KEY}: no label of {path} is left: {len(too_long)} do not fit the model's context, "
+            f"{num_held_out} are of held-out prompts"
+        )
     return kept
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rllib_sea.settings.checks import check_int
+from rllib_sea.settings.checks import check_int, check_number
 from rllib_sea.settings.declaration import checked_elsewhere, key
 
 
@@ -12,11 +12,29 @@ from rllib_sea.settings.declaration import checked_elsewhere, key
 class Evaluation:
     """What is evaluated, and by what."""
 
-    evaluation_split: str = key(
-        "test", "Split of the prompt source, never trained on.", checked_elsewhere
+    evaluation_split: str | None = key(
+        None,
+        "Split of the prompt source that is held out, never trained on; None: `test`, or "
+        "`held_out_share`.",
+        checked_elsewhere,
+    )
+    held_out_share: float | None = key(
+        None,
+        "Share of the training prompts that is held out in its place. Which they are depends on "
+        "each one's text alone: rows that are added move no other. None: 0.1 if the source has one "
+        "split only.",
+        check_number,
+        0.0,
+        1.0,
+        open_low=True,
+        optional=True,
     )
     evaluation_num_prompts: int | None = key(
-        None, "How many of its prompts; None: all.", check_int, 1, optional=True
+        None,
+        "How many of the held-out prompts are evaluated on, the first; None: all.",
+        check_int,
+        1,
+        optional=True,
     )
     evaluation_best_of_n: int | None = key(
         None,

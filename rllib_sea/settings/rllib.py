@@ -18,6 +18,7 @@ UNUSED_RLLIB_KEYS = {
     "exploration_config": "strategy_config",
     "lambda": "erm_lambda",
     "num_workers": "num_env_runners",
+    "evaluation_config": "evaluation_split or held_out_share",
     "evaluation_duration": "evaluation_num_prompts",
     "evaluation_num_env_runners": "num_env_runners (they evaluate, too)",
 }

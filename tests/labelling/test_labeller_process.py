@@ -25,7 +25,7 @@ from text_duel import load_prompts
 
 RUN = RunRecord("run", 3, "tiny", False)
 PROMPTS = load_prompts("tldr_mini")
-BY_ID = {prompt.id: prompt for prompt in PROMPTS}
+BY_KEY = {(prompt.id, prompt.text): prompt for prompt in PROMPTS}
 COUNT = 12
 
 
@@ -76,7 +76,7 @@ def test_an_oracle_that_takes_the_labeller_along_loses_no_answer(
     assert labeller.call("start").name == "dying"
     before = labeller.process_id()
     labeller.call("ask", 0, asked(0))
-    labeller.call("label", 0, BY_ID)
+    labeller.call("label", 0, BY_KEY)
     assert labeller.process_id() != before
     assert any("the labeller's process died in `label`" in warning for warning in warnings)
     closed = labeller.call("close_round", 0)
@@ -100,7 +100,7 @@ def test_an_oracle_that_always_takes_it_along_ends_with_one_line(
     labeller.call("ask", 0, asked(0))
     (tmp_path / "die").write_text("0")
     with pytest.raises(OracleAwayError, match="the labeller's process died in `label`"):
-        labeller.call("label", 0, BY_ID)
+        labeller.call("label", 0, BY_KEY)
     (tmp_path / "die").unlink(missing_ok=True)
     with PreferenceReader(tmp_path / LOG_FILE) as log:
         assert log.num_open() == COUNT
@@ -127,7 +127,7 @@ def test_a_labeller_that_is_killed_from_outside_goes_on(
     killer = threading.Thread(target=kill)
     killer.start()
     labeller.call("ask", 0, asked(0))
-    labeller.call("label", 0, BY_ID)
+    labeller.call("label", 0, BY_KEY)
     killer.join()
     assert labeller.call("close_round", 0).num_answered == COUNT
     assert len((tmp_path / "answered").read_text().splitlines()) == COUNT
@@ -153,7 +153,7 @@ def test_a_labeller_needs_no_torch_if_its_oracle_needs_none(
     handles.append(labeller)
     labeller.call("start")
     labeller.call("ask", 0, asked(0))
-    labeller.call("label", 0, BY_ID)
+    labeller.call("label", 0, BY_KEY)
     maps = Path(f"/proc/{labeller.process_id()}/maps").read_text()
     assert "_sqlite3" in maps
     assert "libtorch" not in maps

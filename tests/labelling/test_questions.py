@@ -208,6 +208,19 @@ def test_other_responses_than_were_asked_about(log: PreferenceLog) -> None:
         assert record(case) == record(earlier)
 
 
+def test_the_same_responses_to_another_prompt_are_not_what_was_asked(log: PreferenceLog) -> None:
+    """A prompt is what it says: with rows in another order an id stands for another prompt."""
+    before = duel(0, ("a", "bb", "ccc"), 0, 1)
+    entries = log.ask(0, [record(before)])
+    renamed, edited = (
+        dataclasses.replace(before, proposal=dataclasses.replace(before.proposal, **change))
+        for change in ({"prompt_id": "p7"}, {"prompt_text": "another prompt"})
+    )
+    assert as_asked(entries, [renamed], no_score) == [renamed]
+    (result,) = as_asked(entries, [edited], score)
+    assert result.proposal.prompt_text == before.proposal.prompt_text
+
+
 def test_a_position_that_was_asked_is_synthetic_now(log: PreferenceLog) -> None:
     """What was asked counts, also if chance or gamma would have it otherwise now."""
     before = duel(0, ("a", "bb", "ccc"), 0, 1)

@@ -9,6 +9,7 @@ import pytest
 
 from rllib_sea.policy import prompt_sets
 from rllib_sea.policy.prompt_sets import PromptSet, PromptSets
+from rllib_sea.policy.prompt_split import read_prompts
 from rllib_sea.policy.tokenization import PromptTokenizer
 from tests.helpers.tiny_models import make_tiny_policy
 from text_duel import ConfigError, Prompt
@@ -50,14 +51,14 @@ def test_an_engine_has_room_for_the_longest_prompt_of_both_sets(tiny_policy: Pat
         "tiny",
         chat_template=None,
         max_new_tokens=30,
-        env_config={"prompts": "tldr_mini", "limit": 3},
-        evaluation_env_config={"prompts": "tldr_mini", "split": "test", "limit": 5},
+        prompts=read_prompts(
+            {"prompts": "tldr_mini", "limit": 3}, split=None, share=None, num_held_out=5
+        ),
     )
     texts = [prompt.text for prompt in [*sets.training.prompts, *sets.held_out.prompts]]
     longest = max(map(len, sets.tokenizer.encode_all(texts)))
     assert (len(sets.training), len(sets.held_out)) == (3, 5)
     assert sets.max_model_len == longest + 30
-    assert sets.by_id(sets.training.prompts[1].id) is sets.training.prompts[1]
 
 
 def test_a_conversation_needs_a_model_that_chats(tiny_policy: Path, tmp_path: Path) -> None:
@@ -93,8 +94,9 @@ def test_a_set_of_which_nothing_fits_is_one_line(tmp_path: Path) -> None:
             "short",
             chat_template=None,
             max_new_tokens=60,
-            env_config={"prompts": "tldr_mini"},
-            evaluation_env_config={"prompts": "tldr_mini", "split": "test"},
+            prompts=read_prompts(
+                {"prompts": "tldr_mini"}, split=None, share=None, num_held_out=None
+            ),
         )
     assert str(wrong.value) == (
         "env_config: every training prompt is longer than 4 tokens, the context of short less "

@@ -227,8 +227,22 @@ def test_labels_that_do_not_fit_are_left_out_and_named(
         "of tiny: round 0, position 0"
     )
     tokenizer.context_length = shorter.num_tokens - 1
-    with pytest.raises(ConfigError, match=r"no label of .* fits the model's context"):
+    with pytest.raises(ConfigError, match=r"2 do not fit the model's context"):
         read_initial_preferences(path, tokenizer, "tiny", warnings.append)
+
+
+def test_labels_of_held_out_prompts_are_left_out_and_counted(
+    tmp_path: Path, tokenizer: PromptTokenizer
+) -> None:
+    path, warnings = tmp_path / "log.sqlite", list[str]()
+    with PreferenceLog(path, RUN) as log:
+        log.ask(0, [question(0, i, prompt_text=text) for i, text in enumerate(("a", "b", "a"))])
+        give(log, 0, {i: verdict() for i in range(3)})
+    (kept,) = read_initial_preferences(path, tokenizer, "tiny", warnings.append, {"a", "c"})
+    assert kept.prompt == "b"
+    assert warnings == [f"2 labels of {path} are left out: their prompts are held out"]
+    with pytest.raises(ConfigError, match="3 are of held-out prompts"):
+        read_initial_preferences(path, tokenizer, "tiny", warnings.append, {"a", "b"})
 
 
 def test_sampled_tokens_are_kept_where_they_are_this_policys(
