@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from rllib_sea import SEAConfig
 from rllib_sea.cli.resume import check_resumable, cut_results, set_aside
+from rllib_sea.policy.prompt_identity import Fingerprint
+from rllib_sea.policy.prompts_record import record_prompts
 from rllib_sea.preference_log.lock import WriterLock
 from rllib_sea.preference_log.log import LOG_FILE
 from text_duel.errors import ConfigError
@@ -43,6 +46,29 @@ def test_a_run_that_still_runs_is_not_resumed(experiment: Any) -> None:
     with pytest.raises(ConfigError, match=f"the run goes on: process {os.getpid()} writes to"):
         check_resumable(experiment, Console())
     lock.release()
+    check_resumable(experiment, Console())
+
+
+def test_other_prompts_are_refused_before_ray_starts(
+    experiment: Any, tiny_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the trial's own configuration: that of a resumed run is Tune's, not the recipe's."""
+    run, file = experiment.folder / "SEA_1", tmp_path / "mine.jsonl"
+    rows = [json.dumps({"post": f"post {i}", "summary": "a"}) + "\n" for i in range(30)]
+    file.write_text("".join(rows))
+    written = {"policy_model": str(tiny_policy), "query_budget": 8}
+    written["env_config"] = {"prompts": str(file), "oracle": "length"}
+    trial = SimpleNamespace(config=written, path=str(run), status="PENDING", checkpoint=None)
+    analysis = SimpleNamespace(trials=[trial])
+    monkeypatch.setattr("rllib_sea.cli.resume.ExperimentAnalysis", lambda folder: analysis)
+    prompts = SEAConfig.from_user_dict(written).read_prompts()
+    record_prompts(run, Fingerprint.of(prompts.training, prompts.held_out))
+    check_resumable(experiment, Console())
+    file.write_text("".join(reversed(rows)))
+    with pytest.raises(ConfigError, match="training prompts stand in another order") as error:
+        check_resumable(experiment, Console())
+    assert f"--restore {run / 'checkpoint_000003'}" in str(error.value)
+    trial.status = "TERMINATED"
     check_resumable(experiment, Console())
 
 
