@@ -257,7 +257,9 @@ class RunLifecycle(CheckpointedAlgorithm):
         now = self._prompts.fingerprint
         difference = before.difference(now)
         if difference is not None:
-            self._messages.warn(f"the prompts are not those of the checkpoint: {difference}")
+            moved = list(before.training) != list(now.training)
+            order = "; training prompts are drawn in another order from here on" if moved else ""
+            self._messages.warn(f"the prompts are not those of the checkpoint: {difference}{order}")
         num_trained_on = before.num_trained_on(now)
         if num_trained_on:
             self._messages.warn(

@@ -130,7 +130,7 @@ def test_the_papers_recipes_are_valid(name: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         "text_duel.config.load_prompts",
         lambda source, *, split="train", **_: [
-            Prompt(f"{split}-0", "text", {"post": "text"}, "reference")
+            Prompt(f"{split}-0", split, {"post": split}, "reference")
         ],
     )
     written = experiment(name)
