@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rllib_sea.duels.records import Duel, PreferencePair
+from rllib_sea.duels.rounds import Proposal
 from rllib_sea.duels.selection import SelectedDuel
 from rllib_sea.labelling.handle import LabellerHandle
 from rllib_sea.labelling.labeller import LabellerSettings, OracleIdentity
@@ -23,6 +24,7 @@ from rllib_sea.policy.prompt_identity import PromptIndex
 from rllib_sea.preference_log.reader import PreferenceReader
 from rllib_sea.preference_log.records import ClosedRound
 from text_duel.config import label_rule
+from text_duel.conversations import Messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class Labelling:
             question_of(
                 duel,
                 round_index,
-                messages=self._prompts[duel.proposal.prompt_id].messages,
+                messages=self._messages(duel.proposal),
                 strategy=self._strategy,
                 oracle=self._oracle.name,
                 rule=self._label_rule,
@@ -134,6 +136,11 @@ class Labelling:
             num_open=closed.num_open,
             num_late=len(late),
         )
+
+    def _messages(self, proposal: Proposal) -> Messages | None:
+        """A proposal's prompt as a conversation, if it is one."""
+        prompt = self._prompts.find(proposal.prompt_id, proposal.prompt_text)
+        return None if prompt is None else prompt.messages
 
     def learned(self, num_rounds: int) -> list[int]:
         """Ids of all questions that the first rounds learned from, for :meth:`pairs`."""
