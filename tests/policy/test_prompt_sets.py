@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from rllib_sea.policy import prompt_sets
 from rllib_sea.policy.prompt_sets import PromptSet, PromptSets
-from rllib_sea.policy.prompt_split import read_prompts
+from rllib_sea.policy.prompt_split import PromptSplit, read_prompts
 from rllib_sea.policy.tokenization import PromptTokenizer
 from tests.helpers.tiny_models import make_tiny_policy
 from text_duel import ConfigError, Prompt
+from text_duel.conversations import as_text, turn
 
 
 def prompts(*texts: str) -> list[Prompt]:
@@ -61,12 +61,10 @@ def test_an_engine_has_room_for_the_longest_prompt_of_both_sets(tiny_policy: Pat
     assert sets.max_model_len == longest + 30
 
 
-def test_a_conversation_needs_a_model_that_chats(tiny_policy: Path, tmp_path: Path) -> None:
+def test_a_conversation_needs_a_model_that_chats(tiny_policy: Path) -> None:
     """Said of the run's own prompts before anything starts."""
-    row = {"post": [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]}
-    path = tmp_path / "talks.jsonl"
-    path.write_text(json.dumps(row))
-    env_config = {"prompts": str(path), "columns": {"reference": None}}
+    messages = (*turn("system", "S"), *turn("user", "U"))
+    talk = Prompt("p", as_text(messages), {}, None, messages)
 
     def read(chat_template: bool | None) -> PromptSets:
         return PromptSets(
@@ -74,15 +72,14 @@ def test_a_conversation_needs_a_model_that_chats(tiny_policy: Path, tmp_path: Pa
             "tiny",
             chat_template=chat_template,
             max_new_tokens=30,
-            env_config=env_config,
-            evaluation_env_config=env_config | {"split": "test"},
+            prompts=PromptSplit([talk], prompts("held out"), ()),
         )
 
     sets = read(None)
     (prompt,) = sets.training.tokenized([0])
     assert prompt.text == "System: S\n\nUser: U"
-    assert prompt.token_ids == sets.tokenizer.encode(sets.all_training[0].messages)
-    with pytest.raises(ConfigError, match=r"^prompts: the prompt 'train-0': a conversation needs"):
+    assert prompt.token_ids == sets.tokenizer.encode(messages)
+    with pytest.raises(ConfigError, match=r"^prompts: the prompt 'p': a conversation needs"):
         read(False)
 
 
