@@ -219,7 +219,7 @@ class SEAConfig(AlgorithmConfig, Keys):
         if self.measure_candidate_scores and not oracle_class(oracle).has_scores:
             raise ConfigError(f"measure_candidate_scores: the oracle {oracle} has no scores")
         check_sampler(self.sampler, self.sampler_config)
-        check_policy(self.policy_model)
+        check_policy(self.policy_model, self.chat_template)
         check_encoder(self.erm_encoder)
         for note in prompts.notes:
             if log_once(note):  # it is checked more than once

@@ -124,7 +124,7 @@ def test_no_two_recipes_are_the_same_method() -> None:
 def test_the_papers_recipes_are_valid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what is on the hub nothing is read: there is none in a test."""
     asked = []
-    monkeypatch.setattr("rllib_sea.config.check_policy", asked.append)
+    monkeypatch.setattr("rllib_sea.config.check_policy", lambda name, chat: asked.append(name))
     monkeypatch.setattr("rllib_sea.config.check_encoder", asked.append)
     monkeypatch.setattr("text_duel.config.check_oracle_config", lambda **_: None)
     monkeypatch.setattr(

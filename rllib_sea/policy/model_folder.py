@@ -17,16 +17,21 @@ from typing import Any
 
 import torch
 import transformers
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, logging
 
+from rllib_sea.policy.tokenization import PromptTokenizer
 from text_duel.errors import ConfigError
-from text_duel.model_files import SAFE_WEIGHTS, load_tokenizer
+from text_duel.model_files import (
+    check_model_config,
+    check_model_folder,
+    load_model,
+    load_tokenizer,
+    one_line,
+)
 
 Weights = Mapping[str, torch.Tensor]
-# Keys of configurations that change logits after the output embedding. Training computes logits at
-# responses' tokens alone, by that embedding.
-LOGIT_KEYS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
 def load_policy(
@@ -43,36 +48,74 @@ def load_policy(
         ConfigError: It cannot be read, or lacks weights: Transformers would make them up, in each
             process others.
     """
-    return _load(Path(path), key, dtype=dtype).eval()
+    return _load(path, key, dtype=dtype).eval()
 
 
-def check_policy_folder(folder: Path, key: str = "policy_model") -> None:
+def check_policy_folder(folder: Path, chat: bool | None = None, key: str = "policy_model") -> None:
     """Does without weights what a run does with them at its start and at its end.
 
-    The folder is read as by :func:`load_policy`, names and shapes only, and written as by
+    The folder is read as by :func:`load_policy`, names and shapes only, its tokenizer as by
+    :class:`rllib_sea.policy.tokenization.PromptTokenizer`; and it is written as by
     :func:`save_policy`, all but the tensors: what cannot be written would else show at the first
     checkpoint, when labels have been paid.
 
     Args:
         folder: The model's.
+        chat: Whether prompts are wrapped in the chat template; None: if there is one.
         key: What named it, for the message.
 
     Raises:
-        ConfigError: One line that says what cannot be read or written.
+        ConfigError: One line that says what cannot be used, read or written.
     """
+    check_model_folder(folder, key)
+    tokenizer = check_policy_files(folder, chat, key)
     with _no_progress_bars():
-        _check(folder, key)
+        model = _load(folder, key, device_map="meta")
+        _check_rows(model, tokenizer, folder, key)
+        _check_writing(model, folder, key)
 
 
-def _check(folder: Path, key: str) -> None:
-    model = _load(folder, key, device_map="meta")
-    for name in LOGIT_KEYS:
-        value = getattr(model.config, name, None)
-        if value is not None and value != 1.0:
-            raise ConfigError(
-                f"{key}: {folder}: {type(model).__name__} scales or caps its logits "
-                f"({name} {value} in {CONFIG_NAME}), which is not supported"
-            )
+def check_policy_files(
+    folder: Path, chat: bool | None = None, key: str = "policy_model"
+) -> PromptTokenizer:
+    """What of :func:`check_policy_folder` needs no file of weights; returns the tokenizer."""
+    config = check_model_config(folder, key)
+    if config.is_encoder_decoder:
+        raise ConfigError(
+            f"{key}: {folder} is an encoder with a decoder (model_type {config.model_type!r} in "
+            f"{CONFIG_NAME}), expected a causal language model"
+        )
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ConfigError(
+            f"{key}: Transformers has no causal language model of {folder} (model_type "
+            f"{config.model_type!r} in {CONFIG_NAME})"
+        )
+    # Such models read both ways unless their configuration says otherwise.
+    reads_ahead = type(config) in MODEL_FOR_MASKED_LM_MAPPING
+    if reads_ahead and not getattr(config, "is_decoder", False):
+        raise ConfigError(
+            f"{key}: {folder} is an encoder (model_type {config.model_type!r} in {CONFIG_NAME}, "
+            "not is_decoder), expected a causal language model"
+        )
+    return PromptTokenizer(folder, chat)
+
+
+def _check_rows(
+    model: transformers.PreTrainedModel, tokenizer: PromptTokenizer, folder: Path, key: str
+) -> None:
+    """Every token must have its row: one without ends a run, or reads another one's."""
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    vocabulary: dict[str, int] = tokenizer.tokenizer.get_vocab()
+    last = max(vocabulary, key=vocabulary.__getitem__)
+    if vocabulary[last] >= rows:
+        raise ConfigError(
+            f"{key}: {folder}: the tokenizer has the token {last!r} of number {vocabulary[last]}, "
+            f"the model's embedding {rows} rows: add rows (`resize_token_embeddings`), or take the "
+            "model's own tokenizer"
+        )
+
+
+def _check_writing(model: transformers.PreTrainedModel, folder: Path, key: str) -> None:
     with tempfile.TemporaryDirectory(prefix="rllib-sea-check-") as trial:
         try:
             # What `save_pretrained` does, but for the tensors; it would also import DeepSpeed.
@@ -82,7 +125,7 @@ def _check(folder: Path, key: str) -> None:
         except Exception as error:
             raise ConfigError(
                 f"{key}: Transformers reads {folder} and cannot write it again, as a checkpoint "
-                f"would: {_one_line(error)}"
+                f"would: {one_line(error)}"
             ) from error
 
 
@@ -118,6 +161,16 @@ def _write_beside_weights(folder: Path, source: Path) -> None:
     if (source / GENERATION_CONFIG_NAME).is_file():
         shutil.copyfile(source / GENERATION_CONFIG_NAME, folder / GENERATION_CONFIG_NAME)
     load_tokenizer(source, "policy_model").save_pretrained(folder)
+
+
+def is_recurrent(model: transformers.PreTrainedModel) -> bool:
+    """Whether a layer keeps a state or convolves along a row: no attention alone.
+
+    Its cache cannot be repeated for several responses, and no mask of one's own reaches it.
+    """
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or []
+    attends = all(kind.endswith("attention") and kind != "linear_attention" for kind in kinds)
+    return model._is_stateful or not attends
 
 
 def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -161,23 +214,8 @@ def names_on_disk(model: transformers.PreTrainedModel, weights: Weights) -> dict
     return revert_weight_conversion(model, dict(weights))
 
 
-def _load(folder: Path, key: str, **how: Any) -> transformers.PreTrainedModel:
-    try:
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, output_loading_info=True, **how, **SAFE_WEIGHTS
-        )
-    except Exception as error:  # of many kinds: configuration, files, shapes
-        raise ConfigError(
-            f"{key}: {folder} cannot be loaded as a causal language model: {_one_line(error)}"
-        ) from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        others = f" and {len(missing) - 1} others" if missing[1:] else ""
-        raise ConfigError(
-            f"{key}: the safetensors of {folder} lack {missing[0]!r}{others}, which "
-            f"{type(model).__name__} has ({CONFIG_NAME}): it would be filled with random numbers"
-        )
-    return model
+def _load(path: str | Path, key: str, **how: Any) -> transformers.PreTrainedModel:
+    return load_model(transformers.AutoModelForCausalLM, path, key, "causal language model", **how)
 
 
 @contextmanager
@@ -190,8 +228,3 @@ def _no_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 400 else text[:400] + " ..."

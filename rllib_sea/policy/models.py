@@ -10,14 +10,17 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from rllib_sea.policy.model_folder import check_policy_folder
+from rllib_sea.policy.model_folder import check_policy_files, check_policy_folder
 from text_duel.errors import ConfigError, nearest
-from text_duel.model_files import check_model_folder
+from text_duel.model_files import check_model_config, check_model_folder, weight_files
 
 BUNDLED_MODEL = "smollm2-135m-instruct"
 BUNDLED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 # Written last into a finished folder: a folder without it is a conversion that was cut off.
 COMPLETE_MARK = ".complete"
+# Files of a model on the hub: those of its configuration and its tokenizer, and its weights.
+_SMALL = ["*.json", "*.txt", "*.model", "*.jinja"]
+_WEIGHTS = ["*.safetensors"]
 
 
 def cache_folder() -> Path:
@@ -46,31 +49,45 @@ def resolve_model(name: str) -> Path:
         return _bundled_folder()
     import huggingface_hub
 
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-    folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
+    folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=[*_SMALL, *_WEIGHTS]))
     check_model_folder(folder, f"model: {name}")
     return folder
 
 
-def check_policy(name: str) -> None:
+def check_policy(name: str, chat: bool | None = None) -> None:
     """Checks that a policy can be found, read whole and written again, without its weights.
 
-    A model that is still on the hub is checked when it is here, before engines start.
+    Of a model that is still on the hub all but the weights is checked; these are when they are
+    here, before engines start.
 
     Args:
         name: As for :func:`resolve_model`.
+        chat: Whether prompts are wrapped in the chat template; None: if there is one.
 
     Raises:
         ConfigError: Saying where it was looked for, or what is wrong with it.
     """
-    check_model(name)
-    folder = Path(name).expanduser()
-    if (folder / "config.json").is_file():
-        check_policy_folder(folder)
+    folder = check_model(name)
+    if folder is None:  # the bundled model, not converted yet
+        return
+    if has_weights(folder):
+        check_policy_folder(folder, chat)
+    else:
+        check_policy_files(folder, chat)
 
 
-def check_model(name: str) -> None:
+def has_weights(folder: Path) -> bool:
+    """Whether all of a model's weights are here; of one on the hub they come last."""
+    files = weight_files(folder, "model")
+    return bool(files) and all(file.is_file() for file in files)
+
+
+def check_model(name: str) -> Path | None:
     """Checks that a model can be found and read, without converting or downloading its weights.
+
+    Returns:
+        The folder with what is here of it: weights of a model on the hub may be missing. None for
+        the bundled model.
 
     Raises:
         ConfigError: Saying where it was looked for, or what is wrong with it.
@@ -78,14 +95,12 @@ def check_model(name: str) -> None:
     if not isinstance(name, str) or not name:
         raise ConfigError(f"model: {name!r} is no name or folder of a model")
     folder = Path(name).expanduser()
-    if (folder / "config.json").is_file():
-        check_model_folder(folder, "model")
-        return
+    if folder.is_dir():
+        check_model_folder(folder.resolve(), "model")
+        return folder.resolve()
     if name == BUNDLED_MODEL:
         _bundled_file()
-        return
-    if folder.is_dir():
-        raise ConfigError(f"model: the folder {folder.resolve()} has no config.json")
+        return None
     looked = f"the folder {folder.resolve()}, the bundled model {BUNDLED_MODEL!r}"
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ConfigError(
@@ -96,13 +111,17 @@ def check_model(name: str) -> None:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        huggingface_hub.hf_hub_download(name, "config.json", etag_timeout=10)
+        folder = Path(
+            huggingface_hub.snapshot_download(name, allow_patterns=_SMALL, etag_timeout=10)
+        )
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         raise ConfigError(
             f"model: {name!r} was not found; looked for {looked}, in the Hugging Face cache "
             f"{huggingface_hub.constants.HF_HUB_CACHE} and on the hub "
             f"({type(error).__name__})"
         ) from error
+    check_model_config(folder, f"model: {name}")
+    return folder
 
 
 def _bundled_file() -> Path:

@@ -9,7 +9,7 @@ import torch
 
 from rllib_sea.duels.records import Candidate, SamplingConfig
 from rllib_sea.memory import release_memory
-from rllib_sea.policy.model_folder import load_policy, replace_weights
+from rllib_sea.policy.model_folder import is_recurrent, load_policy, replace_weights
 from rllib_sea.policy.precision import AUTO, resolve_dtype
 from rllib_sea.policy.tokenization import PromptTokenizer
 
@@ -18,7 +18,9 @@ class TransformersSampler:
     """A plain sampling loop with a KV cache; see :class:`rllib_sea.policy.sampler.Sampler`.
 
     Each prompt is prefilled once and its cache repeated for its n samples; prompts are left
-    padded, with explicit positions. Every prompt draws from a generator of its own.
+    padded, with explicit positions. Every prompt draws from a generator of its own. A
+    recurrent model, whose state cannot be repeated, reads all again for each token, a prompt at a
+    time.
 
     Args:
         path: The model's folder.
@@ -43,7 +45,8 @@ class TransformersSampler:
         self._model = load_policy(path, self.dtype).to(self._device)
         self._tokenizer = PromptTokenizer(path)
         self._eos = torch.tensor(sorted(self._tokenizer.eos_token_ids), device=self._device)
-        self._batch_size = batch_size
+        self._caches = not is_recurrent(self._model)
+        self._batch_size = batch_size if self._caches else 1
         self.policy_version = 0
 
     @torch.inference_mode()
@@ -79,11 +82,12 @@ class TransformersSampler:
             input_ids=token_ids,
             attention_mask=mask,
             position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-            use_cache=True,
+            use_cache=self._caches,
             logits_to_keep=1,
         )
-        cache = output.past_key_values
-        cache.batch_repeat_interleave(n)
+        cache = output.past_key_values if self._caches else None
+        if cache is not None:
+            cache.batch_repeat_interleave(n)
         logits = output.logits[:, -1].repeat_interleave(n, dim=0).float()
         mask = mask.repeat_interleave(n, dim=0)
         lengths = mask.sum(1)
@@ -101,13 +105,22 @@ class TransformersSampler:
             if bool(done.all()) or step + 1 == sampling.max_new_tokens:
                 break
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-            output = self._model(
-                input_ids=token[:, None],
-                attention_mask=mask,
-                position_ids=(lengths + step)[:, None],
-                past_key_values=cache,
-                use_cache=True,
-            )
+            if cache is None:
+                read = token_ids.repeat_interleave(n, dim=0)
+                output = self._model(
+                    input_ids=torch.cat([read, torch.stack(sampled, dim=1)], dim=1),
+                    attention_mask=mask,
+                    use_cache=False,
+                    logits_to_keep=1,
+                )
+            else:
+                output = self._model(
+                    input_ids=token[:, None],
+                    attention_mask=mask,
+                    position_ids=(lengths + step)[:, None],
+                    past_key_values=cache,
+                    use_cache=True,
+                )
             logits = output.logits[:, -1].float()
         tokens = torch.stack(sampled, dim=1).tolist()
         values = torch.stack(logprobs, dim=1).tolist()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import transformers
 
 from rllib_sea.duels.records import Candidate
+from rllib_sea.policy.model_folder import is_recurrent, load_policy
 from rllib_sea.policy.precision import auto_dtype
-from text_duel.model_files import SAFE_WEIGHTS
 
 # Tokens of prompts and responses whose keys and values are held at a time. On a CPU prompts are
 # computed one by one: that is as fast, and no prompt's features depend on the others' rounding.
@@ -24,8 +24,8 @@ class PolicyEncoder:
     The state is the one that the output embedding reads, after the model's last norm, divided
     by its own root mean square. It is computed in :func:`rllib_sea.policy.precision.auto_dtype`.
 
-    A prompt is computed once for its M responses, which continue its keys and values. Tokens
-    are the sampled ones, the end token included if it was sampled.
+    A prompt is computed once for its M responses, which continue its keys and values; a recurrent
+    model reads it with each. Tokens are the sampled ones, the end token included if it was sampled.
 
     Args:
         path: The policy's folder. Its weights are read once: later updates do not change the
@@ -34,12 +34,11 @@ class PolicyEncoder:
 
     def __init__(self, path: Path) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            path, dtype=auto_dtype(), **SAFE_WEIGHTS
-        )
-        self._model = model.base_model.to(device).eval().requires_grad_(False)
+        self._model = load_policy(path, auto_dtype(), "erm_encoder").to(device)
+        self._model.requires_grad_(False)
+        self._caches = not is_recurrent(self._model)
         self._tokens_per_batch = TOKENS_PER_BATCH[device]
-        self.dim = int(model.get_output_embeddings().weight.shape[1])
+        self.dim = int(self._model.get_output_embeddings().weight.shape[1])
 
     def encode(
         self,
@@ -71,6 +70,13 @@ class PolicyEncoder:
     ) -> np.ndarray:
         """(B, M, dim) features of B prompts with M responses each."""
         device, num_candidates = self._model.device, len(responses[0])
+        flat = [response for row in responses for response in row]
+        if not self._caches:
+            prompts = [prompt for prompt in prompts for _ in range(num_candidates)]
+            flat = [[*prompt, *response] for prompt, response in zip(prompts, flat, strict=True)]
+            ids, mask = _padded(flat, left=False)
+            last = self._last_states(mask, input_ids=ids.to(device), use_cache=False)
+            return last.view(len(responses), num_candidates, -1).cpu().numpy()
         # Left padding for prompts and right padding for responses: without a gap between them.
         prompt_ids, prompt_mask = _padded(prompts, left=True)
         prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device)
@@ -79,22 +85,37 @@ class PolicyEncoder:
             attention_mask=prompt_mask,
             position_ids=(prompt_mask.cumsum(1) - 1).clamp(min=0),
             use_cache=True,
+            logits_to_keep=1,
         ).past_key_values
         cache.batch_repeat_interleave(num_candidates)
 
-        ids, mask = _padded([response for row in responses for response in row], left=False)
+        ids, mask = _padded(flat, left=False)
         ids, mask = ids.to(device), mask.to(device)
         prompt_mask = prompt_mask.repeat_interleave(num_candidates, dim=0)
-        hidden = self._model(
+        last = self._last_states(
+            mask,
             input_ids=ids,
             attention_mask=torch.cat([prompt_mask, mask], dim=1),
             position_ids=prompt_mask.sum(1, keepdim=True) + torch.arange(ids.shape[1]).to(device),
             past_key_values=cache,
             use_cache=True,
-        ).last_hidden_state
-        last = hidden[torch.arange(len(ids)).to(device), mask.sum(1) - 1].float()
-        last = last / last.square().mean(1, keepdim=True).sqrt()
+        )
         return last.view(len(prompts), num_candidates, -1).cpu().numpy()
+
+    def _last_states(self, mask: torch.Tensor, **inputs: Any) -> torch.Tensor:
+        """(N, dim) float32: what the output embedding reads at the last tokens, scaled."""
+        read: list[torch.Tensor] = []
+
+        def only_last(head: torch.nn.Module, args: tuple[torch.Tensor]) -> torch.Tensor:
+            hidden = args[0]
+            last = mask.to(hidden.device).sum(1) - 1
+            read.append(hidden[torch.arange(len(last)).to(hidden.device), last])
+            return read[-1]
+
+        with self._model.get_output_embeddings().register_forward_pre_hook(only_last):
+            self._model(**inputs)
+        states = read[0].float()
+        return states / states.square().mean(1, keepdim=True).sqrt()
 
 
 def _padded(token_ids: Sequence[Sequence[int]], *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config
+from transformers import AutoTokenizer, BertConfig, T5Config, ViTConfig
 
 from rllib_sea.policy.model_folder import (
     check_policy_folder,
@@ -66,12 +66,30 @@ def test_weights_that_are_not_there_are_named(
         assert "\n" not in str(wrong.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\n"])
-def test_a_file_that_holds_no_weights_is_refused(model: Path, content: bytes) -> None:
-    (model / "model.safetensors").write_bytes(content)
-    with pytest.raises(ConfigError, match="cannot be loaded as a causal language model") as wrong:
+def test_what_is_no_causal_model_is_refused(model: Path) -> None:
+    for config, expected in (
+        (T5Config(), r"is an encoder with a decoder \(model_type 't5' in config.json\), expected"),
+        (BertConfig(), r"is an encoder \(model_type 'bert' in config.json, not is_decoder\)"),
+        (ViTConfig(), r"has no causal language model of .* \(model_type 'vit' in config.json\)"),
+    ):
+        config.save_pretrained(model)
+        with pytest.raises(ConfigError, match=expected) as wrong:
+            check_policy_folder(model)
+        assert "\n" not in str(wrong.value)
+    BertConfig(is_decoder=True, eos_token_id=256).save_pretrained(model)
+    with pytest.raises(ConfigError, match=r"lack .*, which BertLMHeadModel has"):
         check_policy_folder(model)
-    assert "\n" not in str(wrong.value)
+
+
+def test_a_token_without_a_row_is_refused(model: Path) -> None:
+    """Such as one that was added for a chat template, to a model that was not resized."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    assert len(tokenizer) == 261
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|tool|>"]})
+    tokenizer.save_pretrained(model)
+    expected = r"has the token '<\|tool\|>' of number 261, the model's embedding 261 rows: add rows"
+    with pytest.raises(ConfigError, match=expected):
+        check_policy_folder(model)
 
 
 @pytest.mark.parametrize(
@@ -106,19 +124,6 @@ def test_settings_that_cannot_be_read_are_refused(model: Path) -> None:
     with pytest.raises(ConfigError, match="num_return_sequences") as wrong:
         check_policy_folder(model)
     assert "\n" not in str(wrong.value)
-
-
-def test_logits_that_are_capped_are_refused_before_anything_starts(model: Path) -> None:
-    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "head_dim": 16}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 261}
-    for config, expected in (
-        (Gemma2Config(**sizes, **heads), "final_logit_softcapping 30.0 in config.json"),
-        (CohereConfig(**sizes, **heads), "logit_scale 0.0625 in config.json"),
-    ):
-        AutoModelForCausalLM.from_config(config).save_pretrained(model)
-        with pytest.raises(ConfigError, match=expected) as wrong:
-            check_policy_folder(model)
-        assert "\n" not in str(wrong.value)
 
 
 def test_what_cannot_be_written_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

