@@ -60,9 +60,9 @@ class VLLMSampler:
         from vllm import LLM
 
         self.dtype = resolve_dtype(dtype)
-        # Before the engine: for some architectures vLLM changes Transformers' own class, of which
-        # this process can then make no model.
         initial = load_policy(path, self.dtype)
+        classes = {type(module) for module in initial.modules()}
+        unchanged = {cls: (cls.__bases__, dict(vars(cls))) for cls in classes}
         on_gpu = torch.cuda.is_available()
         options = (
             {"gpu_memory_utilization": gpu_memory_utilization}
@@ -90,6 +90,7 @@ class VLLMSampler:
             seed=0,
             **options,
         )
+        self._llm.collective_rpc(_give_classes_back, args=(unchanged,))
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         self._tokenizer = PromptTokenizer(path)
@@ -183,6 +184,36 @@ class VLLMSampler:
     def close(self) -> None:
         """See :meth:`rllib_sea.policy.sampler.Sampler.close`."""
         self._llm.llm_engine.engine_core.shutdown()
+
+
+def _give_classes_back(
+    worker: Any, unchanged: Mapping[type, tuple[tuple[type, ...], Mapping[str, Any]]]
+) -> None:
+    """Leaves Transformers' classes as they were before the engine.
+
+    Of an architecture that vLLM has no class of its own for, it makes Transformers' one work under
+    its compiler: a base and methods are added to the class itself, and this process can then
+    neither make another model of it nor call one that it has. They go to a class of the engine's.
+
+    Args:
+        worker: Of vLLM.
+        unchanged: Bases and attributes by class.
+    """
+    for cls, (bases, attributes) in unchanged.items():
+        if cls.__bases__ == bases:
+            continue
+        changed = {k: v for k, v in vars(cls).items() if attributes.get(k, cls) is not v}
+        added = tuple(base for base in cls.__bases__ if base not in bases)
+        cls.__bases__ = bases
+        for name in changed:
+            if name in attributes:
+                setattr(cls, name, attributes[name])
+            else:
+                delattr(cls, name)
+        own = type(cls.__name__, (cls, *added), changed)
+        for module in worker.model_runner.get_model().modules():
+            if type(module) is cls:
+                module.__class__ = own
 
 
 def _reload(worker: Any, items: list[tuple[str, torch.Tensor]]) -> None:
