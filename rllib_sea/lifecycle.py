@@ -49,6 +49,7 @@ from rllib_sea.reward_model.group_fit import GroupFit
 from rllib_sea.reward_model.part import RewardModelPart
 from rllib_sea.settings.declaration import values_of
 from rllib_sea.settings.reward_model import RewardModel
+from text_duel.config import oracle_options
 
 
 class RunLifecycle(CheckpointedAlgorithm):
@@ -80,15 +81,18 @@ class RunLifecycle(CheckpointedAlgorithm):
 
         config = self.config
         model_path = config.policy_model_path()
-        check_policy_folder(model_path)
+        check_policy_folder(model_path, config.chat_template)
         self._prompts = PromptSets(
             model_path,
             config.policy_model,
             chat_template=config.chat_template,
             max_new_tokens=config.max_new_tokens,
             prompts=config.read_prompts(),
+            oracle=oracle_options(config.env_config),
         )
         check_unchanged(self.folder, self._prompts.fingerprint)
+        for line in self._prompts.left_out:
+            self._messages.warn(line)
         self.policy_trainer: PolicyTrainer | FixedPolicy = FixedPolicy()
         if config.update_policy:
             self.policy_trainer = PolicyTrainer(

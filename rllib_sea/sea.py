@@ -225,6 +225,8 @@ class SEA(RunLifecycle):
             self._learn_initial_preferences(initial)
         result = of_this_round(self._step_or_stop(), self._evaluation)
         result["done"] = self._is_done()
+        if self._ended_by is None:
+            self._counts.num_texts_cut += self.labelling.measuring.take_num_cut()
         # RLlib's metrics are floats; counts are not.
         result |= self._messages.take() | self._counters_now()
         result["query_budget"] = self.config.query_budget

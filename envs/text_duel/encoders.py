@@ -32,6 +32,27 @@ def minilm_path() -> Path:
     return Path(spec.origin).parent / "model"
 
 
+def windows(whole: Sequence[int], bare: Sequence[int], most: int) -> list[list[int]]:
+    """Cuts a text that a model cannot read at once into parts that it can.
+
+    Args:
+        whole: The text's tokens with the special ones that its tokenizer puts around it.
+        bare: The same without those.
+        most: Tokens of a window; more than the special ones.
+
+    Returns:
+        ``whole`` alone if it is short enough, else the bare tokens in consecutive windows, each
+        with the special ones around it.
+    """
+    if len(whole) <= most:
+        return [list(whole)]
+    places = range(len(whole) - len(bare) + 1)
+    start = next(i for i in places if list(whole[i : i + len(bare)]) == list(bare))
+    before, after = whole[:start], whole[start + len(bare) :]
+    inside = most - len(before) - len(after)
+    return [[*before, *bare[i : i + inside], *after] for i in range(0, len(bare), inside)]
+
+
 class MiniLMEncoder:
     """all-MiniLM-L6-v2 (22M parameters): mean-pooled token states, normalised, d = 384.
 
@@ -74,29 +95,21 @@ class MiniLMEncoder:
         """
         if not texts:
             return np.zeros((0, self.dim), np.float32)
-        windows, owners = self._windows(texts)
+        token_ids = self._tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids
+        first, last = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
+        parts = [
+            (owner, window)
+            for owner, ids in enumerate(token_ids)
+            for window in windows([first, *ids, last], ids, _WINDOW)
+        ]
         # On the CPU, where it adds up in one order.
         sums = torch.zeros(len(texts), self.dim)
-        order = sorted(range(len(windows)), key=lambda i: len(windows[i]))
-        for start in range(0, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
-            owner = torch.tensor([owners[i] for i in batch])
-            sums.index_add_(0, owner, self._sum_states([windows[i] for i in batch]).cpu())
+        parts.sort(key=lambda part: len(part[1]))
+        for start in range(0, len(parts), self.batch_size):
+            owners, batch = zip(*parts[start : start + self.batch_size], strict=True)
+            sums.index_add_(0, torch.tensor(owners), self._sum_states(batch).cpu())
         # Normalising makes the division by the number of tokens superfluous.
         return torch.nn.functional.normalize(sums, dim=1).numpy()
-
-    def _windows(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
-        """Token ids of all windows, and the text that each belongs to."""
-        first, last = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
-        inside = _WINDOW - 2
-        token_ids = self._tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids
-        windows: list[list[int]] = []
-        owners: list[int] = []
-        for owner, ids in enumerate(token_ids):
-            for start in range(0, max(1, len(ids)), inside):
-                windows.append([first, *ids[start : start + inside], last])
-                owners.append(owner)
-        return windows, owners
 
     def _sum_states(self, windows: Sequence[Sequence[int]]) -> torch.Tensor:
         """(B, 384): the last layer's states summed over each window's tokens."""

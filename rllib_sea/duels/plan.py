@@ -22,6 +22,7 @@ class Counts:
     num_skipped_prompts: int = 0
     num_evaluation_questions: int = 0
     num_initial_preferences: int = 0
+    num_texts_cut: int = 0
 
 
 @dataclass(frozen=True, slots=True)

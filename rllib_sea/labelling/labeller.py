@@ -86,6 +86,7 @@ class Labeller:
         self._withdrawn: set[int] = set()
         self._progress = asyncio.Condition()
         self._failure: BaseException | None = None
+        self._num_cut_told = 0
 
     @cached_property
     def _log(self) -> PreferenceLog:
@@ -302,6 +303,11 @@ class Labeller:
         """
         prompts = [prompt for prompt, _ in responses]
         return await self._asking.score(prompts, [text for _, text in responses])
+
+    async def take_num_cut(self) -> int:
+        """Of how many texts the oracle has read the beginning only, since the last call."""
+        told, self._num_cut_told = self._num_cut_told, self.oracle.num_cut
+        return self._num_cut_told - told
 
     # -- The log and the process -------------------------------------------------------------------
 

@@ -106,6 +106,10 @@ class Measuring:
             for i, prompt in enumerate(prompts)
         ]
 
+    def take_num_cut(self) -> int:
+        """Of how many texts the oracle has read the beginning only, since the last call."""
+        return self._labeller.call("take_num_cut")
+
     def _outcomes(
         self, prompts: Sequence[Prompt], responses: Sequence[Candidate], baseline: Sequence[str]
     ) -> list[Outcome]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,18 +14,21 @@ from rllib_sea.policy.prompt_identity import Fingerprint, PromptIndex
 from rllib_sea.policy.prompt_split import PromptSplit
 from rllib_sea.policy.tokenization import PromptTokenizer
 from text_duel.errors import ConfigError
+from text_duel.oracles import oracle_class
 from text_duel.prompts import Prompt
 
 TOKENIZED_AT_ONCE = 1024
 
 
 class PromptSet:
-    """The prompts of a split that leave room for a response in the model's context.
+    """The prompts of a split that leave policy and oracle room for a response.
 
     Args:
         prompts: All prompts of the split.
         tokenizer: The policy's.
         room: Most tokens of a prompt.
+        readable: For each prompt whether the oracle can read it with the longest response; None if
+            it can read any.
 
     Raises:
         ConfigError: See :meth:`PromptTokenizer.encode_all`.
@@ -32,15 +36,23 @@ class PromptSet:
     Attributes:
         prompts: Those that fit.
         places: Their places among all prompts of the split, which key what is drawn for them.
-        num_too_long: How many prompts do not fit.
+        num_too_long: How many prompts do not fit, in either view.
+        num_unreadable: How many of them fit the policy alone.
         longest: Tokens of the longest one that fits; 0 if none does.
     """
 
-    def __init__(self, prompts: Sequence[Prompt], tokenizer: PromptTokenizer, room: int) -> None:
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        tokenizer: PromptTokenizer,
+        room: int,
+        readable: Sequence[bool] | None = None,
+    ) -> None:
         self.prompts: list[Prompt] = []
         self.places: list[int] = []
         # 4 bytes per token: a large set has tens of millions.
         self._token_ids: list[np.ndarray] = []
+        self.num_unreadable = 0
         for start in range(0, len(prompts), TOKENIZED_AT_ONCE):
             some = prompts[start : start + TOKENIZED_AT_ONCE]
             encoded = tokenizer.encode_all(
@@ -48,7 +60,11 @@ class PromptSet:
                 [f"prompts: the prompt {prompt.id!r}" for prompt in some],
             )
             for place, (prompt, token_ids) in enumerate(zip(some, encoded, strict=True), start):
-                if 0 < len(token_ids) <= room:
+                if not 0 < len(token_ids) <= room:
+                    continue
+                if readable is not None and not readable[place]:
+                    self.num_unreadable += 1
+                else:
                     self.prompts.append(prompt)
                     self.places.append(place)
                     self._token_ids.append(np.array(token_ids, dtype=np.int32))
@@ -77,6 +93,7 @@ class PromptSets:
         chat_template: Whether prompts are wrapped in the chat template; None: if there is one.
         max_new_tokens: Longest response in tokens.
         prompts: The run's prompts.
+        oracle: Name and configuration of the oracle, which must have room for them, too.
 
     Attributes:
         fingerprint: Of all prompts, also those that do not fit.
@@ -85,6 +102,7 @@ class PromptSets:
         held_out: The held-out prompts that fit.
         tokenizer: The policy's.
         max_model_len: Positions that an engine needs for all of them, and for its audit.
+        left_out: Lines that say how many prompts do not fit which model.
         probes: Tokens of some prompts, by which engines are audited.
 
     Raises:
@@ -99,18 +117,30 @@ class PromptSets:
         chat_template: bool | None,
         max_new_tokens: int,
         prompts: PromptSplit,
+        oracle: Mapping[str, Any],
     ) -> None:
         self.tokenizer = PromptTokenizer(model_path, chat=chat_template)
         context = self.tokenizer.context_length
         room = context - max_new_tokens
 
+        self.left_out: list[str] = []
+
         def fitting(prompts: Sequence[Prompt], name: str) -> PromptSet:
-            kept = PromptSet(prompts, self.tokenizer, room)
-            if not len(kept):
-                raise ConfigError(
-                    f"env_config: every {name} prompt is longer than {room} tokens, the context "
-                    f"of {model_name} less max_new_tokens"
+            left = oracle_class(oracle["name"]).response_room(prompts, **(oracle["config"] or {}))
+            readable = None if left is None else (left >= max_new_tokens).tolist()
+            kept = PromptSet(prompts, self.tokenizer, room, readable)
+            reasons = [
+                f"{number} {name} prompts do not leave {max_new_tokens} tokens (max_new_tokens) of "
+                f"room for a response in the context of {whose}"
+                for number, whose in (
+                    (kept.num_too_long - kept.num_unreadable, f"{model_name} ({context} tokens)"),
+                    (kept.num_unreadable, f"the oracle {oracle['name']}"),
                 )
+                if number
+            ]
+            if not len(kept):
+                raise ConfigError(f"env_config: no {name} prompt fits: {'; '.join(reasons)}")
+            self.left_out += [f"{reason}: they are left out" for reason in reasons]
             return kept
 
         self.fingerprint = Fingerprint.of(prompts.training, prompts.held_out)

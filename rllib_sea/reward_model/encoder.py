@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import transformers
 
 from rllib_sea.duels.records import Candidate
-from rllib_sea.policy.models import check_model, resolve_model
+from rllib_sea.policy.models import check_model, has_weights, resolve_model
 from rllib_sea.reward_model.policy_encoder import PolicyEncoder
 from rllib_sea.reward_model.response_end import NUM_END_FEATURES, end_features
-from text_duel.encoders import MiniLMEncoder, minilm_path
+from text_duel.encoders import MiniLMEncoder, minilm_path, windows
 from text_duel.errors import ConfigError
-from text_duel.model_files import SAFE_WEIGHTS, load_tokenizer
+from text_duel.model_files import (
+    check_model_config,
+    context_length,
+    load_model,
+    load_tokenizer,
+)
 
+KEY = "erm_encoder"
 POLICY_ENCODER = "policy"
 TOKENS_PER_BATCH = 8192
 
@@ -59,46 +65,47 @@ class TextEncoder(Protocol):
 class MeanPoolingEncoder:
     """Any Hugging Face encoder: the mean of the last hidden states, normalised.
 
-    Texts are batched by length, so that little is spent on padding.
+    Texts are batched by length, so that little is spent on padding. A text that is longer than the
+    model's context is not cut: it is read in windows, and the mean is over the states of all.
 
     Args:
         path: The model's folder.
+
+    Raises:
+        ConfigError: It cannot be read, lacks weights, or is no model of texts alone.
     """
 
     def __init__(self, path: Path) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._tokenizer = load_tokenizer(path, "erm_encoder")
-        self._model = (
-            transformers.AutoModel.from_pretrained(path, dtype=torch.float32, **SAFE_WEIGHTS)
-            .to(device)
-            .eval()
-        )
-        self._max_tokens = getattr(self._model.config, "max_position_embeddings", None)
-        self.dim = int(self._model.config.hidden_size)
+        self._tokenizer = load_tokenizer(path, KEY)
+        self._model = _load(path, dtype=torch.float32).to(device).eval()
+        self._context = context_length(self._model.config, self._tokenizer)
+        self.dim = int(self._model.config.get_text_config().hidden_size)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """See :meth:`TextEncoder.encode`.
-
-        Raises:
-            ConfigError: For a text longer than the model's positions.
-        """
-        token_ids = self._tokenizer(list(texts))["input_ids"]
-        longest = max(map(len, token_ids), default=0)
-        if self._max_tokens is not None and longest > self._max_tokens:
-            raise ConfigError(
-                f"erm_encoder: a text has {longest} tokens, {self._model.config._name_or_path} "
-                f"has {self._max_tokens} positions"
-            )
-        result = np.empty((len(texts), self.dim), dtype=np.float32)
-        order = sorted(range(len(texts)), key=lambda i: len(token_ids[i]), reverse=True)
-        while order:
-            size = max(1, TOKENS_PER_BATCH // max(1, len(token_ids[order[0]])))
-            rows, order = order[:size], order[size:]
-            result[rows] = self._encode_batch([token_ids[i] for i in rows])
-        return result
+        """See :meth:`TextEncoder.encode`."""
+        token_ids = self._tokenizer(list(texts), verbose=False)["input_ids"]
+        parts: list[tuple[int, list[int]]] = []
+        for owner, whole in enumerate(token_ids):
+            bare = whole
+            if len(whole) > self._context:
+                bare = self._tokenizer(texts[owner], add_special_tokens=False, verbose=False)[
+                    "input_ids"
+                ]
+            parts += [(owner, window) for window in windows(whole, bare, self._context)]
+        parts.sort(key=lambda part: len(part[1]), reverse=True)
+        sums = torch.zeros(len(texts), self.dim)
+        while parts:
+            size = max(1, TOKENS_PER_BATCH // max(1, len(parts[0][1])))
+            owners, batch = zip(*parts[:size], strict=True)
+            parts = parts[size:]
+            sums.index_add_(0, torch.tensor(owners), self._sum_states(batch).cpu())
+        # Normalising makes the division by the number of tokens superfluous.
+        return torch.nn.functional.normalize(sums, dim=1).numpy()
 
     @torch.inference_mode()
-    def _encode_batch(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
+    def _sum_states(self, token_ids: Sequence[Sequence[int]]) -> torch.Tensor:
+        """(B, dim) float32: the last layer's states summed over each sequence's tokens."""
         width = max(1, max(map(len, token_ids)))
         padded = torch.zeros(len(token_ids), width, dtype=torch.int64)
         mask = torch.zeros_like(padded)
@@ -108,9 +115,7 @@ class MeanPoolingEncoder:
         device = self._model.device
         padded, mask = padded.to(device), mask.to(device)
         hidden = self._model(input_ids=padded, attention_mask=mask).last_hidden_state
-        # Normalising makes the division by the number of tokens superfluous.
-        pooled = (hidden * mask[:, :, None]).sum(1)
-        return torch.nn.functional.normalize(pooled, dim=1).float().cpu().numpy()
+        return (hidden * mask[:, :, None]).sum(1).float()
 
 
 class FeatureEncoder:
@@ -198,8 +203,36 @@ def _text_features(name: str, policy_path: Path) -> CandidateEncoder:
 
 
 def check_encoder(name: str) -> None:
-    """Raises ConfigError if the encoder cannot be found; loads nothing."""
+    """Checks that the encoder can be found and read, without its weights.
+
+    Raises:
+        ConfigError: Saying where it was looked for, or what is wrong with it.
+    """
     if name == "minilm":
         minilm_path()
-    elif name != POLICY_ENCODER:  # the policy is checked as `policy_model`
-        check_model(name)
+        return
+    if name == POLICY_ENCODER:  # it is checked as `policy_model`
+        return
+    folder = check_model(name)
+    if folder is None:  # the bundled model, not converted yet
+        return
+    config, tokenizer = check_model_config(folder, KEY), load_tokenizer(folder, KEY)
+    if config.is_encoder_decoder:
+        raise ConfigError(
+            f"{KEY}: {folder} is an encoder with a decoder (model_type {config.model_type!r} in "
+            "config.json), expected one of the two"
+        )
+    special, context = tokenizer.num_special_tokens_to_add(), context_length(config, tokenizer)
+    if context <= special:
+        raise ConfigError(
+            f"{KEY}: {folder} has {context} positions, and {special} special tokens around a text"
+        )
+    if has_weights(folder):
+        _load(folder, device_map="meta")
+
+
+def _load(folder: Path, **how: Any) -> Any:
+    # Heads over the last states are not read.
+    return load_model(
+        transformers.AutoModel, folder, KEY, "text encoder", may_lack=("pooler",), **how
+    )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from rllib_sea.policy import prompt_sets
@@ -13,6 +16,9 @@ from rllib_sea.policy.tokenization import PromptTokenizer
 from tests.helpers.tiny_models import make_tiny_policy
 from text_duel import ConfigError, Prompt
 from text_duel.conversations import as_text, turn
+from text_duel.oracles import LengthOracle
+
+ANY_LENGTH = {"name": "length", "config": None}
 
 
 def prompts(*texts: str) -> list[Prompt]:
@@ -54,6 +60,7 @@ def test_an_engine_has_room_for_the_longest_prompt_of_both_sets(tiny_policy: Pat
         prompts=read_prompts(
             {"prompts": "tldr_mini", "limit": 3}, split=None, share=None, num_held_out=5
         ),
+        oracle=ANY_LENGTH,
     )
     texts = [prompt.text for prompt in [*sets.training.prompts, *sets.held_out.prompts]]
     longest = max(map(len, sets.tokenizer.encode_all(texts)))
@@ -73,6 +80,7 @@ def test_a_conversation_needs_a_model_that_chats(tiny_policy: Path) -> None:
             chat_template=chat_template,
             max_new_tokens=30,
             prompts=PromptSplit([talk], prompts("held out"), ()),
+            oracle=ANY_LENGTH,
         )
 
     sets = read(None)
@@ -94,8 +102,51 @@ def test_a_set_of_which_nothing_fits_is_one_line(tmp_path: Path) -> None:
             prompts=read_prompts(
                 {"prompts": "tldr_mini"}, split=None, share=None, num_held_out=None
             ),
+            oracle=ANY_LENGTH,
         )
     assert str(wrong.value) == (
-        "env_config: every training prompt is longer than 4 tokens, the context of short less "
-        "max_new_tokens"
+        "env_config: no training prompt fits: 324 training prompts do not leave 60 tokens "
+        "(max_new_tokens) of room for a response in the context of short (64 tokens)"
     )
+
+
+class SmallOracle(LengthOracle):
+    """One that has room for a response to prompts with an even number of characters."""
+
+    @classmethod
+    def response_room(cls, prompts: Sequence[Prompt], **config: Any) -> np.ndarray:
+        return np.array([12 - len(prompt.text) % 2 for prompt in prompts])
+
+
+def test_prompts_that_the_oracle_cannot_read_are_left_out_and_counted(tiny_policy: Path) -> None:
+    split = read_prompts(
+        {"prompts": "tldr_mini", "limit": 20}, split=None, share=None, num_held_out=None
+    )
+
+    def sets(max_new_tokens: int, oracle: str = f"{__name__}:SmallOracle") -> PromptSets:
+        return PromptSets(
+            tiny_policy,
+            "tiny",
+            chat_template=None,
+            max_new_tokens=max_new_tokens,
+            prompts=split,
+            oracle={"name": oracle, "config": None},
+        )
+
+    every = sets(12, "length")
+    # The prompts are long beside 1024 positions: some do not fit the policy.
+    fits = [len(prompt.text) % 2 == 0 for prompt in every.training.prompts]
+    some = sets(12)
+    assert some.training.num_unreadable == fits.count(False) > 0
+    assert some.training.num_too_long == every.training.num_too_long + fits.count(False)
+    assert [p.id for p in some.training.prompts] == [
+        p.id for p, fit in zip(every.training.prompts, fits, strict=True) if fit
+    ]
+    assert (
+        f"{fits.count(False)} training prompts do not leave 12 tokens (max_new_tokens) of room for "
+        f"a response in the context of the oracle {__name__}:SmallOracle: they are left out"
+    ) in some.left_out
+    with pytest.raises(
+        ConfigError, match=r"no training prompt fits: .* of the oracle .*SmallOracle"
+    ):
+        sets(13)

@@ -52,6 +52,7 @@ def test_a_conversation_that_the_model_cannot_take_is_one_line(
     folder = shutil.copytree(tiny_policy, tmp_path / "copy")
     (folder / "chat_template.jinja").write_text(
         "{% if messages[0].role == 'system' %}{{ raise_exception('no\\nsystem') }}{% endif %}"
+        "{{ messages[0].content }}"
     )
     with pytest.raises(ConfigError, match=r"^b: the model's chat template .*: no system$"):
         PromptTokenizer(folder).encode_all(["x", talk], ["a", "b"])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertModel
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertModel, T5Config
 
 from rllib_sea.duels.records import Candidate
 from rllib_sea.reward_model import encoder as encoder_module
@@ -108,11 +110,30 @@ def test_mean_pooling_batched_equals_single(
         np.testing.assert_allclose(row, (mean / mean.norm()).numpy(), atol=1e-5)
 
 
-def test_a_text_longer_than_the_positions_is_refused(tiny_bert: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"erm_encoder: a text has 65 tokens, .* has 64 positions"
-    ):
-        MeanPoolingEncoder(tiny_bert).encode(["x" * 65])
+def test_a_text_longer_than_the_positions_is_read_in_windows(tiny_bert: Path) -> None:
+    """64 positions: 150 bytes are 64, 64 and 22 tokens; a text beside it is as if it were alone."""
+    encoder = MeanPoolingEncoder(tiny_bert)
+    text = "".join(map(chr, range(40, 115))) * 2
+    together = encoder.encode(["short", text])
+    np.testing.assert_allclose(together[:1], encoder.encode(["short"]), atol=1e-6)
+    model, tokenizer = BertModel.from_pretrained(tiny_bert).eval(), make_tokenizer()
+    parts = [text[:64], text[64:128], text[128:]]
+    with torch.no_grad():
+        sums = [model(torch.tensor([tokenizer(p).input_ids])).last_hidden_state[0] for p in parts]
+    mean = torch.cat(sums).sum(0)
+    np.testing.assert_allclose(together[1], (mean / mean.norm()).numpy(), atol=1e-5)
+
+
+def test_what_is_no_encoder_of_texts_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_bert, tmp_path / "bert")
+    weights = load_file(folder / "model.safetensors")
+    del weights["encoder.layer.1.output.dense.weight"], weights["pooler.dense.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"erm_encoder: .* lack 'encoder\.layer\.1\.output"):
+        check_encoder(str(folder))
+    T5Config().save_pretrained(folder)
+    with pytest.raises(ConfigError, match=r"erm_encoder: .* is an encoder with a decoder"):
+        check_encoder(str(folder))
 
 
 def test_encoders_by_name(tiny_bert: Path, tmp_path: Path) -> None:

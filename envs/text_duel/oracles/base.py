@@ -25,11 +25,13 @@ class Oracle(ABC):
         name: Identity with every parameter that matters; recorded with a run.
         has_scores: Whether :meth:`score` gives numbers.
         needs_references: Whether every prompt must have a reference response.
+        num_cut: Of how many texts it has read the beginning only, so far.
     """
 
     name: str
     has_scores: bool = False
     needs_references: bool = False
+    num_cut: int = 0
 
     @classmethod  # noqa: B027 - overriding it is optional
     def check_config(cls, **config: Any) -> None:
@@ -57,6 +59,22 @@ class Oracle(ABC):
         Raises:
             ConfigError: It cannot be asked about one.
         """
+
+    @classmethod
+    def response_room(cls, prompts: Sequence[Prompt], **config: Any) -> np.ndarray | None:
+        """How long a response to each prompt may be, without loading a model.
+
+        Prompts without room for the longest response are left out of a run.
+
+        Args:
+            prompts: N prompts.
+            **config: The constructor's arguments.
+
+        Returns:
+            (N,) int64 in the oracle's own tokens, negative if the prompt alone is too long; None if
+            texts of any length are read whole.
+        """
+        return None
 
     @abstractmethod
     def compare(

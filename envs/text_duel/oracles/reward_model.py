@@ -14,10 +14,18 @@ import transformers
 
 from text_duel.conversations import as_messages, turn
 from text_duel.errors import ConfigError, OracleError, nearest
-from text_duel.model_files import NO_CODE, SAFE_WEIGHTS, check_model_folder, load_tokenizer
+from text_duel.model_files import (
+    NO_CODE,
+    check_model_folder,
+    context_length,
+    load_model,
+    load_tokenizer,
+    one_line,
+)
 from text_duel.oracles.base import ScoringOracle
 from text_duel.prompts import Prompt
 
+KEY = "oracle_config.model"
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -25,8 +33,10 @@ class RewardModelOracle(ScoringOracle):
     """Scores with a sequence-classification model of one label.
 
     Prompt and response are put into the reward model's own chat template, a text as a user's turn,
-    the response as the assistant's, and tokenized by its own tokenizer. Nothing is cut: a text
-    beyond the model's positions raises.
+    the response as the assistant's, and tokenized by its own tokenizer. A run leaves out prompts
+    without room for its longest response (:meth:`response_room`). A response can still take more of
+    this model's tokens than of the policy's: then its end is left out, so that the rest fits, and
+    it is counted in ``num_cut``. A prompt that is too long by itself raises.
 
     Args:
         model: A local folder or a name on the hub.
@@ -48,24 +58,29 @@ class RewardModelOracle(ScoringOracle):
     ) -> None:
         _check_options(model=model, batch_size=batch_size, dtype=dtype, device=device)
         config, self._tokenizer = _load_small_parts(model)
-        text_config = config.get_text_config()
         # The model finds a sequence's last token as the last that is not this one, so it must be
         # the one that the model was published with, whatever the tokenizer pads with.
-        self._pad_id: int | None = text_config.pad_token_id
+        self._pad_id: int | None = config.get_text_config().pad_token_id
         self._batch_size = 1 if self._pad_id is None else batch_size
-        self._max_tokens = min(
-            getattr(text_config, "max_position_embeddings", None)
-            or self._tokenizer.model_max_length,
-            self._tokenizer.model_max_length,
-        )
+        self._context = context_length(config, self._tokenizer)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = _load_model(model, config, dtype).to(self._device).eval()
+        self._model = _load(model, dtype=getattr(torch, dtype)).to(self._device).eval()
         self.name = f"reward_model({model}, {dtype})"
 
     @classmethod
     def check_config(cls, **config: Any) -> None:
         _check_options(**config)
         _load_small_parts(config["model"])
+        if Path(config["model"]).expanduser().is_dir():
+            _load(config["model"], device_map="meta")
+
+    @classmethod
+    def response_room(cls, prompts: Sequence[Prompt], **config: Any) -> np.ndarray:
+        """See :meth:`Oracle.response_room`."""
+        model_config, tokenizer = _load_small_parts(config["model"])
+        context = context_length(model_config, tokenizer)
+        used = [len(_token_ids(tokenizer, prompt, "")) for prompt in prompts]
+        return np.array([context - number for number in used], dtype=np.int64)
 
     @classmethod
     def check_prompts(cls, prompts: Sequence[Prompt], **config: Any) -> None:
@@ -81,7 +96,7 @@ class RewardModelOracle(ScoringOracle):
             except jinja2.TemplateError as error:
                 raise ConfigError(
                     f"oracle_config.model: the chat template of {config['model']!r} does not take "
-                    f"the conversation {prompt.id!r}: {_one_line(error)}"
+                    f"the conversation {prompt.id!r}: {one_line(error)}"
                 ) from error
 
     @torch.inference_mode()
@@ -98,14 +113,20 @@ class RewardModelOracle(ScoringOracle):
         return scores
 
     def _tokenize(self, prompt: Prompt, response: str) -> list[int]:
-        text = _chat_text(self._tokenizer, prompt, response)
-        # The chat template writes the special tokens itself.
-        token_ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        if len(token_ids) > self._max_tokens:
-            raise OracleError(
-                f"prompt {prompt.id!r} and its response take {len(token_ids)} tokens, "
-                f"{self.name} has room for {self._max_tokens}"
-            )
+        token_ids = _token_ids(self._tokenizer, prompt, response)
+        if len(token_ids) <= self._context:
+            return token_ids
+        self.num_cut += 1
+        kept = self._tokenizer(response, add_special_tokens=False, verbose=False)["input_ids"]
+        while len(token_ids) > self._context:
+            if not kept:
+                raise OracleError(
+                    f"prompt {prompt.id!r} takes {len(token_ids)} tokens without a response, "
+                    f"{self.name} has room for {self._context}"
+                )
+            # What is left may be tokenized otherwise: at its end, or beside the template.
+            kept = kept[: max(0, len(kept) - (len(token_ids) - self._context))]
+            token_ids = _token_ids(self._tokenizer, prompt, self._tokenizer.decode(kept))
         return token_ids
 
     def _score_batch(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
@@ -126,6 +147,13 @@ def _chat_text(tokenizer: Any, prompt: Prompt, response: str) -> str:
     """Prompt and response in the reward model's chat template."""
     turns = [*as_messages(prompt.content), *turn("assistant", response)]
     return tokenizer.apply_chat_template(turns, tokenize=False)
+
+
+def _token_ids(tokenizer: Any, prompt: Prompt, response: str) -> list[int]:
+    """A prompt and its response as the reward model reads them."""
+    text = _chat_text(tokenizer, prompt, response)
+    # The chat template writes the special tokens itself.
+    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
 def _check_options(
@@ -159,65 +187,43 @@ def _load_small_parts(model: str) -> tuple[Any, Any]:
         ConfigError: They cannot be found, or it is none.
     """
     folder = Path(model).expanduser()
-    key = "oracle_config.model"
     is_hub_name = model.count("/") == 1 and not model.startswith((".", "/", "~"))
     if not folder.is_dir() and not is_hub_name:
         raise ConfigError(
-            f"{key}: {model!r} was not found; looked for the folder {folder.absolute()}; a name on "
+            f"{KEY}: {model!r} was not found; looked for the folder {folder.absolute()}; a name on "
             "the hub is 'owner/name'"
         )
-    if (folder / "config.json").is_file():
-        check_model_folder(folder, key)
+    if folder.is_dir():
+        check_model_folder(folder, KEY)
     try:
         config = transformers.AutoConfig.from_pretrained(_location(model), **NO_CODE)
-        tokenizer = load_tokenizer(_location(model), key)
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{key}: {model!r} cannot be loaded; looked for the folder {folder.absolute()}, in the "
+            f"{KEY}: {model!r} cannot be loaded; looked for the folder {folder.absolute()}, in the "
             f"cache {huggingface_hub.constants.HF_HUB_CACHE} and at "
-            f"{huggingface_hub.constants.ENDPOINT}: {_one_line(error)}"
+            f"{huggingface_hub.constants.ENDPOINT}: {one_line(error)}"
         ) from error
+    tokenizer = load_tokenizer(_location(model), KEY)
     if config.num_labels != 1:
         raise ConfigError(
-            f"{key}: {model!r} has {config.num_labels} labels, expected a reward model with 1"
+            f"{KEY}: {model!r} has {config.num_labels} labels, expected a reward model with 1"
         )
     if tokenizer.chat_template is None:
-        raise ConfigError(f"{key}: the tokenizer of {model!r} has no chat template, expected one")
+        raise ConfigError(f"{KEY}: the tokenizer of {model!r} has no chat template, expected one")
     return config, tokenizer
 
 
-def _load_model(model: str, config: Any, dtype: str) -> Any:
-    """The model itself.
-
-    Raises:
-        ConfigError: There are no weights, or some of a reward model's are missing.
-    """
-    try:
-        loaded, report = transformers.AutoModelForSequenceClassification.from_pretrained(
-            _location(model),
-            config=config,
-            dtype=getattr(torch, dtype),
-            output_loading_info=True,
-            **SAFE_WEIGHTS,
-        )
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"oracle_config.model: {model!r} cannot be loaded as a reward model: {_one_line(error)}"
-        ) from error
-    # Transformers fills them with random numbers, and every label would be noise.
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ConfigError(
-            f"oracle_config.model: {model!r} lacks the weights {', '.join(missing)}: it is no "
-            "reward model"
-        )
-    return loaded
+def _load(model: str, **how: Any) -> Any:
+    """The model itself; one without a head of its own is no reward model: it lacks weights."""
+    return load_model(
+        transformers.AutoModelForSequenceClassification,
+        _location(model),
+        KEY,
+        "reward model",
+        **how,
+    )
 
 
 def _location(model: str) -> str:
     folder = Path(model).expanduser()
     return str(folder) if folder.is_dir() else model
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
