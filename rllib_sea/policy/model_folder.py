@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def check_policy_files(
             f"{config.model_type!r} in {CONFIG_NAME})"
         )
     # Such models read both ways unless their configuration says otherwise.
-    reads_ahead = type(config) in MODEL_FOR_MASKED_LM_MAPPING
+    reads_ahead = type(config) in MODEL_FOR_MASKED_LM_MAPPING or config.model_type == "xlnet"
     if reads_ahead and not getattr(config, "is_decoder", False):
         raise ConfigError(
             f"{key}: {folder} is an encoder (model_type {config.model_type!r} in {CONFIG_NAME}, "
@@ -164,13 +165,15 @@ def _write_beside_weights(folder: Path, source: Path) -> None:
 
 
 def is_recurrent(model: transformers.PreTrainedModel) -> bool:
-    """Whether a layer keeps a state or convolves along a row: no attention alone.
-
-    Its cache cannot be repeated for several responses, and no mask of one's own reaches it.
-    """
+    """Whether a layer keeps a state or convolves along a row: no mask of one's own reaches that."""
     kinds = getattr(model.config.get_text_config(), "layer_types", None) or []
     attends = all(kind.endswith("attention") and kind != "linear_attention" for kind in kinds)
     return model._is_stateful or not attends
+
+
+def has_cache(model: transformers.PreTrainedModel) -> bool:
+    """Whether it keeps keys and values of what it has read, which can be repeated."""
+    return not is_recurrent(model) and "past_key_values" in signature(model.forward).parameters
 
 
 def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:

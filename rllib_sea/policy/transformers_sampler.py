@@ -9,7 +9,7 @@ import torch
 
 from rllib_sea.duels.records import Candidate, SamplingConfig
 from rllib_sea.memory import release_memory
-from rllib_sea.policy.model_folder import is_recurrent, load_policy, replace_weights
+from rllib_sea.policy.model_folder import has_cache, load_policy, replace_weights
 from rllib_sea.policy.precision import AUTO, resolve_dtype
 from rllib_sea.policy.tokenization import PromptTokenizer
 
@@ -19,8 +19,7 @@ class TransformersSampler:
 
     Each prompt is prefilled once and its cache repeated for its n samples; prompts are left
     padded, with explicit positions. Every prompt draws from a generator of its own. A
-    recurrent model, whose state cannot be repeated, reads all again for each token, a prompt at a
-    time.
+    model without such a cache, a recurrent one, reads all again for each token, a prompt at a time.
 
     Args:
         path: The model's folder.
@@ -45,7 +44,7 @@ class TransformersSampler:
         self._model = load_policy(path, self.dtype).to(self._device)
         self._tokenizer = PromptTokenizer(path)
         self._eos = torch.tensor(sorted(self._tokenizer.eos_token_ids), device=self._device)
-        self._caches = not is_recurrent(self._model)
+        self._caches = has_cache(self._model)
         self._batch_size = batch_size if self._caches else 1
         self.policy_version = 0
 

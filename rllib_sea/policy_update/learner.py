@@ -63,6 +63,10 @@ class PolicyLearner:
 
     Args:
         config: The run's configuration.
+
+    Attributes:
+        layout: How sequences are laid out for it, see :func:`choose_layout`.
+        version: Updates so far.
     """
 
     def __init__(self, config: PolicyTrainConfig) -> None:
@@ -77,7 +81,7 @@ class PolicyLearner:
         )
         self._compute_dtype = torch.bfloat16 if bf16 else torch.float32
         self._policy = load_policy(config.model_path, torch.float32).to(self._device)
-        self._layout = choose_layout(self._policy)
+        self.layout = choose_layout(self._policy)
         reference = load_policy(config.model_path, torch.float32)
         if bf16:
             _halve(reference)
@@ -122,7 +126,7 @@ class PolicyLearner:
             # Workers communicate in the backward pass, so one whose share has ended goes on
             # with a pair of weight 0.
             shown = part or [0]
-            batch = collate([prompts[i] for i in shown], self._layout).to(self._device)
+            batch = collate([prompts[i] for i in shown], self.layout).to(self._device)
             with self._strategy.accumulating(last=number == len(parts) - 1):
                 terms = self._terms([pairs[i] for i in shown], self._log_probs(batch))
                 weight = world_size() / len(pairs) if part else 0.0
@@ -198,7 +202,7 @@ class PolicyLearner:
     @torch.no_grad()
     def _probe(self, module: nn.Module) -> Probe:
         probes = [PromptResponses(ids[:1], (ids[1:],)) for ids in self.config.probes]
-        batch = collate(probes, self._layout).to(self._device)
+        batch = collate(probes, self.layout).to(self._device)
         logps = -functional.cross_entropy(module(batch).float(), batch.target, reduction="none")
         rows = logps.cpu().split(batch.lengths.tolist())
         return Probe(
@@ -258,7 +262,7 @@ class PolicyLearner:
         for part in parts:
             # Workers may communicate in the forward pass, so one whose share has ended goes
             # on with responses whose scores are dropped.
-            batch = collate([pieces[i] for i in part or [0]], self._layout).to(self._device)
+            batch = collate([pieces[i] for i in part or [0]], self.layout).to(self._device)
             logits = (self._strategy.module(batch), self._reference(batch), batch.target)
             chunks = zip(*(tensor.split(SCORE_CHUNK) for tensor in logits), strict=True)
             tokens = torch.cat([token_scores(*chunk) for chunk in chunks])

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rllib_sea.duels.records import Candidate
-from rllib_sea.policy.model_folder import is_recurrent, load_policy
+from rllib_sea.policy.model_folder import has_cache, load_policy
 from rllib_sea.policy.precision import auto_dtype
 
 # Tokens of prompts and responses whose keys and values are held at a time. On a CPU prompts are
@@ -24,8 +24,9 @@ class PolicyEncoder:
     The state is the one that the output embedding reads, after the model's last norm, divided
     by its own root mean square. It is computed in :func:`rllib_sea.policy.precision.auto_dtype`.
 
-    A prompt is computed once for its M responses, which continue its keys and values; a recurrent
-    model reads it with each. Tokens are the sampled ones, the end token included if it was sampled.
+    A prompt is computed once for its M responses, which continue its keys and values; a model
+    without such a cache, a recurrent one, reads it with each. Tokens are the sampled ones, the end
+    token included if it was sampled.
 
     Args:
         path: The policy's folder. Its weights are read once: later updates do not change the
@@ -36,7 +37,7 @@ class PolicyEncoder:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model = load_policy(path, auto_dtype(), "erm_encoder").to(device)
         self._model.requires_grad_(False)
-        self._caches = not is_recurrent(self._model)
+        self._caches = has_cache(self._model)
         self._tokens_per_batch = TOKENS_PER_BATCH[device]
         self.dim = int(self._model.get_output_embeddings().weight.shape[1])
 

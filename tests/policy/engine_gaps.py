@@ -1,6 +1,6 @@
 """Starts an engine on each of several models and prints how far it is from what it was given.
 
-A process of its own: vLLM changes Transformers' classes for the process that it is in.
+Its encoders are what a run has beside the engine with ``erm_encoder: policy``.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import sys
 import traceback
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from rllib_sea.duels.records import Candidate
 from rllib_sea.policy.audit import PublishedWeights, sampler_gap
 from rllib_sea.policy.sampler import make_sampler
+from rllib_sea.reward_model.policy_encoder import PolicyEncoder
 
 
 def gaps(kind: str, folder: Path, options: dict[str, object]) -> dict[str, float]:
@@ -28,8 +31,14 @@ def gaps(kind: str, folder: Path, options: dict[str, object]) -> dict[str, float
         which: torch.load(folder / f"{which}.pt", weights_only=False)
         for which in ("initial", "rehearsal", "trained")
     }
+    earlier = PolicyEncoder(folder / "model")
+    expected = features(earlier)
     sampler = make_sampler(kind, folder / "model", 64, options)
+    later = PolicyEncoder(folder / "model")
     found = {
+        "encoder beside it": max(
+            float(np.abs(features(encoder) - expected).max()) for encoder in (earlier, later)
+        ),
         "start": sampler_gap(sampler, published["initial"].probe),
         # What an audit would see if the engine had kept its weights.
         "untouched": sampler_gap(sampler, published["trained"].probe),
@@ -40,6 +49,12 @@ def gaps(kind: str, folder: Path, options: dict[str, object]) -> dict[str, float
         found[f"{version} {which}"] = sampler_gap(sampler, published[which].probe)
     sampler.close()
     return found
+
+
+def features(encoder: PolicyEncoder) -> np.ndarray:
+    """Of one response to one prompt."""
+    response = Candidate("", (20, 21, 22), (), "length")
+    return encoder.encode([""], [(10, 11, 12)], [[response]])
 
 
 def main() -> None:

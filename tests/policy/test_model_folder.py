@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, BertConfig, T5Config, ViTConfig
+from transformers import AutoTokenizer, BertConfig, T5Config, ViTConfig, XLNetConfig
 
 from rllib_sea.policy.model_folder import (
     check_policy_folder,
@@ -70,6 +70,7 @@ def test_what_is_no_causal_model_is_refused(model: Path) -> None:
     for config, expected in (
         (T5Config(), r"is an encoder with a decoder \(model_type 't5' in config.json\), expected"),
         (BertConfig(), r"is an encoder \(model_type 'bert' in config.json, not is_decoder\)"),
+        (XLNetConfig(), r"is an encoder \(model_type 'xlnet' in config.json, not is_decoder\)"),
         (ViTConfig(), r"has no causal language model of .* \(model_type 'vit' in config.json\)"),
     ):
         config.save_pretrained(model)

@@ -32,8 +32,8 @@ def config(tiny_policy: Path) -> PolicyTrainConfig:
 def changed(config: PolicyTrainConfig, layout: str = "packed") -> PolicyLearner:
     """A learner whose policy has left its reference."""
     learner = PolicyLearner(config)
-    assert learner._layout == "packed"
-    learner._layout = layout
+    assert learner.layout == "packed"
+    learner.layout = layout
     for _ in range(3):
         learner.update(PAIRS)
     return learner
@@ -123,7 +123,7 @@ def test_before_the_first_step_policy_and_reference_agree_exactly(
     config: PolicyTrainConfig, precision: str, layout: str
 ) -> None:
     learner = PolicyLearner(dataclasses.replace(config, train_precision=precision))
-    learner._layout = layout
+    learner.layout = layout
     scores = learner.score(PROMPTS)
     assert not scores.kl.any()
     assert not scores.implicit_rewards.any()
