@@ -18,6 +18,7 @@ from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_sea.duels.rounds import EvaluatedPrompt, Outcome
 from rllib_sea.env_runners.sampling import Sampling
+from rllib_sea.labelling.asking import OracleAwayError
 from rllib_sea.labelling.measuring import Measuring
 from rllib_sea.policy.prompt_sets import PromptSet
 from rllib_sea.policy_update.part import PolicyUpdate
@@ -120,10 +121,15 @@ def evaluate(algorithm: SEA, _: Any = None) -> tuple[dict[str, Any], int, int]:
         algorithm: The Algorithm, whose env runners answer.
 
     Returns:
-        The results, and the number of prompts twice (RLlib's env and agent steps).
+        The results, and the number of prompts twice (RLlib's env and agent steps); none if the
+        oracle does not answer, for want of which no run ends.
     """
     start = time.perf_counter()
-    evaluated = algorithm.evaluate_held_out()
+    try:
+        evaluated = algorithm.evaluate_held_out()
+    except OracleAwayError as error:
+        algorithm.record_no_evaluation(error)
+        return {}, 0, 0
     results = summarise(evaluated) | {"seconds": time.perf_counter() - start}
     algorithm.record_evaluation(evaluated, results)
     logger = MetricsLogger(root=False)

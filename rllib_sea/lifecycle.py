@@ -74,7 +74,7 @@ class RunLifecycle(CheckpointedAlgorithm):
 
     @override(Algorithm)
     def setup(self, config: SEAConfig) -> None:
-        self._messages = Messages()
+        self._messages = Messages(self.trial_id)
         self._train_folder = self.folder / "train"
         for left_over in (self._train_folder, self.folder / PART_FOLDER):  # of a killed run
             shutil.rmtree(left_over, ignore_errors=True)
@@ -137,6 +137,7 @@ class RunLifecycle(CheckpointedAlgorithm):
             strategy=config.exploration_strategy,
             ties=config.ties != DROP,
             warn=self._messages.warn,
+            show=self._messages.show,
         )
         self.policy = PolicyUpdate(
             self.policy_trainer,

@@ -1,30 +1,73 @@
-"""What a run tells its user beside numbers."""
+"""What a run tells its user beside numbers: at once, and with the next result."""
 
 from __future__ import annotations
 
+import json
 import logging
+import time
+from collections.abc import Iterator
+
+# Tune keeps what it registers there: the one place that a trial's process and the command share.
+from ray.experimental.internal_kv import (
+    _internal_kv_get,
+    _internal_kv_initialized,
+    _internal_kv_put,
+)
 
 logger = logging.getLogger(__name__)
 
+_NAMESPACE = "rllib_sea.messages"
+WARNING = "warning: "
+
 
 class Messages:
-    """Warnings and notes, each passed on once: in the log at once, and with the next result."""
+    """Warnings and notes of a run; whoever shows its progress reads them with :func:`told_since`.
 
-    def __init__(self) -> None:
+    Args:
+        run: Tune's id of the trial.
+    """
+
+    def __init__(self, run: str) -> None:
+        self._run = run
         self._warnings: list[str] = []
         self._notes: list[str] = []
+        self._told: list[tuple[int, str]] = []
 
     def warn(self, text: str) -> None:
         """Tells of something that may be wrong."""
         logger.warning("%s", text)
         self._warnings.append(text)
+        self._tell(f"{WARNING}{text}")
+
+    def show(self, text: str) -> None:
+        """Tells of a wait, of which nobody wants to know once it is over."""
+        logger.warning("%s", text)
+        self._tell(text)
 
     def note(self, text: str) -> None:
-        """Tells of something that is as it should be."""
+        """Tells of something that is as it should be, with the next result."""
         self._notes.append(text)
 
     def take(self) -> dict[str, str]:
         """What has not been passed on yet, under ``notes`` and ``warnings``."""
         taken = {"notes": self._notes, "warnings": self._warnings}
-        self._notes, self._warnings = [], []
+        self._notes, self._warnings, self._told = [], [], []
         return {kind: "\n".join(lines) for kind, lines in taken.items() if lines}
+
+    def _tell(self, line: str) -> None:
+        self._told.append((time.time_ns(), line))
+        if _internal_kv_initialized():
+            _internal_kv_put(self._run, json.dumps(self._told), namespace=_NAMESPACE)
+
+
+def told_since(run: str, since: int) -> Iterator[tuple[int, str]]:
+    """Yields what a run has told since its last result, and when, on the clock of its machine.
+
+    Args:
+        run: Tune's id of the trial.
+        since: Nanoseconds; earlier lines are left out.
+    """
+    told = _internal_kv_get(run, namespace=_NAMESPACE) if _internal_kv_initialized() else None
+    for at, line in json.loads(told or "[]"):
+        if at > since:
+            yield at, line

@@ -78,7 +78,8 @@ def oracle_metrics(selected: Sequence[SelectedDuel], measurement: Measurement) -
 
     Args:
         selected: The round's pairs.
-        measurement: The oracle's answers; its ``pool_scores`` one per pair, or none.
+        measurement: The oracle's answers; its ``pool_scores`` one per pair, or none;
+            NaN where it had none.
 
     Returns:
         Online win rates over real duels against the references, if there are any; with
@@ -94,6 +95,8 @@ def oracle_metrics(selected: Sequence[SelectedDuel], measurement: Measurement) -
     regrets, right = [], []
     for duel, scores in zip(selected, measurement.pool_scores, strict=False):
         first, second = scores[duel.first], scores[duel.second]
+        if math.isnan(scores.sum()):  # the oracle has none of some
+            continue
         if not duel.synthetic:
             regrets.append(float(scores.max() - (first + second) / 2))
         elif first != second:
@@ -123,7 +126,7 @@ def of_this_round(
         for group in ("duels", "reward_model", "policy", "seconds")
     }
     kept = {key: value for key, value in result.items() if key != EVALUATION_RESULTS}
-    return kept | groups | ({} if evaluation is None else {EVALUATION_RESULTS: evaluation})
+    return kept | groups | ({EVALUATION_RESULTS: evaluation} if evaluation else {})
 
 
 class DashboardMetrics:

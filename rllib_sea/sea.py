@@ -140,6 +140,8 @@ class SEA(RunLifecycle):
             counts,
             num_oracle_queries=labelled.num_answered,
             num_open_questions=labelled.num_open,
+            num_skipped_questions=labelled.num_skipped,
+            num_withdrawn_questions=labelled.num_withdrawn,
             num_prompts_drawn=counts.num_prompts_drawn + len(plan.prompts),
             num_synthetic_pairs=counts.num_synthetic_pairs
             + sum(duel.synthetic for duel in labelled.asked),
@@ -243,18 +245,12 @@ class SEA(RunLifecycle):
             if self._is_done() and self._evaluation is None:
                 evaluate(self)
         except OracleAwayError as error:
-            if self._is_done():
-                self._messages.warn(
-                    f"{error}; all labels are there and learned from, the last evaluation is "
-                    "not: `rllib evaluate` of the checkpoint makes it"
-                )
-            elif self._storage is None:
+            if self._storage is None:
                 raise
-            else:
-                # Tune writes a checkpoint with this result, and asks for another: that one raises.
-                self._ended_by = error
-                self._messages.warn(f"{error}; the run stops, `--resume` goes on with it")
-                result = {SHOULD_CHECKPOINT: True}
+            # Tune writes a checkpoint with this result, and asks for another: that one raises.
+            self._ended_by = error
+            self._messages.warn(f"{error}; the run stops, {error.way_on}")
+            result = {SHOULD_CHECKPOINT: True}
         return result
 
     def _learn_initial_preferences(self, log: str) -> None:
@@ -299,6 +295,14 @@ class SEA(RunLifecycle):
     def evaluate_held_out(self) -> list[EvaluatedPrompt]:
         """The current policy's responses to the held-out prompts, compared."""
         return self.held_out.evaluate(self._counts.round)
+
+    def record_no_evaluation(self, error: OracleAwayError) -> None:
+        """Says that an evaluation is left out, and has it not tried again in this round."""
+        self._evaluation = {}
+        self._messages.warn(
+            f"the evaluation after {self._counts.num_oracle_queries} queries is left out: {error}; "
+            "`rllib evaluate` of the checkpoint makes it"
+        )
 
     def record_evaluation(
         self, evaluated: Sequence[EvaluatedPrompt], results: dict[str, float]

@@ -166,7 +166,7 @@ def test_a_run_that_everything_happens_to(
         away.write_text("1000")
         with train(tmp_path, "--resume", **how) as command:
             assert command.wait(300) == 1, command.output
-        assert "the run stops, `--resume` goes on with it" in command.output
+        assert "the run stops, `--resume` goes on with it once" in command.output
         assert "OracleAwayError: oracle away could not answer" in command.output
         log = logged(now("away-for-good"))
         pending = [entry for entry in log if entry.label is None]

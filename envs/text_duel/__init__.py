@@ -9,7 +9,7 @@ import gymnasium as gym
 
 from text_duel.config import validate_env_config
 from text_duel.env import PASS, TextDuelEnv, TextDuelVectorEnv
-from text_duel.errors import ConfigError, OracleError
+from text_duel.errors import BrokenOracleError, ConfigError, OracleError, UnanswerableError
 from text_duel.oracles import (
     AsyncOracle,
     LengthOracle,
@@ -48,6 +48,7 @@ gym.register(
 __all__ = [
     "PASS",
     "AsyncOracle",
+    "BrokenOracleError",
     "ConfigError",
     "EmbeddingOracle",
     "Label",
@@ -59,6 +60,7 @@ __all__ = [
     "ScoringOracle",
     "TextDuelEnv",
     "TextDuelVectorEnv",
+    "UnanswerableError",
     "Verdict",
     "ask_oracle",
     "check_oracle",

@@ -17,6 +17,14 @@ class OracleError(RuntimeError):
     """The oracle could not answer. The message names it; no label was made up."""
 
 
+class UnanswerableError(OracleError):
+    """The oracle can never answer this question: nobody asks it again."""
+
+
+class BrokenOracleError(OracleError):
+    """The oracle does not keep its interface: nothing that it says is used until it is mended."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Hints at the valid name that is closest to a wrong one.
 

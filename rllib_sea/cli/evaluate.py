@@ -19,6 +19,7 @@ from rllib_sea.cli.options import RayOptions
 from rllib_sea.cli.progress import evaluation_rows, say
 from rllib_sea.cli.ray_session import check_ray_options, ray_session
 from rllib_sea.evaluation import summarise
+from rllib_sea.labelling.asking import OracleAwayError
 from text_duel.errors import ConfigError
 
 
@@ -32,6 +33,8 @@ def evaluate_checkpoint(checkpoint: Path, options: RayOptions) -> None:
         algorithm = SEA.from_checkpoint(str(checkpoint.resolve()))
         try:
             measured = summarise(algorithm.evaluate_held_out())
+        except OracleAwayError as error:
+            raise ConfigError(str(error)) from error
         finally:
             algorithm.stop()
             # RLlib made it for this one command.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -15,6 +15,8 @@ from ray.tune.utils import flatten_dict
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
+
+from rllib_sea.messages import WARNING, told_since
 
 WIN_RATE = "evaluation/win_rate_vs_initial"
 _ENDS = ("done", "failed")
@@ -35,6 +37,8 @@ _COLUMNS = ("queries", "win rate vs initial", "soft", "mean score", "now", "left
 _COUNTS = ("round", "training_iteration", "num_oracle_queries", "time_total_s")
 # Rounds whose seconds are averaged, to estimate the time left.
 _RECENT = 5
+# How often trials are asked for what they tell in the middle of a round.
+LISTEN_S = 1.0
 
 
 @dataclass
@@ -47,6 +51,8 @@ class TrialProgress:
         stage: What it is doing.
         values: The newest value of every metric, by its name in docs/metrics.md.
         recent: Seconds of the newest rounds.
+        told: What was told of it since its last result.
+        told_at: When the last of that was told.
     """
 
     label: str
@@ -54,6 +60,8 @@ class TrialProgress:
     stage: str = "starting engines"
     values: dict[str, Any] = field(default_factory=dict)
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    told: list[str] = field(default_factory=list)
+    told_at: int = field(default_factory=time.time_ns)
 
     def add(self, result: Mapping[str, Any], now: float) -> None:
         """Takes in a round's result, flat."""
@@ -185,6 +193,7 @@ class Progress(Callback):
         self._console = console
         self._alone = True
         self._trials: dict[str, TrialProgress] = {}
+        self._listened = 0.0
         self._live: Live | None = None
         if live and console.is_terminal:
             self._live = Live(
@@ -206,6 +215,11 @@ class Progress(Callback):
         for trial in trials:
             if trial.trial_id not in self._trials and not trial.is_finished():
                 self._say(self._progress(trial), "starting engines")
+        if _clock() - self._listened >= LISTEN_S:
+            self._listened = _clock()
+            for trial in trials:
+                if trial.trial_id in self._trials and not trial.is_finished():
+                    self._listen(self._trials[trial.trial_id], trial.trial_id)
 
     def on_trial_start(self, trial: Trial, **info: Any) -> None:
         progress = self._progress(trial)
@@ -216,9 +230,16 @@ class Progress(Callback):
         progress = self._progress(trial)
         flat = flatten_dict(result, delimiter="/")
         progress.add(flat, _clock())
-        for kind, prefix in (("notes", ""), ("warnings", "warning: ")):
-            for line in result.get(kind, "").splitlines():
-                say(self._console, f"{progress.label}: {prefix}{line}")
+        lines = [
+            f"{prefix}{line}"
+            for kind, prefix in (("notes", ""), ("warnings", WARNING))
+            for line in result.get(kind, "").splitlines()
+        ]
+        for line in lines:
+            if line not in progress.told:
+                say(self._console, f"{progress.label}: {line}")
+        progress.told.clear()
+        self._listen(progress, trial.trial_id, lines)
         if not self._live:
             left = None if result.get("done") else progress.seconds_left(self._stop)
             say(self._console, round_line(progress, flat, left))
@@ -245,6 +266,14 @@ class Progress(Callback):
             progress.values.update(flatten_dict(trial.last_result or {}, delimiter="/"))
             self._trials[trial.trial_id] = progress
         return self._trials[trial.trial_id]
+
+    def _listen(self, progress: TrialProgress, run: str, known: Sequence[str] = ()) -> None:
+        """Says what a trial tells in the middle of a round, but for what is known."""
+        for at, line in told_since(run, progress.told_at):
+            progress.told_at = at
+            if line not in known:
+                progress.told.append(line)
+                say(self._console, f"{progress.label}: {line}")
 
     def _say(self, progress: TrialProgress, text: str) -> None:
         if not self._live:

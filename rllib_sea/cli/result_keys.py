@@ -9,7 +9,7 @@ _NAMES = """
 training_iteration time_total_s time_since_restore iterations_since_restore
 num_oracle_queries query_budget round rounds_left num_prompts_drawn num_synthetic_pairs
 num_skipped_prompts num_prompts_too_long num_evaluation_questions num_initial_preferences
-num_open_questions num_texts_cut policy_steps
+num_open_questions num_skipped_questions num_withdrawn_questions num_texts_cut policy_steps
 
 duels/
 gamma num_late_labels num_skipped num_skipped_incomplete num_skipped_non_finite

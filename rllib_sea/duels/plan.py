@@ -17,6 +17,8 @@ class Counts:
     round: int = 0
     num_oracle_queries: int = 0
     num_open_questions: int = 0
+    num_skipped_questions: int = 0
+    num_withdrawn_questions: int = 0
     num_prompts_drawn: int = 0
     num_synthetic_pairs: int = 0
     num_skipped_prompts: int = 0

@@ -1,34 +1,48 @@
 """Asks an oracle: many questions at once, again if it cannot answer, never for longer than agreed.
 
 Free of Ray. Whatever an oracle does, be slow, silent, raise, or answer in part: what it has
-answered is kept at once.
+answered is kept at once, and a question that it can never answer holds up no other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
 
+from rllib_sea.labelling.open_questions import OpenQuestions
 from rllib_sea.settings.labelling import Labelling
-from text_duel.errors import OracleError
-from text_duel.oracles import AsyncOracle, Oracle, ask_oracle_in_part
+from text_duel.errors import BrokenOracleError, OracleError
+from text_duel.oracles import AsyncOracle, Oracle, ask_oracle_in_part, check_shape, is_final
 from text_duel.prompts import Prompt
 from text_duel.verdicts import Choice, Verdict
 
-# Batches that fail one after another, after which an attempt ends: the oracle is away.
+# Batches that fail one after another, after which an attempt ends: the oracle is away. Of fewer
+# questions than these that fail where others are answered, it is the questions' fault.
 MAX_FAILED_BATCHES = 3
 # From one attempt to the next batches shrink by this, until one bad question holds up itself alone.
 SHRINK = 4
+# What is asked of an oracle for longer is shown, though nothing has failed.
+SHOW_WAIT_S = 20.0
 
 
 class OracleAwayError(RuntimeError):
     """The oracle cannot answer; its questions stay open in the preference log."""
+
+    way_on = "`--resume` goes on with it once the oracle answers"
+
+
+class OracleUnusableError(OracleAwayError):
+    """The oracle fails at every question, and would fail again; they stay open likewise."""
+
+    way_on = "`--resume` goes on with it once the oracle is mended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +62,16 @@ class Comparison:
 
 # Verdicts by the places of their questions in the list that was asked.
 OnVerdicts = Callable[[Mapping[int, Verdict]], None]
+# Answers of any kind, and what is wrong with others, by their places in a batch; blocks.
+Batch = Callable[[Sequence[int]], tuple[Mapping[int, Any], Mapping[int, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a call has no result, and whether it would fail in the same way again."""
+
+    reason: str
+    final: bool
 
 
 class Asking:
@@ -56,21 +80,32 @@ class Asking:
     Args:
         oracle: The oracle. One that is not asynchronous is called in a thread of its own.
         keys: How long it is waited for.
-        warn: Told of every wait when it begins.
+        warn: Told of every failure that is waited for, when the wait begins.
+        show: Told of waits in which nothing has failed.
     """
 
-    def __init__(self, oracle: Oracle, keys: Labelling, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        oracle: Oracle,
+        keys: Labelling,
+        warn: Callable[[str], None],
+        show: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self._oracle = oracle
         self._keys = keys
         self._warn = warn
+        self._show = show
+        self._refused_in_a_row = 0
 
     async def ask(
         self,
         comparisons: Sequence[Comparison],
         on_verdicts: OnVerdicts,
         is_withdrawn: Callable[[int], bool] = lambda place: False,
-    ) -> None:
-        """Asks until every comparison has its verdict.
+        *,
+        retries: int | None = None,
+    ) -> dict[int, str]:
+        """Asks until every comparison has its verdict, or can have none.
 
         A call that is out of time is not broken off: if its answer comes after all, it counts, as
         long as no other has come. Only what has no verdict is asked again.
@@ -81,173 +116,243 @@ class Asking:
                 method has raised.
             is_withdrawn: Whether a place is wanted no more: it is not asked again then. A verdict
                 that comes all the same is given.
+            retries: How often an oracle that cannot answer is asked again; None: as configured.
+
+        Returns:
+            Why the oracle can answer some of them never, by their places: what it raised would come
+            again; or a few failed in every attempt while it answered others.
 
         Raises:
             OracleAwayError: Some have no verdict after all attempts.
+            OracleUnusableError: None has, and what went wrong would come again.
         """
-        keys = self._keys
-        missing = set(range(len(comparisons)))
-        failed: Counter[int] = Counter()
+        questions = OpenQuestions(len(comparisons), on_verdicts, is_withdrawn)
 
-        def is_wanted(place: int) -> bool:
-            return place in missing and not is_withdrawn(place)
+        def batch(places: Sequence[int]) -> tuple[dict[int, Verdict], dict[int, str]]:
+            return self._verdicts([comparisons[place] for place in places])
 
-        def keep(verdicts: Mapping[int, Verdict]) -> None:
-            new = {place: verdicts[place] for place in verdicts if place in missing}
-            if new:
-                on_verdicts(new)
-                missing.difference_update(new)
+        return await self._until_settled(
+            questions, comparisons if isinstance(self._oracle, AsyncOracle) else batch, retries
+        )
 
-        for attempt in range(keys.oracle_retries + 1):
-            # Those that failed before come last: they hold nobody up.
-            places = sorted(filter(is_wanted, missing), key=lambda place: (failed[place], place))
-            if not places:  # late answers
-                return
-            if isinstance(self._oracle, AsyncOracle):
-                reason = await self._ask_one_by_one(
-                    self._oracle, comparisons, places, is_wanted, keep
-                )
-            else:
-                size = -(-len(places) // SHRINK**attempt)
-                batches = [places[i : i + size] for i in range(0, len(places), size)]
-                reason = await self._ask_batches(comparisons, batches, is_wanted, keep)
-            if not any(map(is_wanted, missing)):
-                return
-            failed.update(missing)
-            await self._wait(attempt, reason)
-
-    async def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[float]:
+    async def score(
+        self, prompts: Sequence[Prompt], responses: Sequence[str], *, retries: int | None = None
+    ) -> tuple[list[float], dict[int, str]]:
         """The oracle's scores of responses.
 
+        Args:
+            prompts: N prompts.
+            responses: N responses.
+            retries: See :meth:`ask`.
+
+        Returns:
+            N scores, NaN if there is none, and why the oracle cannot score some of them.
+
         Raises:
-            OracleAwayError: There are none after all attempts.
+            OracleAwayError: As for :meth:`ask`.
         """
-        scores: list[list[float]] = []
+        scores = [float("nan")] * len(prompts)
 
-        def keep(result: Any) -> None:
-            scores.append(np.asarray(result, dtype=np.float64).tolist())
+        def keep(found: Mapping[int, float]) -> None:
+            for place, score in found.items():
+                scores[place] = score
 
-        for attempt in range(self._keys.oracle_retries + 1):
-            call = _in_thread(self._oracle.score, prompts, responses)
-            reason = await self._in_time(call, keep)
-            if not scores:
-                await self._wait(attempt, reason or "")
-            if scores:
-                break
-        return scores[0]
+        def batch(places: Sequence[int]) -> tuple[dict[int, float], dict[int, str]]:
+            found = np.asarray(
+                self._oracle.score([prompts[i] for i in places], [responses[i] for i in places]),
+                dtype=np.float64,
+            )
+            check_shape(self._oracle, "score", found, len(places))
+            return dict(enumerate(found.tolist())), {}
 
-    async def _wait(self, attempt: int, reason: str) -> None:
-        """Waits before the next attempt; raises OracleAwayError if that was the last one."""
-        keys = self._keys
-        if attempt == keys.oracle_retries:
+        questions = OpenQuestions(len(prompts), keep, lambda place: False)
+        return scores, await self._until_settled(questions, batch, retries)
+
+    async def _until_settled(
+        self, questions: OpenQuestions, ask: Batch | Sequence[Comparison], retries: int | None
+    ) -> dict[int, str]:
+        """Asks until every question is answered or refused; returns the refused ones."""
+        retries = self._keys.oracle_retries if retries is None else retries
+        since, waits = time.strftime("%H:%M:%S"), 0
+        with self._shown(questions, since):
+            for attempt in count():
+                places = questions.wanted()
+                if not places:  # late answers
+                    break
+                if callable(ask):
+                    size = -(-len(places) // SHRINK**attempt)
+                    batches = [places[i : i + size] for i in range(0, len(places), size)]
+                    failures = await self._ask_batches(ask, batches, questions)
+                else:
+                    failures = await self._ask_one_by_one(ask, places, questions)
+                self._check_usable(questions)
+                left = questions.wanted()
+                if not left:
+                    break
+                questions.failed.update(left)
+                passing = [failure.reason for failure in failures if not failure.final]
+                if not passing:  # in smaller batches, at once
+                    continue
+                if waits == retries:
+                    self._give_up(questions, passing[0], waits + 1)
+                    break
+                wait = self._keys.oracle_retry_wait_s * 2**waits
+                waits += 1
+                self._warn(
+                    f"{len(left)} of {questions.num} questions of {since} have no answer: "
+                    f"{passing[0]}; asking again in {wait:g} s ({waits} of {retries})"
+                )
+                await asyncio.sleep(wait)
+        self._refused_in_a_row += len(questions.refused)
+        if questions.num_answered:
+            self._refused_in_a_row = 0
+        return questions.refused_for_good()
+
+    def _check_usable(self, questions: OpenQuestions) -> None:
+        """Raises OracleUnusableError if the oracle refuses all that it is asked.
+
+        Also over several calls, of which each asked little: their questions would be without end.
+        """
+        in_a_row = self._refused_in_a_row + len(questions.refused)
+        if questions.refused and not questions.num_answered and in_a_row >= MAX_FAILED_BATCHES:
+            self._refused_in_a_row = 0
+            raise OracleUnusableError(next(iter(questions.refused.values())))
+
+    def _give_up(self, questions: OpenQuestions, reason: str, times: int) -> None:
+        """Refuses what alone is left of what was asked; otherwise raises OracleAwayError."""
+        left = questions.wanted()
+        if not questions.num_answered or len(left) >= MAX_FAILED_BATCHES:
             raise OracleAwayError(reason)
-        wait = keys.oracle_retry_wait_s * 2**attempt
-        self._warn(f"{reason}; asking again in {wait:g} s ({attempt + 1} of {keys.oracle_retries})")
-        await asyncio.sleep(wait)
+        for place in left:
+            questions.refuse(place, f"asked {times} times without an answer: {reason}")
+
+    @contextmanager
+    def _shown(self, questions: OpenQuestions, since: str) -> Iterator[None]:
+        """Shows a wait that takes long, once."""
+
+        def show() -> None:
+            self._show(
+                f"waiting for oracle {self._oracle.name} since {since}: "
+                f"{len(questions.wanted())} of {questions.num} questions have no answer yet"
+            )
+
+        timer = asyncio.get_running_loop().call_later(SHOW_WAIT_S, show)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     async def _ask_one_by_one(
-        self,
-        oracle: AsyncOracle,
-        comparisons: Sequence[Comparison],
-        places: Sequence[int],
-        is_wanted: Callable[[int], bool],
-        keep: OnVerdicts,
-    ) -> str:
-        """One attempt; returns why a question has no verdict."""
+        self, comparisons: Sequence[Comparison], places: Sequence[int], questions: OpenQuestions
+    ) -> list[_Failure]:
+        """One attempt; returns why questions have no verdict."""
         free = asyncio.Semaphore(self._keys.oracle_concurrency)
 
-        async def ask(place: int) -> str | None:
+        async def ask(place: int) -> _Failure | None:
             asked = comparisons[place]
             async with free:
-                if not is_wanted(place):  # a late answer
+                if not questions.is_wanted(place):  # a late answer
                     return None
-                return await self._in_time(
-                    oracle.answer(asked.prompt, asked.first, asked.second),
-                    lambda verdict: keep({place: verdict}),
+                failure = await self._in_time(
+                    self._verdict(asked), lambda verdict: questions.keep({place: verdict})
                 )
+            if failure is not None and failure.final:
+                questions.refuse(place, failure.reason)
+            return failure
 
-        reasons = await asyncio.gather(*(ask(place) for place in places))
-        return next((reason for reason in reasons if reason), "")
+        failures = await asyncio.gather(*(ask(place) for place in places))
+        return [failure for failure in failures if failure is not None]
 
     async def _ask_batches(
-        self,
-        comparisons: Sequence[Comparison],
-        batches: Sequence[Sequence[int]],
-        is_wanted: Callable[[int], bool],
-        keep: OnVerdicts,
-    ) -> str:
-        """One attempt; returns why a question has no verdict."""
-        reason, in_a_row = "", 0
+        self, ask: Batch, batches: Sequence[Sequence[int]], questions: OpenQuestions
+    ) -> list[_Failure]:
+        """One attempt; returns why questions have no answer."""
+        failures, in_a_row = [], 0
         for planned in batches:
-            batch = [place for place in planned if is_wanted(place)]  # late answers may have come
+            batch = list(filter(questions.is_wanted, planned))  # late answers may have come
             if not batch:
                 continue
-            wrong: dict[int, str] = {}
 
-            def keep_answers(
-                result: Any, batch: Sequence[int] = batch, wrong: dict[int, str] = wrong
-            ) -> None:
-                verdicts, found_wrong = result
-                wrong.update(found_wrong)
-                keep({batch[place]: verdict for place, verdict in verdicts.items()})
+            def keep(result: Any, batch: Sequence[int] = batch) -> None:
+                answers, wrong = result
+                questions.keep({batch[place]: answer for place, answer in answers.items()})
+                for place, reason in wrong.items():
+                    questions.refuse(batch[place], reason)
 
-            some = [comparisons[place] for place in batch]
-            failure = await self._in_time(_in_thread(self._answers, some), keep_answers)
-            reason = reason or failure or next(iter(wrong.values()), "")
+            failure = await self._in_time(_in_thread(ask, batch), keep)
             in_a_row = in_a_row + 1 if failure else 0
+            if failure is not None:
+                failures.append(failure)
+                if failure.final and len(batch) == 1:
+                    questions.refuse(batch[0], failure.reason)
             if in_a_row == MAX_FAILED_BATCHES:
                 break
-        return reason
+        return failures
 
-    def _answers(
+    async def _verdict(self, asked: Comparison) -> Verdict:
+        assert isinstance(self._oracle, AsyncOracle)
+        verdict = await self._oracle.answer(asked.prompt, asked.first, asked.second)
+        if not isinstance(verdict, Verdict):
+            raise TypeError(f"answer() gave {verdict!r}, expected a text_duel.Verdict")
+        return verdict
+
+    def _verdicts(
         self, comparisons: Sequence[Comparison]
     ) -> tuple[dict[int, Verdict], dict[int, str]]:
         """Verdicts by place, and by place what is wrong; blocks."""
-        answers, wrong = ask_oracle_in_part(
+        found = ask_oracle_in_part(
             self._oracle,
             [asked.prompt for asked in comparisons],
             [asked.first for asked in comparisons],
             [asked.second for asked in comparisons],
         )
-        verdicts = {}
+        answers = found.answers
+        verdicts = {place: Verdict("skip", reason=why) for place, why in found.skipped.items()}
         for place, probability in enumerate(answers.win_probability):
-            if place in wrong:
+            if place in found.unanswerable or place in found.skipped:
                 continue
             scores = None
             if self._oracle.has_scores:
                 scores = float(answers.first_score[place]), float(answers.second_score[place])
             choice: Choice = "first" if probability >= 0.5 else "second"
             verdicts[place] = Verdict(choice, float(probability), scores)
-        return verdicts, wrong
+        return verdicts, found.unanswerable
 
     async def _in_time(
         self, call: Coroutine[Any, Any, Any], keep: Callable[[Any], None]
-    ) -> str | None:
+    ) -> _Failure | None:
         """Awaits a call for as long as agreed; returns why it has no result.
 
         Its result is kept whenever it comes.
+
+        Raises:
+            OracleUnusableError: The oracle does not keep its interface.
         """
 
         def finish(task: asyncio.Task[Any]) -> None:
             if not task.cancelled() and task.exception() is None:
                 keep(task.result())
 
+        name, seconds = self._oracle.name, self._keys.oracle_timeout_s
         task = asyncio.ensure_future(call)
-        await asyncio.wait({task}, timeout=self._keys.oracle_timeout_s)
+        await asyncio.wait({task}, timeout=seconds)
         if not task.done():
             task.add_done_callback(finish)
-            return (
-                f"oracle {self._oracle.name} did not answer within "
-                f"{self._keys.oracle_timeout_s:g} s (oracle_timeout_s)"
-            )
+            silent = f"oracle {name} did not answer within {seconds:g} s (oracle_timeout_s)"
+            return _Failure(silent, final=False)
+        if task.cancelled():
+            return _Failure(f"oracle {name} broke a question off", final=False)
         error = task.exception()
-        if isinstance(error, OracleError):
-            return str(error)
-        if error is not None:
-            reason = " ".join(str(error).split())
-            return f"oracle {self._oracle.name} could not answer: {type(error).__name__}: {reason}"
-        keep(task.result())
-        return None
+        if error is None:
+            keep(task.result())
+            return None
+        if isinstance(error, BrokenOracleError):
+            raise OracleUnusableError(str(error)) from error
+        if isinstance(error, OracleError) and error.__cause__ is not None:
+            return _Failure(str(error), is_final(error.__cause__))
+        reason = " ".join(str(error).split())
+        told = f"oracle {name} could not answer: {type(error).__name__}: {reason}"
+        return _Failure(told, is_final(error))
 
 
 async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -28,13 +28,19 @@ class LabellerHandle:
         settings: See :class:`LabellerSettings`.
         num_gpus: Of the labeller, for an oracle that is a model.
         warn: Told of what the user should know, as soon as it is known.
+        show: Told of waits in which nothing has failed, likewise.
     """
 
     def __init__(
-        self, settings: LabellerSettings, num_gpus: float, warn: Callable[[str], None]
+        self,
+        settings: LabellerSettings,
+        num_gpus: float,
+        warn: Callable[[str], None],
+        show: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._max_deaths = settings.keys.oracle_retries
         self._warn = warn
+        self._show = show
         # The log is a file on this machine. It takes no CPU of its own: it waits, or computes
         # while the other parts of a round wait for it.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -94,6 +100,8 @@ class LabellerHandle:
         with suppress(RayActorError):  # the call itself says so
             for text in ray.get(self._actor.take_warnings.remote()):
                 self._warn(text)
+            for text in ray.get(self._actor.take_waits.remote()):
+                self._show(text)
 
     def _wait_for_restart(self) -> None:
         end = time.monotonic() + RESTART_S

@@ -11,7 +11,8 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,12 @@ from typing import Any
 import numpy as np
 from gymnasium.utils.seeding import np_random
 
-from rllib_sea.labelling.asking import Asking, Comparison
+from rllib_sea.labelling.asking import (
+    Asking,
+    Comparison,
+    OracleAwayError,
+    OracleUnusableError,
+)
 from rllib_sea.preference_log.log import PreferenceLog
 from rllib_sea.preference_log.records import ClosedRound, LogEntry, Question, RunRecord
 from rllib_sea.randomness import Stream, integer_seeds
@@ -32,6 +38,9 @@ from text_duel.prompts import Prompt
 from text_duel.verdicts import SIDES, Verdict
 
 logger = logging.getLogger(__name__)
+
+# Skips one after another, after which an oracle decides nothing: each of them costs a query.
+MAX_SKIPS_IN_A_ROW = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,11 @@ class Labeller:
     def __init__(self, settings: LabellerSettings) -> None:
         self._settings = settings
         self._warnings: list[str] = []
+        self._waits: list[str] = []
+        self._skips_in_a_row = 0
+        self._has_skipped = False
+        # Asked only to be measured, an oracle that has failed so is not waited for again.
+        self._measuring_failed = False
         # Questions that this process wrote and that are open, so that they are not read again.
         self._written: dict[int, Question] = {}
         # Ids of the questions that the oracle has before it, by the task that asks them.
@@ -103,7 +117,7 @@ class Labeller:
 
     @cached_property
     def _asking(self) -> Asking:
-        return Asking(self.oracle, self._settings.keys, self._warn)
+        return Asking(self.oracle, self._settings.keys, self._warn, self._waits.append)
 
     @cached_property
     def _label_rule(self) -> LabelRule:
@@ -151,7 +165,8 @@ class Labeller:
                 configured.
 
         Raises:
-            OracleAwayError: The oracle does not answer; what it did answer is written down.
+            OracleAwayError: The oracle does not answer, or decides nothing; what it did answer is
+                written down. A question that it can never answer is withdrawn.
         """
         keys = self._settings.keys
         share = keys.wait_for if wait_for is None else wait_for
@@ -216,24 +231,24 @@ class Labeller:
         old = self._log.open_ids(round_index - after)
         if old:
             self._withdraw(old, f"not answered within {after} rounds")
-            self._warn(f"{len(old)} questions are withdrawn, not answered within {after} rounds")
-
-    def _withdraw_lost(self, questions: Mapping[int, Question]) -> None:
-        """Takes questions back whose prompts are gone: nobody could be shown what was asked."""
-        if not questions:
-            return
-        self._withdraw(list(questions), "its prompt is no training prompt of the run any more")
-        first = next(iter(questions.values()))
-        self._warn(
-            f"{len(questions)} open questions are withdrawn, since their prompts are no training "
-            f"prompts any more: they are gone, edited or held out, such as {first.prompt_id!r} of "
-            f"round {first.round}"
-        )
 
     def _withdraw(self, ids: Sequence[int], reason: str) -> None:
         self._log.withdraw(ids, reason)
         self._withdrawn.update(ids)
         self._forget(ids)
+        number = "1 question is" if len(ids) == 1 else f"{len(ids)} questions are"
+        self._warn(f"{number} withdrawn: {reason}")
+
+    def _withdraw_lost(self, questions: Mapping[int, Question]) -> None:
+        """Takes questions back whose prompts are gone: nobody could be shown what was asked."""
+        if not questions:
+            return
+        first = next(iter(questions.values()))
+        self._withdraw(
+            list(questions),
+            "no training prompts of the run any more: gone, edited or held out, such as "
+            f"{first.prompt_id!r} of round {first.round}",
+        )
 
     async def _answer(
         self, questions: Mapping[int, Question], comparisons: Mapping[int, Comparison]
@@ -253,10 +268,32 @@ class Labeller:
             drawn = {key: self._drawn(questions[key], verdict) for key, verdict in given.items()}
             self._log.give(rater, drawn)
             self._forget(drawn)
+            for key, verdict in drawn.items():
+                self._note_skip(questions[key], verdict)
             asyncio.get_running_loop().create_task(self._tell())
 
         asked = list(comparisons.values())
-        await self._asking.ask(asked, write, lambda place: ids[place] in self._withdrawn)
+        refused = await self._asking.ask(asked, write, lambda place: ids[place] in self._withdrawn)
+        by_reason: dict[str, list[int]] = {}
+        for place, reason in refused.items():
+            by_reason.setdefault(reason, []).append(ids[place])
+        for reason, some in by_reason.items():
+            self._withdraw(some, reason)
+        if self._skips_in_a_row >= MAX_SKIPS_IN_A_ROW:
+            skips, self._skips_in_a_row = self._skips_in_a_row, 0
+            raise OracleUnusableError(f"oracle {rater} has skipped {skips} questions in a row")
+
+    def _note_skip(self, question: Question, verdict: Verdict) -> None:
+        """Counts questions that nobody decides; the first of them is told."""
+        is_skip = verdict.choice == "skip"
+        self._skips_in_a_row = self._skips_in_a_row + 1 if is_skip else 0
+        if not self._has_skipped and (is_skip or verdict.choice == "both_bad"):
+            self._has_skipped = True
+            self._warn(
+                f"round {question.round}, position {question.position}: nothing to learn, "
+                f"{verdict.choice}: {verdict.reason or 'no reason given'}; from now on see "
+                "num_skipped_questions"
+            )
 
     def _drawn(self, question: Question, verdict: Verdict) -> Verdict:
         """A verdict with the choice that the environment's rule draws from its probability."""
@@ -292,17 +329,39 @@ class Labeller:
             for place, verdict in verdicts.items():
                 found[place] = probability_of(verdict)
 
-        await self._asking.ask(comparisons, keep)
+        async with self._measuring(len(comparisons)) as (retries, lost):
+            lost |= await self._asking.ask(comparisons, keep, retries=retries)
         return found.tolist()
 
     async def score(self, responses: Sequence[tuple[Prompt, str]]) -> list[float]:
-        """The oracle's scores of responses.
+        """The oracle's scores of responses; NaN where it has none.
 
         Raises:
             OracleAwayError: The oracle does not answer.
         """
-        prompts = [prompt for prompt, _ in responses]
-        return await self._asking.score(prompts, [text for _, text in responses])
+        prompts, texts = [prompt for prompt, _ in responses], [text for _, text in responses]
+        async with self._measuring(len(responses)) as (retries, lost):
+            scores, refused = await self._asking.score(prompts, texts, retries=retries)
+            lost |= refused
+        return scores
+
+    @asynccontextmanager
+    async def _measuring(self, num: int) -> AsyncIterator[tuple[int | None, dict[int, str]]]:
+        """Yields how often to ask again, and what takes the questions that have no answer.
+
+        A run does not end for want of a measurement: nor does it wait for one for minutes in every
+        round. Once all attempts have failed there is one, until an answer comes again.
+        """
+        lost: dict[int, str] = {}
+        try:
+            yield (0 if self._measuring_failed else None), lost
+        except OracleAwayError:
+            self._measuring_failed = True
+            raise
+        self._measuring_failed = False
+        if lost:
+            reason = next(iter(lost.values()))
+            self._warn(f"{len(lost)} of {num} measurements have no value: {reason}")
 
     async def take_num_cut(self) -> int:
         """Of how many texts the oracle has read the beginning only, since the last call."""
@@ -318,6 +377,12 @@ class Labeller:
     async def take_warnings(self) -> list[str]:
         """What the user should know, each once."""
         taken, self._warnings = self._warnings, []
+        return taken
+
+    async def take_waits(self) -> list[str]:
+        """What is waited for, though nothing is wrong yet, each once."""
+        taken = self._waits[:]
+        self._waits.clear()  # whoever asks appends to it
         return taken
 
     async def process_id(self) -> int:

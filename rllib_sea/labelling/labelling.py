@@ -37,6 +37,8 @@ class LabelledRound:
             whose labels came late.
         num_answered: Questions that are answered, in the whole run.
         num_open: Questions that are open.
+        num_skipped: Answered questions that say nothing to learn, in the whole run.
+        num_withdrawn: Questions that were withdrawn, in the whole run.
         num_late: How many of ``duels`` are of earlier rounds.
     """
 
@@ -44,6 +46,8 @@ class LabelledRound:
     duels: list[Duel]
     num_answered: int
     num_open: int
+    num_skipped: int
+    num_withdrawn: int
     num_late: int
 
 
@@ -57,6 +61,7 @@ class Labelling:
         strategy: The exploration strategy's name, for the log.
         ties: Whether anything is learned from ties.
         warn: Told of what the user should know, as soon as it is known.
+        show: Told of waits in which nothing has failed, likewise.
 
     Attributes:
         labeller: The run's.
@@ -76,8 +81,9 @@ class Labelling:
         strategy: str,
         ties: bool,
         warn: Callable[[str], None],
+        show: Callable[[str], None],
     ) -> None:
-        self.labeller = LabellerHandle(settings, num_gpus, warn)
+        self.labeller = LabellerHandle(settings, num_gpus, warn, show)
         self._strategy = strategy
         self._ties = ties
         self._prompts = prompts
@@ -134,6 +140,8 @@ class Labelling:
             duels=duels,
             num_answered=closed.num_answered,
             num_open=closed.num_open,
+            num_skipped=self.log.num_skipped(),
+            num_withdrawn=self.log.num_withdrawn(),
             num_late=len(late),
         )
 

@@ -198,6 +198,15 @@ class PreferenceReader:
         """How many questions were withdrawn."""
         return self._count("state = 'withdrawn'")
 
+    def num_skipped(self) -> int:
+        """How many questions were answered so that there is nothing to learn from them."""
+        rows = self.query(
+            "SELECT count(*) FROM states JOIN standing_labels "
+            "ON standing_labels.question_id = states.question_id "
+            "WHERE state = 'answered' AND preference IS NULL"
+        )
+        return next(rows)[0]
+
     def num_questions(self, round_index: int | None = None) -> int:
         """How many questions were asked, of a round or of all, whatever became of them."""
         return self._count("?1 IS NULL OR round = ?1", round_index)

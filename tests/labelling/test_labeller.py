@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rllib_sea.labelling.asking import Comparison, OracleAwayError
+from rllib_sea.labelling.asking import Comparison, OracleAwayError, OracleUnusableError
 from rllib_sea.labelling.labeller import Labeller, LabellerSettings
 from rllib_sea.preference_log.log import LOG_FILE, PreferenceReader
 from rllib_sea.preference_log.records import PreferenceLogError, Question, RunRecord
@@ -90,10 +90,10 @@ def test_the_label_is_the_environments(tmp_path: Path) -> None:
 
 
 def test_every_verdict_is_written_when_it_comes(tmp_path: Path, scripted: type[Scripted]) -> None:
-    """One question is never answered: those of the others are in the log, and stay there."""
+    """The oracle goes away in a round: what it answered is in the log, and stays there."""
 
     async def script(number: int, tried: int) -> Verdict:
-        if number == 2:
+        if number >= 2:
             raise ConnectionError("gone home")
         return Verdict("tie" if number == 1 else "first")
 
@@ -101,7 +101,7 @@ def test_every_verdict_is_written_when_it_comes(tmp_path: Path, scripted: type[S
 
     async def run() -> None:
         labeller = Labeller(settings(tmp_path))
-        await labeller.ask(0, asked(0, 4))
+        await labeller.ask(0, asked(0, 5))
         with pytest.raises(OracleAwayError, match="ConnectionError: gone home"):
             await labeller.label(0, BY_KEY)
         warnings = await labeller.take_warnings()
@@ -113,12 +113,110 @@ def test_every_verdict_is_written_when_it_comes(tmp_path: Path, scripted: type[S
         with pytest.raises(OracleAwayError):
             await again.label(0, BY_KEY)
         closed = await again.close_round(0)
-        assert [lesson.label.preference for lesson in closed.lessons] == [1.0, 0.5, 1.0]
-        assert (closed.num_answered, closed.num_open) == (3, 1)
+        assert [lesson.label.preference for lesson in closed.lessons] == [1.0, 0.5]
+        assert (closed.num_answered, closed.num_open) == (2, 3)
         await again.close()
 
     asyncio.run(run())
-    assert scripted.tries == {0: 1, 1: 1, 2: 6, 3: 1}
+    assert scripted.tries == {0: 1, 1: 1, 2: 6, 3: 6, 4: 6}
+
+
+@pytest.mark.parametrize("error", [ConnectionError("gone home"), TypeError("no such thing")])
+def test_a_question_that_cannot_be_answered_is_withdrawn_and_the_round_goes_on(
+    tmp_path: Path, scripted: type[Scripted], error: Exception
+) -> None:
+    """It costs nothing, a skip costs a query; both are in the log with their reasons."""
+
+    async def script(number: int, tried: int) -> Verdict:
+        if number == 2:
+            raise error
+        return Verdict("skip", reason="not my field") if number == 1 else Verdict("first")
+
+    scripted.script = script
+
+    async def run() -> list[str]:
+        labeller = Labeller(settings(tmp_path))
+        await labeller.ask(0, asked(0, 4))
+        await labeller.label(0, BY_KEY)
+        closed = await labeller.close_round(0)
+        assert (closed.num_answered, closed.num_open, len(closed.lessons)) == (3, 0, 2)
+        await labeller.close()
+        return await labeller.take_warnings()
+
+    warnings = asyncio.run(run())
+    told = [w for w in warnings if w.startswith(("round 0", "1 question is"))]
+    skip, withdrawn = told
+    assert skip == (
+        "round 0, position 1: nothing to learn, skip: not my field; from now on see "
+        "num_skipped_questions"
+    )
+    assert withdrawn.startswith("1 question is withdrawn: ")
+    assert str(error) in withdrawn
+    assert scripted.tries[2] == (3 if isinstance(error, ConnectionError) else 1)
+    with PreferenceReader(tmp_path / LOG_FILE) as log:
+        assert [entry.state for entry in log.round(0)] == [
+            *("answered", "answered", "withdrawn", "answered")
+        ]
+        assert (log.num_skipped(), log.num_withdrawn()) == (1, 1)
+        ((reason,),) = log.query("SELECT reason FROM withdrawals")
+        assert str(error) in reason
+
+
+def test_an_oracle_that_decides_nothing_does_not_use_the_budget_up(
+    tmp_path: Path, scripted: type[Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rllib_sea.labelling.labeller.MAX_SKIPS_IN_A_ROW", 5)
+
+    async def script(number: int, tried: int) -> Verdict:
+        return Verdict("skip")
+
+    scripted.script = script
+
+    async def run() -> None:
+        labeller = Labeller(settings(tmp_path))
+        await labeller.ask(0, asked(0, 4))
+        await labeller.label(0, BY_KEY)
+        await labeller.ask(1, asked(1, 4))
+        with pytest.raises(OracleUnusableError, match="has skipped 8 questions in a row"):
+            await labeller.label(1, BY_KEY)
+        await labeller.close()
+
+    asyncio.run(run())
+
+
+def test_measuring_is_not_waited_for_twice(tmp_path: Path, scripted: type[Scripted]) -> None:
+    """An oracle that fails to measure is tried once the next time; if it answers, as agreed."""
+    is_away = True
+
+    async def script(number: int, tried: int) -> Verdict:
+        if is_away:
+            raise ConnectionError("gone home")
+        if number == 0:
+            raise KeyError("odd")
+        return Verdict("first")
+
+    scripted.script = script
+
+    async def run() -> None:
+        nonlocal is_away
+        labeller = Labeller(settings(tmp_path))
+        comparisons = [Comparison(PROMPTS[0], str(i), "b") for i in range(3)]
+        for tries in (3, 4):
+            with pytest.raises(OracleAwayError):
+                await labeller.compare(comparisons)
+            assert scripted.tries == {0: tries, 1: tries, 2: tries}
+        is_away = False
+        first, *others = await labeller.compare(comparisons)
+        assert first != first  # NaN
+        assert others == [1.0, 1.0]
+        assert "1 of 3 measurements have no value: " in (await labeller.take_warnings())[-1]
+        is_away = True
+        with pytest.raises(OracleAwayError):
+            await labeller.compare(comparisons)
+        assert scripted.tries[1] == 8
+        await labeller.close()
+
+    asyncio.run(run())
 
 
 def test_a_question_whose_prompt_is_gone_is_withdrawn_and_holds_nobody_up(
@@ -137,8 +235,8 @@ def test_a_question_whose_prompt_is_gone_is_withdrawn_and_holds_nobody_up(
         await labeller.label(0, left)
         (warning,) = await labeller.take_warnings()
         assert warning == (
-            "1 open questions are withdrawn, since their prompts are no training prompts any more: "
-            "they are gone, edited or held out, such as 'tldr-mini-0001' of round 0"
+            "1 question is withdrawn: no training prompts of the run any more: gone, edited or "
+            "held out, such as 'tldr-mini-0001' of round 0"
         )
         closed = await labeller.close_round(0)
         assert [lesson.position for lesson in closed.lessons] == [0, 2]
@@ -186,11 +284,11 @@ def test_a_round_that_waits_for_a_share_learns_from_late_answers_in_the_next(
 def test_a_failure_between_rounds_is_forgotten_if_the_next_round_succeeds(
     tmp_path: Path, scripted: type[Scripted]
 ) -> None:
-    """Question 1 fails after its round has learned; asked again in the next one, it is answered."""
+    """Three fail after their round has learned; asked again in the next one, they are answered."""
     come_back = asyncio.Event()
 
     async def script(number: int, tried: int) -> Verdict:
-        if number == 1 and tried <= 3:
+        if 1 <= number <= 3 and tried <= 3:
             await come_back.wait()
             raise ConnectionError("gone home")
         return Verdict("first")
@@ -198,16 +296,16 @@ def test_a_failure_between_rounds_is_forgotten_if_the_next_round_succeeds(
     scripted.script = script
 
     async def run() -> None:
-        labeller = Labeller(settings(tmp_path, wait_for=0.5))
-        await labeller.ask(0, asked(0, 2))
+        labeller = Labeller(settings(tmp_path, wait_for=0.25))
+        await labeller.ask(0, asked(0, 4))
         await labeller.label(0, BY_KEY)
-        assert (await labeller.close_round(0)).num_open == 1
+        assert (await labeller.close_round(0)).num_open == 3
         come_back.set()
         while labeller._asked:
             await asyncio.sleep(0.01)
         await labeller.ask(1, asked(1, 1))
         await labeller.label(1, BY_KEY, wait_for=1.0)
-        assert (await labeller.close_round(1)).num_answered == 3
+        assert (await labeller.close_round(1)).num_answered == 5
         await labeller.close()
 
     asyncio.run(run())
@@ -234,7 +332,7 @@ def test_a_deadline_and_withdrawn_questions(tmp_path: Path, scripted: type[Scrip
         await labeller.ask(1, asked(1, 1))
         await labeller.label(1, BY_KEY)
         (warning,) = await labeller.take_warnings()
-        assert warning == "1 questions are withdrawn, not answered within 1 rounds"
+        assert warning == "1 question is withdrawn: not answered within 1 rounds"
         closed = await labeller.close_round(1)
         assert (closed.num_answered, closed.num_open) == (2, 0)
         late.set()
@@ -274,7 +372,7 @@ def test_a_withdrawn_question_is_not_asked_again(tmp_path: Path, scripted: type[
         closed = await labeller.close_round(1)
         assert (closed.num_answered, closed.num_open) == (2, 0)
         assert await labeller.take_warnings() == [
-            "1 questions are withdrawn, not answered within 1 rounds"
+            "1 question is withdrawn: not answered within 1 rounds"
         ]
         await labeller.close()
 

@@ -199,7 +199,7 @@ def test_an_oracle_that_fails_is_named_not_counted_and_can_be_asked_again() -> N
 @pytest.mark.parametrize(
     ("p", "message"),
     [
-        (float("nan"), "answered nan for prompt 'tldr-mini-0000', expected a probability"),
+        (float("nan"), "answered nan for prompt 'tldr-mini-0000': there is no label"),
         (1.5, "answered 1.5 for prompt 'tldr-mini-0000', expected a probability"),
         ([[0.5]], r"shape \(1, 1\), expected \(1,\)"),
     ],
@@ -217,7 +217,7 @@ def test_scores_that_are_no_numbers_are_an_error() -> None:
     env = make(oracle="own_oracles:HalfFailing")
     env.reset(seed=0, options={"prompt_index": 3})
     with pytest.raises(
-        OracleError, match="half-failing gave the score nan for prompt 'tldr-mini-0"
+        OracleError, match=r"prompt 'tldr-mini-0003' \(scores nan and nan\): there is no label"
     ):
         env.step(("a", "b"))
     assert env.num_oracle_queries == 0

@@ -17,14 +17,17 @@ from typing import Any
 from text_duel.errors import ConfigError, nearest
 from text_duel.oracles.base import (
     Answers,
+    AnswersInPart,
     AsyncOracle,
     Oracle,
     ScoringOracle,
     ask_oracle,
     ask_oracle_in_part,
+    check_shape,
     probability_of,
 )
 from text_duel.oracles.check import check_oracle
+from text_duel.oracles.failures import is_final
 from text_duel.oracles.length import LengthOracle
 
 # By name, as "module:Class".
@@ -112,6 +115,7 @@ def make_oracle(name: str, config: Mapping[str, Any] | None = None) -> Oracle:
 __all__ = [
     "ORACLES",
     "Answers",
+    "AnswersInPart",
     "AsyncOracle",
     "LengthOracle",
     "Oracle",
@@ -120,6 +124,8 @@ __all__ = [
     "ask_oracle_in_part",
     "check_oracle",
     "check_oracle_config",
+    "check_shape",
+    "is_final",
     "make_oracle",
     "oracle_class",
     "probability_of",

@@ -10,7 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
-from text_duel.errors import OracleError
+from text_duel.errors import BrokenOracleError, OracleError
 from text_duel.prompts import Prompt
 from text_duel.verdicts import Verdict
 
@@ -88,11 +88,13 @@ class Oracle(ABC):
             second: N other responses.
 
         Returns:
-            (N,) float64: the probability, in [0, 1], that the first is preferred; NaN for a
-            question that it cannot answer now. ``compare(p, a, b) + compare(p, b, a)`` is 1.
+            (N,) float64: the probability, in [0, 1], that the first is preferred; NaN skips a
+            question: the oracle does not decide it. ``compare(p, a, b) + compare(p, b, a)`` is 1.
 
         Raises:
-            Exception: The oracle cannot answer any of them.
+            Exception: The oracle cannot answer all of them: they are asked again, in smaller and
+                smaller batches. A question that alone raises what would come again
+                (:func:`text_duel.oracles.failures.is_final`) is withdrawn.
         """
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
@@ -103,10 +105,10 @@ class Oracle(ABC):
             responses: N responses.
 
         Returns:
-            (N,) float64; differences are log-odds of winning.
+            (N,) float64; differences are log-odds of winning. NaN: there is none.
 
         Raises:
-            OracleError: The oracle has no scores.
+            Exception: The oracle has no scores, or cannot score all of them.
         """
         raise OracleError(f"oracle {self.name} has no scores")
 
@@ -130,10 +132,12 @@ class AsyncOracle(Oracle):
         Returns:
             The verdict. Without a ``choice`` of its own, an oracle that knows a probability p
             gives ``Verdict("first" if p >= 0.5 else "second", win_probability=p)``: the label is
-            drawn from p by the environment's rule.
+            drawn from p by the environment's rule. ``Verdict("skip", reason=...)``: it does not
+            decide.
 
         Raises:
-            Exception: The oracle cannot answer.
+            Exception: The oracle cannot answer: it is asked again, unless that would come again
+                (:func:`text_duel.oracles.failures.is_final`).
         """
 
     @final
@@ -197,9 +201,24 @@ class Answers:
     second_score: np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class AnswersInPart:
+    """What an oracle said about some of N duels.
+
+    Attributes:
+        answers: NaN where there is none.
+        skipped: By place the duels that it does not decide, and what it gave.
+        unanswerable: By place the duels of which it gave what no answer is, and what that was.
+    """
+
+    answers: Answers
+    skipped: dict[int, str]
+    unanswerable: dict[int, str]
+
+
 def ask_oracle_in_part(
     oracle: Oracle, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]
-) -> tuple[Answers, dict[int, str]]:
+) -> AnswersInPart:
     """Asks an oracle about duels, and says which of them it did not answer.
 
     Args:
@@ -208,12 +227,10 @@ def ask_oracle_in_part(
         first: N responses.
         second: N other responses.
 
-    Returns:
-        The answers, NaN if there is none, and for each question without one, by its place, what
-        is wrong.
-
     Raises:
-        OracleError: The oracle raised, or gave another number of answers than of questions.
+        BrokenOracleError: It gave another number of answers than of questions, or a number that is
+            no probability.
+        OracleError: It raised; the cause is what it raised.
     """
     count = len(prompts)
     scores = np.full(2 * count, np.nan)
@@ -222,41 +239,45 @@ def ask_oracle_in_part(
             scores = np.asarray(
                 oracle.score([*prompts, *prompts], [*first, *second]), dtype=np.float64
             )
+            check_shape(oracle, "score", scores, 2 * count)
         if isinstance(oracle, ScoringOracle):  # its compare() would score everything again
             answer = win_probability(scores[:count] - scores[count:])
         else:
             answer = np.asarray(oracle.compare(prompts, first, second), dtype=np.float64)
+            check_shape(oracle, "compare", answer, count)
+    except BrokenOracleError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())
         raise OracleError(
             f"oracle {oracle.name} could not answer {count} questions: "
             f"{type(error).__name__}: {reason}"
         ) from error
-    if oracle.has_scores and scores.shape != (2 * count,):
-        raise OracleError(
-            f"oracle {oracle.name} gave scores of shape {scores.shape} for {2 * count} "
-            f"responses, expected ({2 * count},)"
-        )
-    if answer.shape != (count,):
-        raise OracleError(
-            f"oracle {oracle.name} answered with shape {answer.shape}, expected ({count},)"
-        )
-    wrong: dict[int, str] = {}
+    skipped: dict[int, str] = {}
+    unanswerable: dict[int, str] = {}
     for place, prompt in enumerate(prompts):
-        for score in (scores[place], scores[count + place]) if oracle.has_scores else ():
-            if not np.isfinite(score):
-                wrong.setdefault(
-                    place,
-                    f"oracle {oracle.name} gave the score {score} for prompt {prompt.id!r}, "
-                    "expected a finite number",
-                )
-        if not 0.0 <= answer[place] <= 1.0:  # false for NaN, too
-            wrong.setdefault(
-                place,
-                f"oracle {oracle.name} answered {answer[place]} for prompt {prompt.id!r}, "
-                "expected a probability in [0, 1]",
+        said = f"oracle {oracle.name} answered {answer[place]} for prompt {prompt.id!r}"
+        if not (0.0 <= answer[place] <= 1.0 or np.isnan(answer[place])):
+            raise BrokenOracleError(f"{said}, expected a probability in [0, 1], or NaN to skip it")
+        pair = (scores[place], scores[count + place]) if oracle.has_scores else ()
+        for score in filter(np.isinf, pair):
+            unanswerable[place] = (
+                f"oracle {oracle.name} gave the score {score} for prompt {prompt.id!r}, "
+                "expected a finite number"
             )
-    return Answers(answer, scores[:count], scores[count:]), wrong
+        if place not in unanswerable and np.isnan([answer[place], *pair]).any():
+            of_pair = f" (scores {pair[0]} and {pair[1]})" if pair else ""
+            skipped[place] = f"{said}{of_pair}"
+    answers = Answers(answer, scores[:count], scores[count:])
+    return AnswersInPart(answers, skipped, unanswerable)
+
+
+def check_shape(oracle: Oracle, method: str, found: np.ndarray, count: int) -> None:
+    """Raises BrokenOracleError unless a method gave one number for each of its questions."""
+    if found.shape != (count,):
+        raise BrokenOracleError(
+            f"oracle {oracle.name}: {method}() gave shape {found.shape}, expected ({count},)"
+        )
 
 
 def ask_oracle(
@@ -274,9 +295,10 @@ def ask_oracle(
         The answers to all questions.
 
     Raises:
-        OracleError: The oracle raised, or gave no probability or no finite score for a question.
+        OracleError: The oracle raised, skipped a question, or gave no probability or no finite
+            score for one.
     """
-    answers, wrong = ask_oracle_in_part(oracle, prompts, first, second)
-    if wrong:
-        raise OracleError(next(iter(wrong.values())))
-    return answers
+    found = ask_oracle_in_part(oracle, prompts, first, second)
+    for reason in (*found.unanswerable.values(), *found.skipped.values()):
+        raise OracleError(f"{reason}: there is no label")
+    return found.answers

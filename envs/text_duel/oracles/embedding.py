@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from text_duel.encoders import MiniLMEncoder, minilm_path
-from text_duel.errors import OracleError
+from text_duel.errors import UnanswerableError
 from text_duel.oracles.base import ScoringOracle
 from text_duel.prompts import Prompt
 
@@ -82,5 +82,5 @@ class EmbeddingOracle(ScoringOracle):
 
 def _reference(prompt: Prompt) -> str:
     if prompt.reference is None:
-        raise OracleError(f"prompt {prompt.id!r} has no reference to compare with")
+        raise UnanswerableError(f"prompt {prompt.id!r} has no reference to compare with")
     return prompt.reference

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from text_duel.conversations import as_messages, turn
-from text_duel.errors import ConfigError, OracleError, nearest
+from text_duel.errors import ConfigError, UnanswerableError, nearest
 from text_duel.model_files import (
     NO_CODE,
     check_model_folder,
@@ -120,7 +120,7 @@ class RewardModelOracle(ScoringOracle):
         kept = self._tokenizer(response, add_special_tokens=False, verbose=False)["input_ids"]
         while len(token_ids) > self._context:
             if not kept:
-                raise OracleError(
+                raise UnanswerableError(
                     f"prompt {prompt.id!r} takes {len(token_ids)} tokens without a response, "
                     f"{self.name} has room for {self._context}"
                 )
