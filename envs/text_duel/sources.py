@@ -10,6 +10,7 @@ import itertools
 import json
 import logging
 import re
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -298,6 +299,7 @@ def _csv(path: Path) -> Rows:
         # A byte that is no UTF-8 becomes a surrogate, by which its row is found.
         io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="") as lines,
     ):
+        csv.field_size_limit(sys.maxsize)  # a text may be longer than 128 KiB
         reader = csv.reader(lines, strict=True)
         header: list[str] = []
         while True:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from rllib_sea.cli.progress import duration_text
+from rllib_sea.cli.yaml_files import parse_option
 from rllib_sea.preference_log.export import export_preferences
 from rllib_sea.preference_log.importing import NO_POLICY_VERSION, import_preferences
 from rllib_sea.preference_log.log import PreferenceReader
@@ -89,7 +90,7 @@ def export(
 @preferences_app.command("import")
 def import_file(
     file: Annotated[
-        Path, typer.Argument(help="A file of preferences: .jsonl, .json, .csv or .parquet.")
+        Path, typer.Argument(help="A .jsonl, .json, .csv (.gz) or .parquet file of preferences.")
     ],
     log: Annotated[Path, typer.Argument(help="Write to this new preference log.")],
     model: Annotated[str, typer.Option("--model", help="The run's policy_model.")],
@@ -97,16 +98,26 @@ def import_file(
         bool | None,
         typer.Option("--chat/--no-chat", help="The run's chat_template, where it sets one."),
     ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            help="Names of columns, a JSON or YAML mapping of prompt, chosen, rejected, or of "
+            "prompt, first, second, label (1: the first is preferred; 0; tie): "
+            "'{prompt: question, chosen: good}'.",
+        ),
+    ] = None,
 ) -> None:
     """Make a log of labels that exist, for a run to start from (initial_preferences)."""
-    made = import_preferences(file, log, model, chat)
+    names = {} if columns is None else parse_option("--columns", columns)
+    made = import_preferences(file, log, model, chat, names)
+    typer.echo(f"{file}: {made.read.num_rows} rows of {made.read.form}")
+    if made.read.num_end_tokens:
+        typer.echo(f"end tokens taken off the ends of {made.read.num_end_tokens} responses")
     text = f"{made.num_preferences} preferences of {made.num_prompts} prompts written to {log}"
-    if made.too_long:
-        more = ", ..." if made.too_long[_NAMED:] else ""
-        text += (
-            f"; left out, longer than {made.context_length} tokens: {len(made.too_long)} "
-            f"({', '.join(made.too_long[:_NAMED])}{more})"
-        )
+    for reason, places in made.left_out.items():
+        more = ", ..." if places[_NAMED:] else ""
+        text += f"; left out, {reason}: {len(places)} ({', '.join(places[:_NAMED])}{more})"
     typer.echo(text)
 
 

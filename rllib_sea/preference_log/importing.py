@@ -1,17 +1,17 @@
-"""Preferences that exist already, from files, and as a preference log."""
+"""Preferences that exist already, from files of others, and as a preference log."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rllib_sea.policy.models import resolve_model
 from rllib_sea.policy.tokenization import PromptTokenizer
 from rllib_sea.preference_log.log import PreferenceLog
+from rllib_sea.preference_log.preference_forms import END_TOKENS, LeftOut, find_form, without_end
 from rllib_sea.preference_log.records import (
     IMPORTED,
     PreferenceLogError,
@@ -23,14 +23,32 @@ from rllib_sea.preference_log.written_preferences import (
     TokenizedPreference,
     tokenize_preferences,
 )
-from text_duel.conversations import as_text, check_characters, read_prompt, read_response
-from text_duel.errors import ConfigError, nearest
+from text_duel.conversations import as_text
+from text_duel.errors import ConfigError
 from text_duel.sources import FileSource
 from text_duel.verdicts import Verdict
 
-COLUMNS = ("prompt", "chosen", "rejected")
 # In the place of a version of the policy: no run sampled the responses.
 NO_POLICY_VERSION = -1
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPreferences:
+    """What a file holds.
+
+    Attributes:
+        preferences: At least one, in the file's order.
+        form: The form that it is written in, in words: its columns by what they hold.
+        num_rows: Rows of the file.
+        num_end_tokens: Responses that have lost an end token, which somebody wrote as text.
+        left_out: Places of the rows that are not among the preferences, by the reason.
+    """
+
+    preferences: list[Preference]
+    form: str
+    num_rows: int
+    num_end_tokens: int
+    left_out: dict[str, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,43 +56,58 @@ class Imported:
     """What an import made.
 
     Attributes:
+        read: What the file holds.
         num_preferences: Preferences in the log.
         num_prompts: Their different prompts.
-        context_length: Tokens that fit the model.
-        too_long: Places of those that do not fit, and are not in the log.
+        left_out: Places of the rows that are not in the log, by the reason.
     """
 
+    read: ReadPreferences
     num_preferences: int
     num_prompts: int
-    context_length: int
-    too_long: list[str]
+    left_out: dict[str, list[str]]
 
 
-def read_preferences(path: str | Path) -> list[Preference]:
-    """Reads a file in the Hugging Face preference format, plain or conversational.
+def read_preferences(path: str | Path, columns: Mapping[str, str] | None = None) -> ReadPreferences:
+    """Reads a file of preferences in any form of :mod:`rllib_sea.preference_log.preference_forms`.
 
-    A conversational prompt is a list of messages that ends in a user's turn; a response is one
-    assistant message, before which the prompt may stand again. Other columns are ignored.
+    The form is that of the first row, and all rows have it. End tokens that somebody wrote into the
+    responses are taken off.
 
     Args:
         path: A file of a kind of :data:`text_duel.sources.KINDS`.
-
-    Returns:
-        At least one preference, in the file's order.
+        columns: Names of columns by their roles, where they are not the usual ones.
 
     Raises:
-        ConfigError: The file cannot be read or has no rows, or a row is none of this kind: the
-            message names its line or its row, from 1.
+        ConfigError: The file cannot be read, has no preferences, is of no form that is known, or a
+            row is not of the file's form: the message names its place.
     """
-    source = FileSource(Path(path), "preferences")
-    found = [_preference(row, place) for place, row in source.rows()]
-    if not found:
+    path, form = Path(path), None
+    found: list[Preference] = []
+    left_out: dict[str, list[str]] = {}
+    num_rows = num_end_tokens = 0
+    for place, row in FileSource(path, "preferences").rows():
+        num_rows += 1
+        form = form or find_form(row, place, columns or {})
+        try:
+            preference, num_ended = form.preference(row, place)
+            found.append(preference)
+            num_end_tokens += num_ended
+        except LeftOut as reason:
+            left_out.setdefault(str(reason), []).append(place)
+    if not num_rows:
         raise ConfigError(f"preferences: {path} has no rows")
-    return found
+    if not found:
+        raise ConfigError(f"preferences: {path} has no preference: {'; '.join(left_out)}")
+    return ReadPreferences(found, str(form), num_rows, num_end_tokens, left_out)
 
 
 def import_preferences(
-    file: Path, output: Path, policy_model: str, chat: bool | None = None
+    file: Path,
+    output: Path,
+    policy_model: str,
+    chat: bool | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Imported:
     """Writes preferences that exist already as a preference log, which appears whole or not at all.
 
@@ -85,6 +118,7 @@ def import_preferences(
         output: The log, a file that does not exist yet.
         policy_model: The model whose tokens are written: a name or a folder, as in a run.
         chat: Whether its prompts are wrapped in its chat template; None: if it has one.
+        columns: See :func:`read_preferences`.
 
     Raises:
         ConfigError: The file cannot be read, the model cannot be found, or not one preference
@@ -93,18 +127,27 @@ def import_preferences(
     """
     if output.exists():
         raise PreferenceLogError(f"{output} exists: name a new file, or remove it")
-    found = read_preferences(file)
+    found = read_preferences(file, columns)
     tokenizer = PromptTokenizer(resolve_model(policy_model), chat)
+    own = set(tokenizer.tokenizer.convert_ids_to_tokens(sorted(tokenizer.eos_token_ids)))
+    preferences = found.preferences
+    if not own <= set(END_TOKENS):
+        preferences = [
+            replace(p, chosen=without_end(p.chosen, own), rejected=without_end(p.rejected, own))
+            for p in preferences
+        ]
     source = f"{IMPORTED}({file.name})"
     prompt_ids: dict[str, str] = {}
-    questions, too_long = [], []
-    for position, written in enumerate(tokenize_preferences(found, tokenizer)):
+    questions, verdicts = [], []
+    too_long: list[str] = []
+    for position, written in enumerate(tokenize_preferences(preferences, tokenizer)):
         if written.num_tokens > tokenizer.context_length:
             too_long.append(written.place)
             continue
         prompt = json.dumps(written.prompt)
         prompt_id = prompt_ids.setdefault(prompt, f"{file.stem}-{len(prompt_ids):06d}")
         questions.append(_question(written, position, prompt_id, source))
+        verdicts.append(Verdict("tie" if written.label.is_tie else "first"))
     if not questions:
         raise ConfigError(
             f"preferences: every row of {file} is longer than {tokenizer.context_length} tokens, "
@@ -117,11 +160,14 @@ def import_preferences(
             PreferenceLog(Path(folder) / output.name, run) as log,
         ):
             asked = log.ask(0, questions)
-            log.give(source, {entry.id: Verdict("first") for entry in asked})
+            log.give(source, {e.id: verdict for e, verdict in zip(asked, verdicts, strict=True)})
             log.copy_to(output)
     except OSError as error:
         raise PreferenceLogError(f"cannot write {output}: {error.strerror}") from error
-    return Imported(len(questions), len(prompt_ids), tokenizer.context_length, too_long)
+    left_out = dict(found.left_out)
+    if too_long:
+        left_out[f"longer than {tokenizer.context_length} tokens"] = too_long
+    return Imported(found, len(questions), len(prompt_ids), left_out)
 
 
 def _question(written: TokenizedPreference, position: int, prompt_id: str, source: str) -> Question:
@@ -142,28 +188,3 @@ def _question(written: TokenizedPreference, position: int, prompt_id: str, sourc
         flip_noise=0.0,
         prompt_messages=None if isinstance(written.prompt, str) else written.prompt,
     )
-
-
-def _preference(row: Mapping[str, Any], found_at: str) -> Preference:
-    place = f"preferences: {found_at}"
-    for column in COLUMNS:
-        if column not in row:
-            raise ConfigError(f"{place}: there is no column {column!r}{nearest(column, row)}")
-
-    def read(column: str, reader: Callable[..., Any], *more: Any) -> Any:
-        try:
-            content = reader(row[column], *more)
-            check_characters(as_text(content))
-        except ValueError as error:
-            raise ConfigError(f"{place}: {column} {error}") from error
-        return content
-
-    prompt = read("prompt", read_prompt)
-    if len(prompt) == 1 and not isinstance(prompt, str):
-        prompt = as_text(prompt)  # what one user's turn says is a text to every run
-    if not as_text(prompt).strip():
-        raise ConfigError(f"{place}: prompt is empty")
-    chosen, rejected = (read(name, read_response, prompt).strip() for name in COLUMNS[1:])
-    if chosen == rejected:
-        raise ConfigError(f"{place}: chosen and rejected are the same text")
-    return Preference(prompt, chosen, rejected, found_at)

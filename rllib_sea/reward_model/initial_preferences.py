@@ -38,7 +38,7 @@ def check_initial_preferences(path: Any) -> None:
         return
     if not isinstance(path, str | Path):
         raise ConfigError(f"{KEY}: {path!r} is not the path of a preference log")
-    if Path(path).suffix in (".jsonl", ".parquet"):
+    if Path(path).suffix in (".jsonl", ".json", ".csv", ".gz", ".parquet"):
         raise ConfigError(
             f"{KEY}: {path} is no preference log: make one with `rllib-sea preferences import`"
         )

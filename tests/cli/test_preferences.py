@@ -108,7 +108,10 @@ def test_import(command: Run, tmp_path: Path, tiny_policy: Path) -> None:
     status, out, err = command("import", file, log, "--model", tiny_policy)
     assert (status, err) == (0, "")
     left_out = f"left out, longer than 1024 tokens: 1 ({file}:3)"
-    assert out == f"2 preferences of 1 prompts written to {log}; {left_out}\n"
+    assert out.splitlines() == [
+        f"{file}: 3 rows of prompt, chosen, rejected",
+        f"2 preferences of 1 prompts written to {log}; {left_out}",
+    ]
     stats = command("stats", log)[1]
     assert f"(seed 0, {tiny_policy}, chat)" in stats
     assert "2 in round 0" in stats
@@ -123,6 +126,26 @@ def test_import(command: Run, tmp_path: Path, tiny_policy: Path) -> None:
     plain = tmp_path / "plain.sqlite"
     assert command("import", file, plain, "--model", tiny_policy, "--no-chat")[0] == 0
     assert "plain text)" in command("stats", plain)[1]
+
+
+def test_import_of_columns_with_other_names(
+    command: Run, tmp_path: Path, tiny_policy: Path
+) -> None:
+    """It says which form was taken, what is not read, and what of the texts was taken off."""
+    file, log = tmp_path / "old.csv", tmp_path / "log.sqlite"
+    file.write_text("q,left,right,winner,who\nQ,yes</s>,no,1,ann\nQ,yes,no,tie,bob\n")
+    names = "{prompt: q, first: left, second: right, label: winner}"
+    status, out, err = command("import", file, log, "--model", tiny_policy, "--columns", names)
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [
+        f"{file}: 2 rows of prompt (q), first (left), second (right), label (winner); "
+        "not read: who",
+        "end tokens taken off the ends of 1 responses",
+        f"2 preferences of 1 prompts written to {log}",
+    ]
+    assert "first 1, second 0, tie 1" in command("stats", log)[1]
+    status, out, err = command("import", file, "x", "--model", tiny_policy, "--columns", "{qq: q}")
+    assert (status, err) == (2, "rllib-sea: columns: unknown role 'qq'\n")
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,9 @@ def test_trl_makes_the_tokens_that_the_policy_saw(
     policy = PromptTokenizer(tiny_policy, chat=chat)
     path = exported(tmp_path, "jsonl", run)
     tokenizer = policy.tokenizer
-    for row, known in zip(load(path, tmp_path / "cache"), read_preferences(path), strict=True):
+    for row, known in zip(
+        load(path, tmp_path / "cache"), read_preferences(path).preferences, strict=True
+    ):
         if chat:
             prompt = tokenizer.apply_chat_template(
                 row["prompt"], add_generation_prompt=True, return_dict=True
@@ -162,7 +164,7 @@ def test_many_rows_are_written_in_parts(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("rllib_sea.preference_log.export._ROWS_AT_ONCE", 3)
     path = exported(tmp_path, "parquet", RUN)
     assert pq.ParquetFile(path).metadata.num_row_groups == 2
-    assert len(read_preferences(path)) == 4
+    assert len(read_preferences(path).preferences) == 4
 
 
 def test_an_export_appears_whole_or_not_at_all(
@@ -211,7 +213,7 @@ def test_an_export_is_read_as_it_was(
     path = exported(tmp_path, file_format, run, all_columns=all_columns)
     asked = [question(0, 0), question(0, 1), question(1, 0), question(1, 1)]
     first_won = [True, False, True, False]
-    assert read_preferences(path) == [
+    assert read_preferences(path).preferences == [
         Preference(q.prompt_text, *((q.first.text, q.second.text)[:: 1 if won else -1]))
         for q, won in zip(asked, first_won, strict=True)
     ]
@@ -232,7 +234,7 @@ def test_other_peoples_files(tmp_path: Path) -> None:
     path = tmp_path / "others.jsonl"
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     path.write_text("\ufeff" + "\n\n".join(lines), encoding="utf-8")
-    assert read_preferences(path) == [
+    assert read_preferences(path).preferences == [
         Preference("Q \u2028 1", "a", "b"),
         Preference("Q", "good", ""),
         Preference("Q", "good", ""),
@@ -287,7 +289,7 @@ def test_a_conversation_before_a_response_is_not_the_response(tmp_path: Path) ->
     row = {name: [*TALK, *turn("assistant", name)] for name in ("chosen", "rejected")}
     path = tmp_path / "rows.json"
     path.write_text(json.dumps([{"prompt": TALK, **row}]))
-    assert read_preferences(path) == [Preference(TALK, "chosen", "rejected")]
+    assert read_preferences(path).preferences == [Preference(TALK, "chosen", "rejected")]
     path.write_text(json.dumps([{"prompt": TALK[1:], **row}]))
     with pytest.raises(ConfigError, match="row 1: chosen has messages of the roles system, user"):
         read_preferences(path)

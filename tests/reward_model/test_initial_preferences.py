@@ -59,10 +59,10 @@ def test_what_was_exported_is_imported_and_exported_again(
     with PreferenceReader(tmp_path / "a.sqlite") as log:
         export_preferences(log, file_format, first)
     made = import_preferences(first, tmp_path / "b.sqlite", str(tiny_policy), chat)
-    assert (made.num_preferences, made.num_prompts, made.too_long) == (4, 4, [])
+    assert (made.num_preferences, made.num_prompts, made.left_out) == (4, 4, {})
     with PreferenceReader(tmp_path / "b.sqlite") as log:
         export_preferences(log, file_format, second)
-    assert read_preferences(second) == read_preferences(first)
+    assert read_preferences(second).preferences == read_preferences(first).preferences
     if file_format == "jsonl":
         assert second.read_bytes() == first.read_bytes()
 
@@ -120,8 +120,8 @@ def test_what_does_not_fit_the_model_is_named_and_never_cut(tmp_path: Path) -> N
     ]
     file = write_rows(tmp_path / "long.jsonl", rows)
     made = import_preferences(file, tmp_path / "log.sqlite", model)
-    assert (made.num_preferences, made.num_prompts, made.context_length) == (1, 1, 10)
-    assert made.too_long == [f"{file}:1", f"{file}:3"]
+    assert (made.num_preferences, made.num_prompts) == (1, 1)
+    assert made.left_out == {"longer than 10 tokens": [f"{file}:1", f"{file}:3"]}
     with PreferenceReader(tmp_path / "log.sqlite") as log:
         (entry,) = log.read()
     assert (entry.question.position, entry.question.second.text) == (1, "abcde")
