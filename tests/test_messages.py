@@ -6,9 +6,9 @@ import io
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from rllib_sea import messages
+from rllib_sea.cli.console import TextConsole
 from rllib_sea.cli.progress import Progress
 from rllib_sea.messages import Messages
 
@@ -40,7 +40,7 @@ def test_a_wait_is_on_the_terminal_before_its_round_ends(
     store: dict[str, str], monkeypatch: pytest.MonkeyPatch, terminal: bool
 ) -> None:
     monkeypatch.setattr("rllib_sea.cli.progress.LISTEN_S", 0.0)
-    console = Console(file=io.StringIO(), width=80, force_terminal=terminal)
+    console = TextConsole(file=io.StringIO(), width=80, force_terminal=terminal)
     display, trial, run = Progress("exp", {}, console, live=True), FakeTrial(), Messages("a")
 
     def shown(text: str) -> int:

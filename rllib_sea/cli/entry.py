@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from rllib_sea.cli.console import print_what_can_be_printed
 from rllib_sea.preference_log.records import PreferenceLogError
 from text_duel.errors import ConfigError
 
@@ -17,6 +18,7 @@ def run_command(app: typer.Typer, name: str) -> None:
         app: The command.
         name: What the user typed to start it.
     """
+    print_what_can_be_printed()
     try:
         app()
     except (ConfigError, PreferenceLogError) as error:

@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 from ray.rllib.algorithms.algorithm import Algorithm
-from rich.console import Console
 
 from rllib_sea import SEA
 from rllib_sea.checkpointing.manifest import (
@@ -15,8 +14,9 @@ from rllib_sea.checkpointing.manifest import (
     DamagedCheckpointError,
     check_whole,
 )
+from rllib_sea.cli.console import TextConsole
 from rllib_sea.cli.options import RayOptions
-from rllib_sea.cli.progress import evaluation_rows, say
+from rllib_sea.cli.progress import evaluation_rows
 from rllib_sea.cli.ray_session import check_ray_options, ray_session
 from rllib_sea.evaluation import summarise
 from rllib_sea.labelling.asking import OracleAwayError
@@ -27,9 +27,9 @@ def evaluate_checkpoint(checkpoint: Path, options: RayOptions) -> None:
     """Restores a checkpoint, evaluates it and prints what was measured."""
     check_checkpoint(checkpoint.absolute())
     check_ray_options(options)
-    console = Console()
+    console = TextConsole()
     with ray_session(options, console):
-        console.print("Restoring the checkpoint: engines start")
+        console.say("Restoring the checkpoint: engines start")
         algorithm = SEA.from_checkpoint(str(checkpoint.resolve()))
         try:
             measured = summarise(algorithm.evaluate_held_out())
@@ -40,7 +40,7 @@ def evaluate_checkpoint(checkpoint: Path, options: RayOptions) -> None:
             # RLlib made it for this one command.
             shutil.rmtree(algorithm.logdir, ignore_errors=True)
     for name, text in evaluation_rows(measured):
-        say(console, f"  {name:<26} {text}")
+        console.say(f"  {name:<26} {text}")
 
 
 def check_checkpoint(folder: Path, *, of_sea: bool = True) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +149,7 @@ def _checked(name: str, spec: dict[str, Any]) -> Experiment:
             check_result_key("stop", key)
     check.check_int("num_samples", spec["num_samples"], 1)
     check.check_int("max_concurrent_trials", spec["max_concurrent_trials"], 1, optional=True)
-    spec["storage_path"] = _storage_path(spec["storage_path"])
+    spec["storage_path"] = _storage_path(spec["storage_path"], name)
     spec["restore"] = _restore(spec["restore"], is_sea)
     checkpoint = _checkpoint(
         {"checkpoint_at_end": issubclass(trainable, Algorithm)} | spec["checkpoint_config"]
@@ -240,16 +242,36 @@ def _made(where: str, make: Callable[..., Any], arguments: Mapping[str, Any]) ->
         raise ConfigError(f"{where}: {' '.join(str(error).split())}") from error
 
 
-def _storage_path(written: Any) -> str:
+def _storage_path(written: Any, name: str) -> str:
+    """The absolute path of all results; raises ConfigError unless a run's can be written there."""
     if not isinstance(written, str) or not written:
         raise ConfigError(f"storage_path: {written!r} is no folder")
-    return written if "://" in written else str(Path(written).expanduser().absolute())
+    if "://" in written:
+        return written
+    path = Path(os.path.expanduser(written))
+    if path.parts[0].startswith("~"):
+        raise ConfigError(f"storage_path: {written!r}: there is no user {path.parts[0][1:]!r}")
+    if "~" in path.parts:
+        raise ConfigError(f"storage_path: {written!r}: ~ is the home folder only where it begins")
+    path = path.absolute()
+    # What is there already, from the experiment's own folder upwards; the others are made.
+    there = next(filter(os.path.exists, (path / name, *(path / name).parents)))
+    if not there.is_dir():
+        raise ConfigError(f"storage_path: {path}: {there} is a file, no folder")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".rllib-", dir=there):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"storage_path: {path}: nothing can be written to {there}: {error.strerror}"
+        ) from error
+    return str(path)
 
 
 def _restore(written: Any, is_sea: bool) -> str | None:
     if written is None:
         return None
-    folder = Path(str(written)).expanduser().absolute()
+    folder = Path(os.path.expanduser(str(written))).absolute()
     try:
         check_checkpoint(folder, of_sea=is_sea)
     except ConfigError as error:

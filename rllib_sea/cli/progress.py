@@ -12,10 +12,11 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.utils import flatten_dict
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.live import Live
 from rich.table import Table
 
+from rllib_sea.cli.console import TextConsole
 from rllib_sea.messages import WARNING, told_since
 
 WIN_RATE = "evaluation/win_rate_vs_initial"
@@ -92,11 +93,6 @@ class TrialProgress:
         if self.values.get("rounds_left") is not None:
             rounds.append(self.values["rounds_left"])
         return min(rounds) * fmean(self.recent) if rounds and self.recent else None
-
-
-def say(console: Console, text: str) -> None:
-    """Prints a line as it is: paths stay whole, they are there to be copied."""
-    console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def estimate_text(values: Mapping[str, Any], key: str) -> str:
@@ -186,7 +182,7 @@ class Progress(Callback):
     """
 
     def __init__(
-        self, experiment: str, stop: Mapping[str, float], console: Console, live: bool
+        self, experiment: str, stop: Mapping[str, float], console: TextConsole, live: bool
     ) -> None:
         self._experiment = experiment
         self._stop = stop
@@ -237,12 +233,12 @@ class Progress(Callback):
         ]
         for line in lines:
             if line not in progress.told:
-                say(self._console, f"{progress.label}: {line}")
+                self._console.say(f"{progress.label}: {line}")
         progress.told.clear()
         self._listen(progress, trial.trial_id, lines)
         if not self._live:
             left = None if result.get("done") else progress.seconds_left(self._stop)
-            say(self._console, round_line(progress, flat, left))
+            self._console.say(round_line(progress, flat, left))
 
     def on_trial_complete(self, trial: Trial, **info: Any) -> None:
         self._progress(trial).enter("done", _clock())
@@ -273,11 +269,11 @@ class Progress(Callback):
             progress.told_at = at
             if line not in known:
                 progress.told.append(line)
-                say(self._console, f"{progress.label}: {line}")
+                self._console.say(f"{progress.label}: {line}")
 
     def _say(self, progress: TrialProgress, text: str) -> None:
         if not self._live:
-            say(self._console, f"{progress.label}: {text}")
+            self._console.say(f"{progress.label}: {text}")
 
     def _display(self) -> RenderableType:
         """One trial from top to bottom, several as a table with a line each."""

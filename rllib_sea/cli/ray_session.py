@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
-from rich.console import Console
 
+from rllib_sea.cli.console import TextConsole
 from rllib_sea.cli.options import RayOptions
-from rllib_sea.cli.progress import say
 from text_duel.errors import ConfigError
 
 _LEVELS = (logging.ERROR, logging.INFO, logging.DEBUG)
@@ -46,7 +45,7 @@ def check_ray_options(options: RayOptions) -> None:
 
 
 @contextmanager
-def ray_session(options: RayOptions, console: Console) -> Iterator[None]:
+def ray_session(options: RayOptions, console: TextConsole) -> Iterator[None]:
     """Starts a cluster on this machine, or joins one; leaves it at the end.
 
     Raises:
@@ -73,7 +72,7 @@ def ray_session(options: RayOptions, console: Console) -> Iterator[None]:
         raise ConfigError(f"--ray-address: no Ray cluster answers at {address!r}") from error
     try:
         if options.ray_ui:
-            say(console, _how_to_open(context.dashboard_url))
+            console.say(_how_to_open(context.dashboard_url))
         yield
     finally:
         ray.shutdown()

@@ -14,7 +14,6 @@ from ray.tune.experiment import Trial
 from ray.tune.logger import JsonLoggerCallback
 from ray.tune.result import EXPR_PROGRESS_FILE, EXPR_RESULT_FILE, TRAINING_ITERATION
 from ray.tune.schedulers import TrialScheduler
-from rich.console import Console
 
 from rllib_sea import SEAConfig
 from rllib_sea.checkpointing.manifest import (
@@ -23,8 +22,8 @@ from rllib_sea.checkpointing.manifest import (
     newest_whole_beside,
     progress_of,
 )
+from rllib_sea.cli.console import TextConsole
 from rllib_sea.cli.experiments import Experiment
-from rllib_sea.cli.progress import say
 from rllib_sea.policy.prompt_identity import Fingerprint
 from rllib_sea.policy.prompts_record import check_unchanged
 from rllib_sea.preference_log.lock import writer_of
@@ -41,7 +40,7 @@ def has_run(experiment: Experiment) -> bool:
     return any(name.startswith("experiment_state") for name in names)
 
 
-def check_resumable(experiment: Experiment, console: Console) -> None:
+def check_resumable(experiment: Experiment, console: TextConsole) -> None:
     """Makes sure that Tune can go on with a run; says which checkpoints are damaged.
 
     Only for results on a local disk.
@@ -77,7 +76,7 @@ def check_resumable(experiment: Experiment, console: Console) -> None:
             _tell_damage(Path(trial.checkpoint.path), console)
 
 
-def _tell_damage(checkpoint: Path, console: Console) -> None:
+def _tell_damage(checkpoint: Path, console: TextConsole) -> None:
     """Says what :meth:`rllib_sea.sea.SEA.restore` will do about a damaged checkpoint."""
     wrong = damage(checkpoint)
     if wrong is None:
@@ -87,7 +86,7 @@ def _tell_damage(checkpoint: Path, console: Console) -> None:
     if other is not None:
         rounds = progress_of(other).training_iteration
         way_on = f"the run goes on from {other.name}, after round {rounds}"
-    say(console, f"Checkpoint {checkpoint} is damaged: {wrong}; {way_on}")
+    console.say(f"Checkpoint {checkpoint} is damaged: {wrong}; {way_on}")
 
 
 def forget_decisions(scheduler: TrialScheduler) -> None:

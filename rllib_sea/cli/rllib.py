@@ -96,7 +96,8 @@ def example_list() -> None:
 @example_app.command("get")
 def example_get(name: Annotated[str, typer.Argument(help="A recipe's name.")]) -> None:
     """Print a recipe: `rllib example get sea_tldr > mine.yaml` is one to change."""
-    typer.echo(find_recipe(name).read_text(encoding="utf-8"), nl=False)
+    # As it is, whatever encoding the terminal has.
+    typer.echo(find_recipe(name).read_bytes(), nl=False)
 
 
 @example_app.command("run")

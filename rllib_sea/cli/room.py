@@ -37,8 +37,8 @@ class Room(Callback):
         """
         if self._folder is None:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             with (self._folder / ROOM_FILE).open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, ROOM_BYTES)
         except OSError as error:

@@ -13,25 +13,26 @@ from typing import Any
 import numpy as np
 from ray.tune.experiment import Trial
 from ray.tune.utils import flatten_dict
-from rich.console import Console
 from rich.table import Table
 
+from rllib_sea.cli.console import TextConsole
 from rllib_sea.cli.experiments import Experiment
-from rllib_sea.cli.progress import say
 from rllib_sea.cli.search_space import search_points
 
 TABLE_FILE, PICTURE_FILE = "search.csv", "search.png"
 # What trials are compared by if the scheduler does not say.
 DEFAULT_METRIC = "evaluation/win_rate_vs_initial_soft"
 QUERIES = "num_oracle_queries"
+# Of texts in a picture: a dollar in them begins no formula.
+PLAIN: dict[str, Any] = {"parse_math": False}
 
 # One trial of a search: searched keys as in Tune's data frames (`config/gamma`), the metric as last
 # measured (None if it never was), labels and rounds used, and Tune's word for how it ended.
 Row = Mapping[str, Any]
 
 
-def report_search(console: Console, experiment: Experiment, trials: Sequence[Trial]) -> None:
-    """Prints the trials of a search, best first, and writes the table and the picture.
+def report_search(console: TextConsole, experiment: Experiment, trials: Sequence[Trial]) -> None:
+    """Writes the table and the picture of a search, then prints its trials, best first.
 
     Of an experiment without searched keys there is no such report.
     """
@@ -43,21 +44,26 @@ def report_search(console: Console, experiment: Experiment, trials: Sequence[Tri
     sign = 1 if compared.get("mode") == "min" else -1
     rows = [_row(trial, keys, metric) for trial in trials]
     rows.sort(key=lambda row: (row[metric] is None, sign * (row[metric] or 0.0)))
+    lines = [] if experiment.folder is None else _write(experiment.folder, keys, metric, rows)
     console.print()
     console.print(search_table(experiment.name, metric, rows))
-    if experiment.folder is None:
-        return
-    write_table(experiment.folder / TABLE_FILE, rows)
-    lines = [f"Search: {experiment.folder / TABLE_FILE}"]
+    for line in lines:
+        console.say(line)
+
+
+def _write(folder: Path, keys: Sequence[str], metric: str, rows: Sequence[Row]) -> list[str]:
+    """Writes the table and the picture; returns what to say about them."""
+    write_table(folder / TABLE_FILE, rows)
+    lines = [f"Search: {folder / TABLE_FILE}"]
     if len(keys) > 1:
         if all(row[metric] is None for row in rows):
             lines.append(f"Heat map: {metric} was never measured")
         elif importlib.util.find_spec("matplotlib") is None:
             lines.append('Heat map: it needs pip install "rllib-sea[results]"')
         else:
-            draw_heat_map(experiment.folder / PICTURE_FILE, keys[1], keys[0], metric, rows)
-            lines.append(f"Heat map: {experiment.folder / PICTURE_FILE}")
-    say(console, "\n".join(lines))
+            draw_heat_map(folder / PICTURE_FILE, keys[1], keys[0], metric, rows)
+            lines.append(f"Heat map: {folder / PICTURE_FILE}")
+    return lines
 
 
 def _row(trial: Trial, keys: Sequence[str], metric: str) -> Row:
@@ -120,11 +126,11 @@ def draw_heat_map(path: Path, x: str, y: str, metric: str, rows: Sequence[Row]) 
         text = cell_text(cells[up[line], across[column]], metric, most)
         # An empty cell is white.
         color = "white" if mean <= middle else "black"
-        axes.text(column, line, text, ha="center", va="center", color=color)
-    axes.set_xticks(range(len(across)), across)
-    axes.set_yticks(range(len(up)), up)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
+        axes.text(column, line, text, ha="center", va="center", color=color, **PLAIN)
+    axes.set_xticks(range(len(across)), across, **PLAIN)
+    axes.set_yticks(range(len(up)), up, **PLAIN)
+    axes.set_xlabel(x, **PLAIN)
+    axes.set_ylabel(y, **PLAIN)
     figure.colorbar(image, label=metric.rsplit("/", 1)[-1])
     figure.savefig(path, dpi=150)
 

@@ -9,29 +9,29 @@ from typing import Any
 
 from ray.tune.experiment import Trial
 from ray.tune.utils import flatten_dict
-from rich.console import Console
 
-from rllib_sea.cli.progress import duration_text, evaluation_rows, say, trial_label
+from rllib_sea.cli.console import TextConsole
+from rllib_sea.cli.progress import duration_text, evaluation_rows, trial_label
 from rllib_sea.duels.samples import DUELS_FILE
 
 _ERROR_LINES = 4
 _EXCEPTION = re.compile(r"[\w.]+(Error|Exception|Interrupt|Exit)\b")
 
 
-def print_summary(console: Console, experiment: str, trials: Sequence[Trial]) -> None:
+def print_summary(console: TextConsole, experiment: str, trials: Sequence[Trial]) -> None:
     """Prints a block per trial, and where the experiment's curves are."""
     for trial in trials:
         values = flatten_dict(trial.last_result or {}, delimiter="/")
         label = trial_label(experiment, trial, len(trials) == 1)
-        say(console, f"\n{label}: {_outcome(trial, values)}")
+        console.say(f"\n{label}: {_outcome(trial, values)}")
         for name, text in _rows(trial):
-            say(console, f"  {name:<26} {text}")
+            console.say(f"  {name:<26} {text}")
         if trial.status == Trial.ERROR:
             for line in error_lines(trial):
-                say(console, f"  {line}")
-            say(console, f"  {'full error':<26} {Path(trial.path) / 'error.txt'}")
+                console.say(f"  {line}")
+            console.say(f"  {'full error':<26} {Path(trial.path) / 'error.txt'}")
     if trials:
-        say(console, f"\nCurves: tensorboard --logdir {Path(trials[0].path).parent}")
+        console.say(f"\nCurves: tensorboard --logdir {Path(trials[0].path).parent}")
 
 
 def error_lines(trial: Trial) -> list[str]:

@@ -13,11 +13,11 @@ import ray
 from ray import tune
 from ray.tune import ResumeConfig, SyncConfig
 from ray.tune.experiment import Trial
-from rich.console import Console
 
+from rllib_sea.cli.console import TextConsole
 from rllib_sea.cli.experiments import Experiment
 from rllib_sea.cli.options import TrainOptions
-from rllib_sea.cli.progress import Progress, say
+from rllib_sea.cli.progress import Progress
 from rllib_sea.cli.ray_session import check_ray_options, ray_session
 from rllib_sea.cli.resume import ResultsOnce, check_resumable, forget_decisions, has_run
 from rllib_sea.cli.room import Room
@@ -46,7 +46,7 @@ def run_experiments(experiments: Sequence[Experiment], options: TrainOptions) ->
         ConfigError: Before anything starts, or if a trial does not fit the cluster.
     """
     check_ray_options(options)
-    console = Console()
+    console = TextConsole()
     # Tune starts anew, without a word, if there is nothing to resume. Of a file's
     # experiments, those whose turn had not come do start; one at least must be there.
     resumed = [experiment for experiment in experiments if options.resume and has_run(experiment)]
@@ -71,7 +71,7 @@ def run_experiments(experiments: Sequence[Experiment], options: TrainOptions) ->
             if any(trial.status == Trial.ERROR for trial in trials):
                 status = FAILED
             if interrupted:
-                say(console, "Interrupted: --resume continues from the last checkpoint")
+                console.say("Interrupted: --resume continues from the last checkpoint")
                 return INTERRUPTED
     return status
 
@@ -117,13 +117,13 @@ def _run(
     limit: int | None,
     resume: bool,
     options: TrainOptions,
-    console: Console,
+    console: TextConsole,
 ) -> list[Trial]:
     spec = experiment.spec
     num_trials = spec["num_samples"] * num_grid_variants(spec["config"])
     if num_trials > 1:
         at_once = "" if limit is None else f", at most {limit} at once"
-        say(console, f"{experiment.name}: {num_trials} trials{at_once}")
+        console.say(f"{experiment.name}: {num_trials} trials{at_once}")
     if resume:
         forget_decisions(experiment.scheduler)
     analysis = tune.run(
@@ -150,7 +150,7 @@ def _run(
 
 
 @contextmanager
-def _interruptible(console: Console) -> Iterator[list[int]]:
+def _interruptible(console: TextConsole) -> Iterator[list[int]]:
     """Ends a run in order at the first Ctrl-C (or SIGTERM), at once at the second.
 
     Yields:
@@ -162,7 +162,7 @@ def _interruptible(console: Console) -> Iterator[list[int]]:
         if came or signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL:
             raise KeyboardInterrupt
         came.append(number)
-        console.print("Stopping; once more to stop at once")
+        console.say("Stopping; once more to stop at once")
         # Tune saves the run's state and ends it on this signal, but does not say that it did.
         signal.raise_signal(signal.SIGUSR1)
 

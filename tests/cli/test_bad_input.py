@@ -102,6 +102,24 @@ def in_env(**env_config: Any) -> dict[str, Any]:
             BASE | {"restore": str(Path(__file__).parent)},
             f"restore: {Path(__file__).parent} is no ",
         ),
+        (BASE | {"storage_path": __file__}, f"storage_path: {__file__}: {__file__} is a file"),
+        (
+            BASE | {"storage_path": f"{__file__}/below/it"},
+            f"storage_path: {__file__}/below/it: {__file__} is a file, no folder",
+        ),
+        (
+            BASE | {"storage_path": "/proc/results"},
+            "storage_path: /proc/results: nothing can be written to /proc: ",
+        ),
+        (
+            BASE | {"storage_path": "~nobody-here/results"},
+            "storage_path: '~nobody-here/results': there is no user 'nobody-here'",
+        ),
+        (
+            BASE | {"storage_path": "results/~/mine"},
+            "storage_path: 'results/~/mine': ~ is the home folder only where it begins",
+        ),
+        (BASE | {"restore": "~nobody-here/checkpoint"}, "restore: there is no checkpoint folder"),
         ({"config": {}}, "key 'run' is missing"),
         (in_config(env="other"), "env: 'text_duel/TLDR-v0' here, 'other' in config"),
     ],

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from ray.tune.utils import flatten_dict
-from rich.console import Console
 from toy import BUDGET, toy_result
 
+from rllib_sea.cli.console import TextConsole
 from rllib_sea.cli.progress import (
     Progress,
     TrialProgress,
@@ -39,7 +39,7 @@ def flat(steps: int) -> dict[str, Any]:
     return flatten_dict(toy_result(steps), delimiter="/")
 
 
-def shown(console: Console) -> str:
+def shown(console: TextConsole) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -124,7 +124,7 @@ def test_a_round_without_an_evaluation_shows_none() -> None:
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_warnings_are_printed_also_beside_a_live_display(terminal: bool) -> None:
-    console = Console(file=io.StringIO(), width=80, force_terminal=terminal)
+    console = TextConsole(file=io.StringIO(), width=80, force_terminal=terminal)
     display = Progress("exp", {}, console, live=True)
     trial: Any = FakeTrial("a")
     display.setup(total_num_samples=1)
@@ -146,7 +146,7 @@ def test_another_trainable_has_its_line_too() -> None:
 
 
 def test_without_a_terminal_there_are_plain_lines() -> None:
-    console = Console(file=io.StringIO(), width=40)
+    console = TextConsole(file=io.StringIO(), width=40)
     display = Progress("exp", {}, console, live=True)
     trial: Any = FakeTrial("a")
     display.setup(total_num_samples=1)
@@ -168,7 +168,7 @@ def test_without_a_terminal_there_are_plain_lines() -> None:
 
 
 def test_a_terminal_shows_life_before_the_first_round() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    console = TextConsole(file=io.StringIO(), force_terminal=True, width=120)
     display = Progress("exp", {}, console, live=True)
     trial: Any = FakeTrial("a")
     display.setup(total_num_samples=1)
@@ -193,7 +193,7 @@ def test_a_terminal_shows_life_before_the_first_round() -> None:
 
 
 def test_several_trials_have_a_line_each() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    console = TextConsole(file=io.StringIO(), force_terminal=True, width=120)
     display = Progress("exp", {}, console, live=True)
     trials: list[Any] = [
         FakeTrial("a", "0_beta=0.1", {"beta": 0.1}),
@@ -204,7 +204,7 @@ def test_several_trials_have_a_line_each() -> None:
     display.on_trial_result(trial=trials[0], result=toy_result(1))
     display.on_trial_error(trial=trials[1])
     display.on_experiment_end()
-    console = Console(file=io.StringIO(), width=120)
+    console = TextConsole(file=io.StringIO(), width=120)
     console.print(display._display())
     first, second = shown(console).splitlines()[-2:]
     assert first.split()[:3] == ["0", "beta=0.1", "16/160"]
@@ -223,7 +223,7 @@ def test_a_trial_is_named_by_the_whole_path_of_what_is_searched() -> None:
 
 
 def test_a_resumed_trial_goes_on_counting() -> None:
-    console = Console(file=io.StringIO())
+    console = TextConsole(file=io.StringIO())
     display = Progress("exp", {}, console, live=False)
     trial: Any = FakeTrial("a")
     trial.last_result = toy_result(4)
@@ -232,3 +232,22 @@ def test_a_resumed_trial_goes_on_counting() -> None:
     display.on_trial_result(trial=trial, result=toy_result(5))
     # One round of 16 queries, not one of 80.
     assert f"about {duration_text((BUDGET - 80) / 16 * 21.3)} left" in shown(console)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_brackets_in_names_are_text_in_the_live_display(alone: bool) -> None:
+    console = TextConsole(file=io.StringIO(), force_terminal=True, width=160)
+    display = Progress("[/exp] [red]", {}, console, live=True)
+    trials: list[Any] = [
+        FakeTrial("a", "0_t", {"env_config/template": "[[{title}]][/b]"}),
+        FakeTrial("b", "1_t", {"env_config/template": "[bold]{post}"}),
+    ]
+    display.setup(total_num_samples=1 if alone else 2)
+    display.on_step_begin(trials=trials[: 1 if alone else 2])
+    result = toy_result(1) | {"warnings": "a [/warning]"}
+    display.on_trial_result(trial=trials[0], result=result)
+    console.print(display._display())
+    display.on_experiment_end()
+    assert "[/exp] [red]" in shown(console)
+    assert "a [/warning]" in shown(console)
+    assert alone or ("[[{title}]][/b]" in shown(console) and "[bold]{post}" in shown(console))

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
+import pytest
+from ray.tune import CheckpointConfig
+from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
 
-from rllib_sea.cli.search_results import cell_text, draw_heat_map, search_table, write_table
+from rllib_sea.cli.console import TextConsole
+from rllib_sea.cli.experiments import Experiment
+from rllib_sea.cli.search_results import (
+    cell_text,
+    draw_heat_map,
+    report_search,
+    search_table,
+    write_table,
+)
 
 METRIC = "evaluation/score"
 
@@ -66,3 +78,57 @@ def test_a_cell_says_which_of_its_trials_were_stopped_early() -> None:
     assert cell_text(ROWS[:1], METRIC, most=256) == "0.625"
     assert cell_text(ROWS[1:2], METRIC, most=256) == "0.500\n96 queries"
     assert cell_text(ROWS[:2], METRIC, most=256) == "0.562\n2 trials\n96 to 256 queries"
+
+
+# What Rich would take for markup, an emoji's name, and Matplotlib for a formula.
+ODD = ["[[{title}]] [/b]{post}", "[red]$x", ":smile: $y_$"]
+
+
+class FakeTrial:
+    """What a report reads of a Tune trial."""
+
+    status = "TERMINATED"
+    last_result: dict[str, Any] = {"num_oracle_queries": 16, "training_iteration": 1}  # noqa: RUF012
+    metric_analysis: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, template: str, size: int) -> None:
+        self.evaluated_params = {"template": template, "[/size]": size}
+        self.metric_analysis = {"evaluation/[/score]": {"last": 0.5}}
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> tuple[Experiment, list[Any]]:
+    """An experiment whose name, keys and values are full of brackets, and its trials."""
+    config = {"template": {"grid_search": ODD}, "[/size]": {"grid_search": [1, 2]}}
+    compared = {"metric": "evaluation/[/score]", "mode": "max"}
+    spec = {"config": config, "scheduler_config": compared, "storage_path": str(tmp_path)}
+    experiment = Experiment("[/exp]", spec, CheckpointConfig(), FIFOScheduler(), 1.0, 0.0)
+    (tmp_path / "[").mkdir()
+    (tmp_path / "[" / "exp]").mkdir()
+    return experiment, [FakeTrial(template, size) for template in ODD for size in (1, 2)]
+
+
+def test_brackets_in_names_and_values_are_text(search: tuple[Experiment, list[Any]]) -> None:
+    experiment, trials = search
+    console = TextConsole(file=io.StringIO(), width=200)
+    report_search(console, experiment, trials)
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    for text in (*ODD, "[/exp]: 6 trials by evaluation/[/score]", "[/size]"):
+        assert text in shown
+    assert experiment.folder is not None
+    with (experiment.folder / "search.csv").open(newline="") as file:
+        assert {row["config/template"] for row in csv.DictReader(file)} == set(ODD)
+    assert (experiment.folder / "search.png").is_file()
+
+
+def test_what_cannot_be_printed_has_been_written(
+    search: tuple[Experiment, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, trials = search
+    console = TextConsole(file=io.StringIO())
+    monkeypatch.setattr(console, "print", None)
+    with pytest.raises(TypeError):
+        report_search(console, experiment, trials)
+    assert experiment.folder is not None
+    assert (experiment.folder / "search.csv").is_file()
