@@ -59,6 +59,7 @@ class Experiment:
         cpus: Logical CPUs of the largest trial of SEA; None: Tune counts those of another
             trainable by itself.
         gpus: GPUs likewise.
+        configs: Of SEA, every variant of a search that must be valid, checked.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Experiment:
     scheduler: TrialScheduler
     cpus: float | None
     gpus: float | None
+    configs: tuple[SEAConfig, ...] = ()
 
     @property
     def is_sea(self) -> bool:
@@ -141,8 +143,10 @@ def _checked(name: str, spec: dict[str, Any]) -> Experiment:
     config = spec["config"]
     if spec["env"] is not None and config.setdefault("env", spec["env"]) != spec["env"]:
         raise ConfigError(f"env: {spec['env']!r} here, {config['env']!r} in config")
-    cpus, gpus = _check_config(trainable, config)
-    is_sea = cpus is not None
+    configs = _check_config(trainable, config)
+    is_sea = bool(configs)
+    cpus = max((one.total_cpus() for one in configs), default=None)
+    gpus = max((one.total_gpus() for one in configs), default=None)
     for key, value in spec["stop"].items():
         check.check_number(f"stop: {key}", value, -math.inf)
         if is_sea:
@@ -162,7 +166,7 @@ def _checked(name: str, spec: dict[str, Any]) -> Experiment:
         ):
             if key is not None:
                 check_result_key(where, key)
-    return Experiment(name, spec, checkpoint, scheduler, cpus, gpus)
+    return Experiment(name, spec, checkpoint, scheduler, cpus, gpus, configs)
 
 
 def _mapping(where: str, value: Any) -> dict[str, Any]:
@@ -185,31 +189,27 @@ def _trainable(run: Any) -> type[Any]:
         ) from error
 
 
-def _check_config(
-    trainable: type[Any], config: Mapping[str, Any]
-) -> tuple[float | None, float | None]:
-    """Checks every variant of a search; returns CPUs and GPUs of the largest, for SEA."""
+def _check_config(trainable: type[Any], config: Mapping[str, Any]) -> tuple[SEAConfig, ...]:
+    """Checks every variant of a search; returns them, for SEA."""
     if not issubclass(trainable, Algorithm):
-        return None, None
+        return ()
     default = trainable.get_default_config()
     if not isinstance(default, SEAConfig):
         valid = default.to_dict().keys()
         for key in config:
             if key not in valid:
                 raise ConfigError(f"unknown config key {key!r}{nearest(str(key), valid)}")
-        return None, None
-    cpus = gpus = 0.0
+        return ()
+    configs = []
     for variant in variants(config):
         try:
-            checked = type(default).from_user_dict(variant)
+            configs.append(type(default).from_user_dict(variant))
         except ConfigError:
             raise
         # RLlib's own checks, of keys that SEA inherits.
         except (ValueError, TypeError) as error:
             raise ConfigError(f"config: {' '.join(str(error).split())}") from error
-        cpus = max(cpus, checked.total_cpus())
-        gpus = max(gpus, checked.total_gpus())
-    return cpus, gpus
+    return tuple(configs)
 
 
 def _checkpoint(written: Mapping[str, Any]) -> CheckpointConfig:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
+from rllib_sea.cli.check import describe
+from rllib_sea.cli.console import TextConsole
 from rllib_sea.cli.entry import run_command
+from rllib_sea.cli.experiments import experiments_from_file
+from rllib_sea.cli.options import TrainOptions
 from rllib_sea.cli.preferences import preferences_app
+from rllib_sea.cli.ray_session import set_log_levels
+from rllib_sea.cli.recipes import find_recipe
+from rllib_sea.preference_log.records import PreferenceLogError
+from text_duel.errors import ConfigError
 
 app = typer.Typer(
     help="Tools around runs of rllib-sea.",
@@ -19,6 +30,22 @@ app.add_typer(preferences_app, name="preferences")
 @app.callback()
 def tools() -> None:
     """Tools around runs of rllib-sea."""
+
+
+@app.command("check")
+def check(
+    recipe: Annotated[Path, typer.Argument(help="YAML with experiments, or a recipe's name.")],
+    storage_path: Annotated[str | None, typer.Option(help="As for `rllib train file`.")] = None,
+) -> None:
+    """Check all of a recipe as `rllib train file` does, and say what it will do; starts nothing."""
+    set_log_levels(0)
+    try:
+        file = recipe if recipe.exists() or recipe.suffix else find_recipe(str(recipe))
+        for experiment in experiments_from_file(file, TrainOptions(storage_path=storage_path)):
+            describe(TextConsole(), experiment)
+    except (ConfigError, PreferenceLogError) as error:
+        typer.echo(f"rllib-sea: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(1) from error
 
 
 def main() -> None:

@@ -74,6 +74,10 @@ class PromptSet:
     def __len__(self) -> int:
         return len(self.prompts)
 
+    def lengths(self) -> list[int]:
+        """Tokens of each prompt."""
+        return [len(token_ids) for token_ids in self._token_ids]
+
     def tokenized(self, indices: Iterable[int]) -> list[TokenizedPrompt]:
         """Some of :attr:`prompts`, by their indices."""
         return [
