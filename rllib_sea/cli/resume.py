@@ -1,18 +1,14 @@
-"""Going on with an earlier run: what may be resumed, from where, and its results once each."""
+"""Going on with an earlier run: what may be resumed, and from where."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pyarrow.fs
 from ray.tune import ExperimentAnalysis
 from ray.tune.experiment import Trial
-from ray.tune.logger import JsonLoggerCallback
-from ray.tune.result import EXPR_PROGRESS_FILE, EXPR_RESULT_FILE, TRAINING_ITERATION
 from ray.tune.schedulers import TrialScheduler
 
 from rllib_sea import SEAConfig
@@ -104,58 +100,3 @@ def forget_decisions(scheduler: TrialScheduler) -> None:
         add(tune_controller, trial)
 
     scheduler.on_trial_add = on_trial_add
-
-
-class ResultsOnce(JsonLoggerCallback):
-    """Writes ``result.json``, as Tune does, but every round once.
-
-    A trial that goes on from a checkpoint repeats the rounds after it: their earlier rows are taken
-    off. ``progress.csv`` is set aside as ``progress_0.csv`` and so on: Tune would go on with it
-    under its old header, with the columns that the next result happens to have.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._known: set[str] = set()
-        self._silent: set[str] = set()
-
-    def log_trial_start(self, trial: Trial) -> None:
-        super().log_trial_start(trial)
-        self._silent.add(trial.trial_id)
-        # Some schedulers start a trial several times.
-        if trial.trial_id not in self._known:
-            self._known.add(trial.trial_id)
-            set_aside(Path(trial.path, EXPR_PROGRESS_FILE))
-            # On a cluster that goes on Tune has a copy of its own.
-            Path(trial.local_path, EXPR_PROGRESS_FILE).unlink(missing_ok=True)
-
-    def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:
-        if trial.trial_id in self._silent:
-            self._silent.remove(trial.trial_id)
-            cut_results(Path(trial.local_path, EXPR_RESULT_FILE), result[TRAINING_ITERATION])
-        super().log_trial_result(iteration, trial, result)
-
-
-def cut_results(file: Path, begin: int) -> None:
-    """Cuts a ``result.json`` off before the row of an iteration that comes again.
-
-    Args:
-        file: One row per line, in order; the last one may be cut short.
-        begin: The iteration.
-    """
-    kept = 0
-    for line in file.read_bytes().splitlines(keepends=True):
-        try:
-            if json.loads(line)[TRAINING_ITERATION] >= begin:
-                break
-        except ValueError:  # the process died as it wrote it
-            break
-        kept += len(line)
-    os.truncate(file, kept)
-
-
-def set_aside(file: Path) -> None:
-    """Renames ``progress.csv`` to the first of ``progress_0.csv``, ... that is free."""
-    if file.is_file():
-        places = (file.with_name(f"{file.stem}_{n}{file.suffix}") for n in itertools.count())
-        file.rename(next(place for place in places if not place.exists()))

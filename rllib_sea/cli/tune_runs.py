@@ -19,7 +19,8 @@ from rllib_sea.cli.experiments import Experiment
 from rllib_sea.cli.options import TrainOptions
 from rllib_sea.cli.progress import Progress
 from rllib_sea.cli.ray_session import check_ray_options, ray_session
-from rllib_sea.cli.resume import ResultsOnce, check_resumable, forget_decisions, has_run
+from rllib_sea.cli.results_files import ResultsOnce, WholeTable
+from rllib_sea.cli.resume import check_resumable, forget_decisions, has_run
 from rllib_sea.cli.room import Room
 from rllib_sea.cli.search_results import report_search
 from rllib_sea.cli.search_space import num_grid_variants, to_tune
@@ -142,6 +143,7 @@ def _run(
             Progress(experiment.name, spec["stop"], console, live=options.verbosity == 0),
             Room(experiment),
             ResultsOnce(),
+            WholeTable(),
         ],
         verbose=options.verbosity,
         raise_on_failed_trial=False,

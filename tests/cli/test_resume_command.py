@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -9,10 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from rllib_sea import SEAConfig
-from rllib_sea.cli.resume import check_resumable, cut_results, set_aside
+from rllib_sea.cli.console import TextConsole
+from rllib_sea.cli.results_files import add_row, cut_results
+from rllib_sea.cli.resume import check_resumable
 from rllib_sea.policy.prompt_identity import Fingerprint
 from rllib_sea.policy.prompts_record import record_prompts
 from rllib_sea.preference_log.lock import WriterLock
@@ -32,7 +34,7 @@ def test_a_state_that_was_cut_short_is_one_line(experiment: Any) -> None:
     state = experiment.folder / "experiment_state-2026-01-02.json"
     os.truncate(state, 10)
     with pytest.raises(ConfigError, match="was cut short") as error:
-        check_resumable(experiment, Console())
+        check_resumable(experiment, TextConsole())
     assert str(state) in str(error.value)
     assert f"--restore {experiment.folder / 'SEA_1' / 'checkpoint_000003'}" in str(error.value)
     assert "\n" not in str(error.value)
@@ -41,12 +43,12 @@ def test_a_state_that_was_cut_short_is_one_line(experiment: Any) -> None:
 def test_a_run_that_still_runs_is_not_resumed(experiment: Any) -> None:
     log = experiment.folder / "SEA_1" / LOG_FILE
     log.touch()
-    check_resumable(experiment, Console())
+    check_resumable(experiment, TextConsole())
     lock = WriterLock(log)
     with pytest.raises(ConfigError, match=f"the run goes on: process {os.getpid()} writes to"):
-        check_resumable(experiment, Console())
+        check_resumable(experiment, TextConsole())
     lock.release()
-    check_resumable(experiment, Console())
+    check_resumable(experiment, TextConsole())
 
 
 def test_other_prompts_are_refused_before_ray_starts(
@@ -63,13 +65,13 @@ def test_other_prompts_are_refused_before_ray_starts(
     monkeypatch.setattr("rllib_sea.cli.resume.ExperimentAnalysis", lambda folder: analysis)
     prompts = SEAConfig.from_user_dict(written).read_prompts()
     record_prompts(run, Fingerprint.of(prompts.training, prompts.held_out))
-    check_resumable(experiment, Console())
+    check_resumable(experiment, TextConsole())
     file.write_text("".join(reversed(rows)))
     with pytest.raises(ConfigError, match="training prompts stand in another order") as error:
-        check_resumable(experiment, Console())
+        check_resumable(experiment, TextConsole())
     assert f"--restore {run / 'checkpoint_000003'}" in str(error.value)
     trial.status = "TERMINATED"
-    check_resumable(experiment, Console())
+    check_resumable(experiment, TextConsole())
 
 
 def test_rows_that_come_again_are_taken_off(tmp_path: Path) -> None:
@@ -84,13 +86,35 @@ def test_rows_that_come_again_are_taken_off(tmp_path: Path) -> None:
     assert file.read_text() == ""
 
 
-def test_a_table_of_every_start_is_kept(tmp_path: Path) -> None:
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def test_a_table_has_the_columns_of_all_rounds_and_every_round_once(tmp_path: Path) -> None:
     file = tmp_path / "progress.csv"
-    set_aside(file)
-    assert list(tmp_path.iterdir()) == []
-    for text in ("first", "second"):
-        file.write_text(text)
-        set_aside(file)
-    assert not file.exists()
-    assert (tmp_path / "progress_0.csv").read_text() == "first"
-    assert (tmp_path / "progress_1.csv").read_text() == "second"
+
+    def row(iteration: int, **values: Any) -> dict[str, Any]:
+        return {"training_iteration": iteration, "loss": iteration / 10, **values}
+
+    columns = None
+    for one in (row(1), row(2, **{"evaluation/kl": 0.5}), row(3, warnings='a "line"\nand another')):
+        columns = add_row(file, one, columns)
+    assert columns == ["training_iteration", "loss", "evaluation/kl", "warnings"]
+    assert [r["evaluation/kl"] for r in rows(file)] == ["", "0.5", ""]
+    assert rows(file)[2]["warnings"] == 'a "line"\nand another'
+    # A process died in its last row; another goes on after the checkpoint of round 1.
+    with file.open("a") as table:
+        table.write("4,0")
+    add_row(file, row(2, lr=1.0), None)
+    assert rows(file) == [
+        {"training_iteration": "1", "loss": "0.1", "evaluation/kl": "", "warnings": "", "lr": ""},
+        {
+            "training_iteration": "2",
+            "loss": "0.2",
+            "evaluation/kl": "",
+            "warnings": "",
+            "lr": "1.0",
+        },
+    ]
+    assert list(tmp_path.iterdir()) == [file]
