@@ -348,8 +348,9 @@ class Asking:
             return None
         if isinstance(error, BrokenOracleError):
             raise OracleUnusableError(str(error)) from error
-        if isinstance(error, OracleError) and error.__cause__ is not None:
-            return _Failure(str(error), is_final(error.__cause__))
+        if isinstance(error, OracleError):
+            # Of a batch the cause is what the oracle raised.
+            return _Failure(str(error), is_final(error) or is_final(error.__cause__ or error))
         reason = " ".join(str(error).split())
         told = f"oracle {name} could not answer: {type(error).__name__}: {reason}"
         return _Failure(told, is_final(error))

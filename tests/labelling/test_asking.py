@@ -212,6 +212,18 @@ def test_an_oracle_that_breaks_its_interface_is_asked_once(answer: Any, expected
     assert re.search(expected, str(came.error))
 
 
+def test_an_oracle_that_lacks_its_scores_is_not_waited_for() -> None:
+    """It says that it has some, and inherits the method that says that it has none."""
+
+    class NoScores(BatchOracle):
+        has_scores = True
+
+    came = Recorded(NoScores(lambda numbers, call: [0.5] * len(numbers)), 8)
+    assert isinstance(came.error, OracleUnusableError)
+    assert "oracle batch has no scores" in str(came.error)
+    assert came.warnings == []
+
+
 @pytest.mark.parametrize("verdict", [None, 0.7, "first"])
 def test_an_asynchronous_oracle_gives_verdicts(verdict: Any) -> None:
     async def answer(number: int, tried: int) -> Verdict:

@@ -10,7 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
-from text_duel.errors import BrokenOracleError, OracleError
+from text_duel.errors import BrokenOracleError, OracleError, UnanswerableError
 from text_duel.prompts import Prompt
 from text_duel.verdicts import Verdict
 
@@ -110,7 +110,7 @@ class Oracle(ABC):
         Raises:
             Exception: The oracle has no scores, or cannot score all of them.
         """
-        raise OracleError(f"oracle {self.name} has no scores")
+        raise UnanswerableError(f"oracle {self.name} has no scores")
 
 
 class AsyncOracle(Oracle):
