@@ -20,6 +20,7 @@ from rllib_sea.exploration.mixing import gamma_at
 from rllib_sea.policy.models import BUNDLED_MODEL, resolve_model
 from rllib_sea.policy.precision import DTYPE_OF_PRECISION, resolve_dtype
 from rllib_sea.policy.prompt_sets import PromptSet, PromptSets
+from rllib_sea.policy.prompt_split import PromptSplit
 from rllib_sea.reward_model.encoder import POLICY_ENCODER
 from text_duel.config import oracle_options
 from text_duel.model_files import NO_CODE
@@ -76,15 +77,10 @@ def _value(config: SEAConfig, path: Sequence[str | int]) -> Any:
 def _rows(config: SEAConfig, sets: dict[str, PromptSets]) -> Iterator[tuple[str, str]]:
     """What there is to say of a run, each with its name."""
     plan = RunPlan(config, sets)
-    prompts, context = plan.prompts, plan.prompts.tokenizer.context_length
-    training = prompts.training
+    prompts, training = plan.prompts, plan.prompts.training
     yield "prompts", f"{len(training)} of {config.env_config.get('prompts', 'the default set')}"
-    yield (
-        "left out",
-        f"{training.num_too_long} training and {prompts.held_out.num_too_long} held-out prompts: "
-        f"empty, or longer than {context - config.max_new_tokens} tokens (the context of {context} "
-        "less max_new_tokens)",
-    )
+    if notes := (*plan.split.notes, *prompts.left_out):
+        yield "to be noted", "; ".join(notes)
     chat = "with" if prompts.tokenizer.chat else "without"
     yield "prompt tokens", f"{_lengths(training)}, {chat} the chat template"
     yield "held-out prompts", f"{len(prompts.held_out)}, tokens {_lengths(prompts.held_out)}"
@@ -97,7 +93,8 @@ def _rows(config: SEAConfig, sets: dict[str, PromptSets]) -> Iterator[tuple[str,
     yield "policy", f"{config.policy_model}, {plan.num_parameters / 1e6:,.1f} million parameters"
     encoder = config.erm_encoder
     of_model = "" if encoder in ("minilm", POLICY_ENCODER) else f", {_millions(encoder)}"
-    yield "reward model", f"{config.ensemble_size} members on features of {encoder}{of_model}"
+    end = ", and of a response's end" if config.erm_sees_end else ""
+    yield "reward model", f"{config.ensemble_size} members on features of {encoder}{of_model}{end}"
     gib = plan.memory
     parts = ", ".join(f"{name} {value:.1f}" for name, value in gib.items())
     yield (
@@ -132,13 +129,20 @@ class RunPlan:
         arguments: dict[str, Any] = {
             "chat_template": config.chat_template,
             "max_new_tokens": config.max_new_tokens,
-            "env_config": config.env_config,
-            "evaluation_env_config": config.evaluation_env_config(),
+            "oracle": oracle_options(config.env_config),
         }
-        key = repr((config.policy_model, arguments))
+        read = (config.env_config, config.evaluation_split, config.held_out_share)
+        key = repr((config.policy_model, arguments, read, config.evaluation_num_prompts))
         if key not in self.sets:
-            self.sets[key] = PromptSets(self.folder, config.policy_model, **arguments)
+            self.sets[key] = PromptSets(
+                self.folder, config.policy_model, prompts=self.split, **arguments
+            )
         return self.sets[key]
+
+    @cached_property
+    def split(self) -> PromptSplit:
+        """What is trained on, and what is held out."""
+        return self.config.read_prompts()
 
     @property
     def rounds_text(self) -> str:

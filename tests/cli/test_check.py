@@ -83,7 +83,9 @@ def test_it_says_what_a_run_will_do(check: Run, config: dict[str, Any], tmp_path
     assert out.splitlines()[0] == "mine: SEA"
     rows = rows_of(out)
     assert rows["prompts"] == f"2 of {config['env_config']['prompts']}"
-    assert rows["left out"].startswith("1 training and 0 held-out prompts: empty, or longer than ")
+    assert rows["to be noted"].startswith(
+        "1 training prompts do not leave 8 tokens (max_new_tokens) of room for a response"
+    )
     assert rows["prompt tokens"] == "median 20, longest 30, without the chat template"
     assert rows["held-out prompts"] == "2, tokens median 8, longest 9"
     assert rows["rounds"] == "3 expected, for 6 labels of the oracle; 3 policy steps"
@@ -116,7 +118,7 @@ def test_of_a_search_each_variant_says_what_is_different(
         ({}, {"gama": 1.0}, "mine: unknown config key 'gama'"),
         ({}, {"beta": {"grid_search": [0.1, -1]}}, "mine: beta: -1 is outside (0, inf)"),
         ({}, {"policy_model": "./none"}, "mine: model: './none' was not found"),
-        ({}, {"max_new_tokens": 1020}, "env_config: every training prompt is longer than 4 tokens"),
+        ({}, {"max_new_tokens": 1020}, "env_config: no training prompt fits: "),
         ({"storage_path": f"{__file__}/x"}, {}, "mine: storage_path: "),
         ({"stop": {"round": "ten"}}, {}, "mine: stop: round: 'ten' is not a number"),
     ],
