@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
 
 from text_duel.errors import ConfigError
 
@@ -234,6 +234,41 @@ def load_model(
         raise ConfigError(
             f"{key}: the safetensors of {path} lack {missing[0]!r}{others}, which "
             f"{type(model).__name__} has ({CONFIG_NAME}): it would be filled with random numbers"
+        )
+    return model
+
+
+def check_shapes(
+    auto_class: Any, path: str | Path, key: str, kind: str, tokenizer: Any, **options: Any
+) -> Any:
+    """The model without its weights, if it lacks none, and has a row for each of its tokens.
+
+    Args:
+        auto_class: This and the next as for :func:`load_model`.
+        path: The model's folder.
+        key: What named it.
+        kind: What it should be.
+        tokenizer: Its own.
+        **options: Of :func:`load_model`.
+
+    Raises:
+        ConfigError: As there; or a token has no row: one ends a run, or reads another one's.
+    """
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # it takes a moment
+    try:
+        model = load_model(auto_class, path, key, kind, device_map="meta", **options)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    last = max(vocabulary, key=vocabulary.__getitem__)
+    if vocabulary[last] >= rows:
+        raise ConfigError(
+            f"{key}: {path}: the tokenizer has the token {last!r} of number {vocabulary[last]}, "
+            f"the model's embedding {rows} rows: add rows (`resize_token_embeddings`), or take the "
+            "model's own tokenizer"
         )
     return model
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,14 @@ import torch
 import transformers
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 from transformers.core_model_loading import revert_weight_conversion
-from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, logging
+from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME
 
 from rllib_sea.policy.tokenization import PromptTokenizer
 from text_duel.errors import ConfigError
 from text_duel.model_files import (
     check_model_config,
     check_model_folder,
+    check_shapes,
     load_model,
     load_tokenizer,
     one_line,
@@ -49,7 +49,7 @@ def load_policy(
         ConfigError: It cannot be read, or lacks weights: Transformers would make them up, in each
             process others.
     """
-    return _load(path, key, dtype=dtype).eval()
+    return load_model(*_how(path, key), dtype=dtype).eval()
 
 
 def check_policy_folder(folder: Path, chat: bool | None = None, key: str = "policy_model") -> None:
@@ -69,11 +69,8 @@ def check_policy_folder(folder: Path, chat: bool | None = None, key: str = "poli
         ConfigError: One line that says what cannot be used, read or written.
     """
     check_model_folder(folder, key)
-    tokenizer = check_policy_files(folder, chat, key)
-    with _no_progress_bars():
-        model = _load(folder, key, device_map="meta")
-        _check_rows(model, tokenizer, folder, key)
-        _check_writing(model, folder, key)
+    tokenizer = check_policy_files(folder, chat, key).tokenizer
+    _check_writing(check_shapes(*_how(folder, key), tokenizer), folder, key)
 
 
 def check_policy_files(
@@ -99,21 +96,6 @@ def check_policy_files(
             "not is_decoder), expected a causal language model"
         )
     return PromptTokenizer(folder, chat)
-
-
-def _check_rows(
-    model: transformers.PreTrainedModel, tokenizer: PromptTokenizer, folder: Path, key: str
-) -> None:
-    """Every token must have its row: one without ends a run, or reads another one's."""
-    rows = int(model.get_input_embeddings().weight.shape[0])
-    vocabulary: dict[str, int] = tokenizer.tokenizer.get_vocab()
-    last = max(vocabulary, key=vocabulary.__getitem__)
-    if vocabulary[last] >= rows:
-        raise ConfigError(
-            f"{key}: {folder}: the tokenizer has the token {last!r} of number {vocabulary[last]}, "
-            f"the model's embedding {rows} rows: add rows (`resize_token_embeddings`), or take the "
-            "model's own tokenizer"
-        )
 
 
 def _check_writing(model: transformers.PreTrainedModel, folder: Path, key: str) -> None:
@@ -217,17 +199,5 @@ def names_on_disk(model: transformers.PreTrainedModel, weights: Weights) -> dict
     return revert_weight_conversion(model, dict(weights))
 
 
-def _load(path: str | Path, key: str, **how: Any) -> transformers.PreTrainedModel:
-    return load_model(transformers.AutoModelForCausalLM, path, key, "causal language model", **how)
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """For what takes a moment."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+def _how(path: str | Path, key: str) -> tuple[Any, str | Path, str, str]:
+    return transformers.AutoModelForCausalLM, path, key, "causal language model"

@@ -9,12 +9,10 @@ from typing import Any
 import jinja2
 import transformers
 
+from text_duel.chat_templates import rendered, wants_parts
 from text_duel.conversations import Content, as_messages
 from text_duel.errors import ConfigError
 from text_duel.model_files import NO_CODE, context_length, load_tokenizer, one_line
-
-# A text that a chat template must show.
-_SHOWN = "What is asked?"
 
 
 class PromptTokenizer:
@@ -31,9 +29,8 @@ class PromptTokenizer:
         eos_token_ids: All tokens that end a response, at least one.
 
     Raises:
-        ConfigError: The tokenizer cannot be read, is another model's, or gives no tokens; there is
-            no chat template though ``chat`` says so, or it does not show what is asked; nothing
-            ends a response.
+        ConfigError: The tokenizer cannot be read, or is another model's; there is no chat template
+            though ``chat`` says so, or it does not show what is asked; nothing ends a response.
     """
 
     def __init__(self, path: Path, chat: bool | None = None) -> None:
@@ -41,17 +38,13 @@ class PromptTokenizer:
         config = transformers.AutoConfig.from_pretrained(path, **NO_CODE)
         self.context_length = context_length(config, self.tokenizer)
         self.eos_token_ids = frozenset(_eos_token_ids(path, config, self.tokenizer))
-        if not self.tokenizer(_SHOWN, add_special_tokens=False)["input_ids"]:
-            raise ConfigError(f"policy_model: the tokenizer of {path} has no tokens for a text")
-        has_template = self.tokenizer.chat_template is not None
-        self.chat = has_template if chat is None else chat
-        if self.chat and not has_template:
-            raise ConfigError(
-                f"chat_template: true, but the tokenizer of {path} has no chat template: set "
-                "chat_template false, or null"
-            )
-        # Templates of models that also read images take a message's content in parts.
-        self._in_parts = self.chat and _wants_parts(self.tokenizer, path)
+        self.chat = self.tokenizer.chat_template is not None if chat is None else chat
+        self._in_parts = self.chat and wants_parts(
+            self.tokenizer,
+            ["user"],
+            f"chat_template: the tokenizer of {path}",
+            "set chat_template false, or take another model",
+        )
 
     def encode(self, prompt: Content) -> tuple[int, ...]:
         """A prompt's tokens, up to where the response begins; see :meth:`encode_all`."""
@@ -85,7 +78,12 @@ class PromptTokenizer:
         """A prompt as the text that is tokenized."""
         if self.chat:
             try:
-                return _rendered(self.tokenizer, prompt, in_parts=self._in_parts)
+                return rendered(
+                    self.tokenizer,
+                    as_messages(prompt),
+                    in_parts=self._in_parts,
+                    add_generation_prompt=True,
+                )
             except jinja2.TemplateError as error:  # such as: no system messages, turns alternate
                 raise ConfigError(
                     f"{''.join(name) or 'prompt'}: the model's chat template does not take this "
@@ -104,32 +102,6 @@ class PromptTokenizer:
         if ids and ids[-1] in self.eos_token_ids:  # it may be no special token
             ids.pop()
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
-
-
-def _rendered(tokenizer: Any, prompt: Content, *, in_parts: bool) -> str:
-    messages: list[Any] = list(as_messages(prompt))
-    if in_parts:
-        messages = [m | {"content": [{"type": "text", "text": m["content"]}]} for m in messages]
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-
-
-def _wants_parts(tokenizer: Any, path: Path) -> bool:
-    """Whether the chat template shows a text only if it is a part of a message's content.
-
-    Raises:
-        ConfigError: It shows it neither way.
-    """
-    reason = "it leaves out what is asked"
-    for in_parts in (False, True):
-        try:
-            if _SHOWN in _rendered(tokenizer, _SHOWN, in_parts=in_parts):
-                return in_parts
-        except Exception as error:  # a template may raise anything
-            reason = one_line(error)
-    raise ConfigError(
-        f"policy_model: the chat template of {path} cannot be used: {reason}: set chat_template "
-        "false, or mend it"
-    )
 
 
 def _eos_token_ids(path: Path, config: Any, tokenizer: Any) -> set[int]:

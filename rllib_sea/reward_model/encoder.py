@@ -18,12 +18,15 @@ from text_duel.encoders import MiniLMEncoder, minilm_path, windows
 from text_duel.errors import ConfigError
 from text_duel.model_files import (
     check_model_config,
+    check_shapes,
     context_length,
     load_model,
     load_tokenizer,
 )
 
 KEY = "erm_encoder"
+# Over the last states; they are not read.
+HEADS = ("pooler",)
 POLICY_ENCODER = "policy"
 TOKENS_PER_BATCH = 8192
 
@@ -78,7 +81,7 @@ class MeanPoolingEncoder:
     def __init__(self, path: Path) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self._tokenizer = load_tokenizer(path, KEY)
-        self._model = _load(path, dtype=torch.float32).to(device).eval()
+        self._model = load_model(*_how(path), may_lack=HEADS, dtype=torch.float32).to(device).eval()
         self._context = context_length(self._model.config, self._tokenizer)
         self.dim = int(self._model.config.get_text_config().hidden_size)
 
@@ -228,11 +231,8 @@ def check_encoder(name: str) -> None:
             f"{KEY}: {folder} has {context} positions, and {special} special tokens around a text"
         )
     if has_weights(folder):
-        _load(folder, device_map="meta")
+        check_shapes(*_how(folder), tokenizer, may_lack=HEADS)
 
 
-def _load(folder: Path, **how: Any) -> Any:
-    # Heads over the last states are not read.
-    return load_model(
-        transformers.AutoModel, folder, KEY, "text encoder", may_lack=("pooler",), **how
-    )
+def _how(folder: Path) -> tuple[Any, Path, str, str]:
+    return transformers.AutoModel, folder, KEY, "text encoder"

@@ -121,7 +121,7 @@ def test_a_template_that_wants_content_in_parts_gets_it(
     [
         (
             "{{ raise_exception('only two turns') }}",
-            "cannot be used: only two turns: set chat_temp",
+            "cannot be used: only two turns: set chat_tem",
         ),
         ("{{ messages[0]['content'] + 3 }}", "cannot be used: .*: set chat_template false"),
         ("<|user|>", "it leaves out what is asked"),
@@ -132,7 +132,9 @@ def test_a_template_that_cannot_be_used_is_refused(
     model: Path, template: str, expected: str
 ) -> None:
     (model / "chat_template.jinja").write_text(template)
-    with pytest.raises(ConfigError, match=rf"^policy_model: the chat .*{expected}") as wrong:
+    with pytest.raises(
+        ConfigError, match=rf"^chat_template: the tokenizer of .*{expected}"
+    ) as wrong:
         PromptTokenizer(model)
     assert "\n" not in str(wrong.value)
     assert PromptTokenizer(model, chat=False).encode("Hi")
@@ -141,9 +143,7 @@ def test_a_template_that_cannot_be_used_is_refused(
 def test_a_template_that_is_asked_for_must_be_there(model: Path) -> None:
     (model / "chat_template.jinja").unlink()
     assert not PromptTokenizer(model).chat
-    with pytest.raises(
-        ConfigError, match=r"^chat_template: true, but .* has no chat template: set"
-    ):
+    with pytest.raises(ConfigError, match=r"^chat_template: .* has no chat template: set"):
         PromptTokenizer(model, chat=True)
 
 

@@ -197,9 +197,32 @@ def test_models_that_are_no_reward_models_are_refused(tmp_path: Path) -> None:
     two = save_reward_model(tmp_path / "two", num_labels=2)
     assert_refused(two, r"^oracle_config\.model: .*two' has 2 labels, expected .* with 1$")
     no_template = save_reward_model(tmp_path / "plain", chat_template=None)
-    assert_refused(no_template, r"the tokenizer of .*plain' has no chat template, expected one$")
+    assert_refused(
+        no_template, r"the tokenizer of .*plain' has no chat template: take another reward model$"
+    )
     policy = save_reward_model(tmp_path / "policy", model_class=LlamaForCausalLM)
     assert_refused(policy, r"lack 'score\.weight', which LlamaForSequenceClassification has")
+
+
+def test_a_template_that_wants_content_in_parts_gets_it(folder: str, tmp_path: Path) -> None:
+    parts = "{% for p in m.content %}{{ p['text'] }}{% endfor %}"
+    template = TEMPLATE.replace("{{ m.content }}", parts)
+    assert template != TEMPLATE
+    in_parts = save_reward_model(tmp_path, chat_template=template)
+    np.testing.assert_array_equal(
+        make(in_parts).score(PROMPTS, RESPONSES), make(folder).score(PROMPTS, RESPONSES)
+    )
+    lost = save_reward_model(tmp_path / "lost", chat_template="<user>{{ messages[0]['content'] }}")
+    assert_refused(lost, r"'.*lost' has a chat template that cannot be used: it leaves out what")
+
+
+def test_a_token_without_a_row_is_refused(tmp_path: Path) -> None:
+    folder = save_reward_model(tmp_path)
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens("<more>")
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ConfigError, match=r"has the token '<more>' of number .*: add rows"):
+        RewardModelOracle.check_config(model=folder)
 
 
 def test_models_that_are_not_there_are_refused(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 import transformers
 
+from text_duel.chat_templates import rendered, wants_parts
 from text_duel.conversations import as_messages, turn
 from text_duel.errors import ConfigError, UnanswerableError, nearest
 from text_duel.model_files import (
     NO_CODE,
     check_model_folder,
+    check_shapes,
     context_length,
     load_model,
     load_tokenizer,
@@ -26,6 +28,7 @@ from text_duel.oracles.base import ScoringOracle
 from text_duel.prompts import Prompt
 
 KEY = "oracle_config.model"
+ROLES = ("user", "assistant")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -57,29 +60,29 @@ class RewardModelOracle(ScoringOracle):
         device: str | None = None,
     ) -> None:
         _check_options(model=model, batch_size=batch_size, dtype=dtype, device=device)
-        config, self._tokenizer = _load_small_parts(model)
+        config, self._tokenizer, self._in_parts = _load_small_parts(model)
         # The model finds a sequence's last token as the last that is not this one, so it must be
         # the one that the model was published with, whatever the tokenizer pads with.
         self._pad_id: int | None = config.get_text_config().pad_token_id
         self._batch_size = 1 if self._pad_id is None else batch_size
         self._context = context_length(config, self._tokenizer)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = _load(model, dtype=getattr(torch, dtype)).to(self._device).eval()
+        self._model = load_model(*_how(model), dtype=getattr(torch, dtype)).to(self._device).eval()
         self.name = f"reward_model({model}, {dtype})"
 
     @classmethod
     def check_config(cls, **config: Any) -> None:
         _check_options(**config)
-        _load_small_parts(config["model"])
+        _, tokenizer, _ = _load_small_parts(config["model"])
         if Path(config["model"]).expanduser().is_dir():
-            _load(config["model"], device_map="meta")
+            check_shapes(*_how(config["model"]), tokenizer)
 
     @classmethod
     def response_room(cls, prompts: Sequence[Prompt], **config: Any) -> np.ndarray:
         """See :meth:`Oracle.response_room`."""
-        model_config, tokenizer = _load_small_parts(config["model"])
+        model_config, tokenizer, in_parts = _load_small_parts(config["model"])
         context = context_length(model_config, tokenizer)
-        used = [len(_token_ids(tokenizer, prompt, "")) for prompt in prompts]
+        used = [len(_token_ids(tokenizer, in_parts, prompt, "")) for prompt in prompts]
         return np.array([context - number for number in used], dtype=np.int64)
 
     @classmethod
@@ -89,10 +92,10 @@ class RewardModelOracle(ScoringOracle):
         conversations = [prompt for prompt in prompts if prompt.messages is not None]
         if not conversations:
             return
-        _, tokenizer = _load_small_parts(config["model"])
+        _, tokenizer, in_parts = _load_small_parts(config["model"])
         for prompt in conversations:
             try:
-                _chat_text(tokenizer, prompt, "a")
+                _chat_text(tokenizer, in_parts, prompt, "a")
             except jinja2.TemplateError as error:
                 raise ConfigError(
                     f"oracle_config.model: the chat template of {config['model']!r} does not take "
@@ -113,7 +116,7 @@ class RewardModelOracle(ScoringOracle):
         return scores
 
     def _tokenize(self, prompt: Prompt, response: str) -> list[int]:
-        token_ids = _token_ids(self._tokenizer, prompt, response)
+        token_ids = _token_ids(self._tokenizer, self._in_parts, prompt, response)
         if len(token_ids) <= self._context:
             return token_ids
         self.num_cut += 1
@@ -126,7 +129,9 @@ class RewardModelOracle(ScoringOracle):
                 )
             # What is left may be tokenized otherwise: at its end, or beside the template.
             kept = kept[: max(0, len(kept) - (len(token_ids) - self._context))]
-            token_ids = _token_ids(self._tokenizer, prompt, self._tokenizer.decode(kept))
+            token_ids = _token_ids(
+                self._tokenizer, self._in_parts, prompt, self._tokenizer.decode(kept)
+            )
         return token_ids
 
     def _score_batch(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
@@ -143,15 +148,15 @@ class RewardModelOracle(ScoringOracle):
         return logits[:, 0].double().cpu().numpy()
 
 
-def _chat_text(tokenizer: Any, prompt: Prompt, response: str) -> str:
+def _chat_text(tokenizer: Any, in_parts: bool, prompt: Prompt, response: str) -> str:
     """Prompt and response in the reward model's chat template."""
-    turns = [*as_messages(prompt.content), *turn("assistant", response)]
-    return tokenizer.apply_chat_template(turns, tokenize=False)
+    messages = (*as_messages(prompt.content), *turn("assistant", response))
+    return rendered(tokenizer, messages, in_parts=in_parts)
 
 
-def _token_ids(tokenizer: Any, prompt: Prompt, response: str) -> list[int]:
+def _token_ids(tokenizer: Any, in_parts: bool, prompt: Prompt, response: str) -> list[int]:
     """A prompt and its response as the reward model reads them."""
-    text = _chat_text(tokenizer, prompt, response)
+    text = _chat_text(tokenizer, in_parts, prompt, response)
     # The chat template writes the special tokens itself.
     return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
@@ -180,8 +185,8 @@ def _check_options(
             ) from error
 
 
-def _load_small_parts(model: str) -> tuple[Any, Any]:
-    """Configuration and tokenizer, which show whether this can be a reward model.
+def _load_small_parts(model: str) -> tuple[Any, Any, bool]:
+    """Configuration, tokenizer and whether it wants parts: whether this can be a reward model.
 
     Raises:
         ConfigError: They cannot be found, or it is none.
@@ -208,20 +213,13 @@ def _load_small_parts(model: str) -> tuple[Any, Any]:
         raise ConfigError(
             f"{KEY}: {model!r} has {config.num_labels} labels, expected a reward model with 1"
         )
-    if tokenizer.chat_template is None:
-        raise ConfigError(f"{KEY}: the tokenizer of {model!r} has no chat template, expected one")
-    return config, tokenizer
+    what = f"{KEY}: the tokenizer of {model!r}"
+    return config, tokenizer, wants_parts(tokenizer, ROLES, what, "take another reward model")
 
 
-def _load(model: str, **how: Any) -> Any:
-    """The model itself; one without a head of its own is no reward model: it lacks weights."""
-    return load_model(
-        transformers.AutoModelForSequenceClassification,
-        _location(model),
-        KEY,
-        "reward model",
-        **how,
-    )
+def _how(model: str) -> tuple[Any, str, str, str]:
+    """How it is loaded. A model without a head of its own is no reward model: it lacks weights."""
+    return transformers.AutoModelForSequenceClassification, _location(model), KEY, "reward model"
 
 
 def _location(model: str) -> str:
