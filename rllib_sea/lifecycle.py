@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import (
@@ -27,13 +28,14 @@ from ray.rllib.utils.annotations import override
 from rllib_sea.checkpointing.algorithm import PART_FOLDER, CheckpointedAlgorithm
 from rllib_sea.config import SEAConfig
 from rllib_sea.duels.plan import Counts
-from rllib_sea.duels.samples import sizes, truncate
+from rllib_sea.duels.run_files import sizes, truncate
 from rllib_sea.duels.skipped import SkippedPrompts
 from rllib_sea.env_runners.calls import EnvRunnerCalls
 from rllib_sea.env_runners.sampling import Sampling
 from rllib_sea.evaluation import HeldOut
 from rllib_sea.labelling.asking import OracleAwayError
 from rllib_sea.labelling.labelling import Labelling
+from rllib_sea.machine import append_start
 from rllib_sea.messages import Messages
 from rllib_sea.metrics import DashboardMetrics
 from rllib_sea.policy.model_folder import check_policy_folder
@@ -78,6 +80,8 @@ class RunLifecycle(CheckpointedAlgorithm):
         self._train_folder = self.folder / "train"
         for left_over in (self._train_folder, self.folder / PART_FOLDER):  # of a killed run
             shutil.rmtree(left_over, ignore_errors=True)
+
+        append_start(self.folder, ray.cluster_resources())
 
         config = self.config
         model_path = config.policy_model_path()

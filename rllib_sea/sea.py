@@ -28,7 +28,12 @@ from rllib_sea.config import SEAConfig
 from rllib_sea.duels.plan import Counts, RoundPlan, plan_round
 from rllib_sea.duels.records import Duel
 from rllib_sea.duels.rounds import EvaluatedPrompt, Proposal
-from rllib_sea.duels.samples import NO_SAMPLES, append_duels, append_responses, truncate
+from rllib_sea.duels.run_files import (
+    NOTHING_WRITTEN,
+    append_duels,
+    append_responses,
+    truncate,
+)
 from rllib_sea.duels.selection import ONE_TEXT, SelectedDuel, select_duels, usable_proposals
 from rllib_sea.evaluation import evaluate
 from rllib_sea.labelling.asking import OracleAwayError
@@ -74,7 +79,7 @@ class SEA(RunLifecycle):
             policy_metrics = self._update_policy(labelled.duels)
         with self._stage("measure"):
             measured = self._measure(labelled.asked, counts)
-        append_duels(self.folder, labelled.duels)
+        append_duels(self.folder, counts.round, labelled.duels)
         self._counts = dataclasses.replace(counts, round=counts.round + 1)
         self._log(
             "duels",
@@ -213,7 +218,7 @@ class SEA(RunLifecycle):
         start = time.perf_counter()
         if not self.held_out.get_state():
             # A run that was stopped before its first checkpoint begins anew in its old folder.
-            truncate(self.folder, NO_SAMPLES)
+            truncate(self.folder, NOTHING_WRITTEN)
             self.held_out.baseline()
         # RLlib looks for episodes in evaluation results and warns, once, that there are
         # none; duels have none.
@@ -307,8 +312,10 @@ class SEA(RunLifecycle):
     def record_evaluation(
         self, evaluated: Sequence[EvaluatedPrompt], results: dict[str, float]
     ) -> None:
-        """Keeps an evaluation's results and sample responses, and counts its questions."""
+        """Keeps an evaluation's results and responses, and counts its questions."""
         outcomes = [o for prompt in evaluated for o in (prompt.greedy, prompt.best_of_n) if o]
         self._counts.num_evaluation_questions += sum(o.num_questions for o in outcomes)
         self._evaluation = results
-        append_responses(self.folder, evaluated, self._counts.num_oracle_queries)
+        append_responses(
+            self.folder, self._counts.round, self._counts.num_oracle_queries, evaluated
+        )

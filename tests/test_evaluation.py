@@ -46,6 +46,8 @@ def prompt(
         prompt_id="p",
         prompt_text="prompt",
         prompt_token_ids=(1,),
+        reference=None,
+        initial_response="start",
         initial_score=initial_score,
         greedy=greedy,
         best_of_n=best,

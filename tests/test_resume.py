@@ -110,6 +110,7 @@ def test_runs_at_once_write_to_their_own_folders(at_once: dict[str, Any]) -> Non
         assert not (trial / "train").exists(), "the Ray Train run's folder"
         assert len(list(trial.glob("checkpoint_*"))) == 2
         assert (trial / "sample_duels.md").read_text().count("# Round") == 2 * ROUNDS
+        assert (trial / "report.html").is_file()
     home = at_once["folders"]["home"]
     ray_token = home / ".ray" / "auth_token"
     assert [path for path in home.rglob("*") if path.is_file() and path != ray_token] == []

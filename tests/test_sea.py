@@ -295,6 +295,7 @@ def test_the_oracle_is_asked_as_often_as_questions_are_counted(
     try:
         last = run_to_the_end(algorithm)[-1]
         duels = (algorithm.folder / "sample_duels.md").read_text()
+        responses = (algorithm.folder / "responses.jsonl").read_text().splitlines()
     finally:
         algorithm.stop()
     assert last["num_oracle_queries"] == BUDGET
@@ -303,4 +304,6 @@ def test_the_oracle_is_asked_as_often_as_questions_are_counted(
     assert asked == last["num_oracle_queries"] + last["num_evaluation_questions"]
     assert last["evaluation"]["kl"] > 0.0
     assert "best_of_n_win_rate_vs_initial" in last["evaluation"]
+    best = [json.loads(row)["best_of_n"]["win_vs_initial"] for row in responses[-6:]]
+    assert last["evaluation"]["best_of_n_win_rate_vs_initial_soft"] == pytest.approx(sum(best) / 6)
     assert "label by the ERM member" in duels

@@ -135,6 +135,7 @@ def statistics_rows(found: LogStatistics) -> list[tuple[str, str]]:
     rows.append(("  answered", f"{found.num_answered} (the query count)"))
     rows.append(("  open", str(found.num_open)))
     rows.append(("  withdrawn", str(found.num_withdrawn)))
+    rows.append(("  late labels", str(found.num_late)))
     for name, counts in (
         ("verdicts", found.choices),
         ("strategies", found.strategies),

@@ -15,6 +15,7 @@ from rllib_sea.cli.options import TrainOptions
 from rllib_sea.cli.preferences import preferences_app
 from rllib_sea.cli.ray_session import set_log_levels
 from rllib_sea.cli.recipes import find_recipe
+from rllib_sea.cli.report import report
 from rllib_sea.preference_log.records import PreferenceLogError
 from text_duel.errors import ConfigError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(preferences_app, name="preferences")
+app.command()(report)
 
 
 @app.callback()

@@ -12,7 +12,8 @@ from ray.tune.utils import flatten_dict
 
 from rllib_sea.cli.console import TextConsole
 from rllib_sea.cli.progress import duration_text, evaluation_rows, trial_label
-from rllib_sea.duels.samples import DUELS_FILE
+from rllib_sea.duels.run_files import SAMPLE_DUELS_FILE
+from rllib_sea.report.page import REPORT_FILE
 
 _ERROR_LINES = 4
 _EXCEPTION = re.compile(r"[\w.]+(Error|Exception|Interrupt|Exit)\b")
@@ -31,7 +32,10 @@ def print_summary(console: TextConsole, experiment: str, trials: Sequence[Trial]
                 console.say(f"  {line}")
             console.say(f"  {'full error':<26} {Path(trial.path) / 'error.txt'}")
     if trials:
-        console.say(f"\nCurves: tensorboard --logdir {Path(trials[0].path).parent}")
+        folder = Path(trials[0].path).parent
+        console.say(f"\nCurves: tensorboard --logdir {folder}")
+        if len(trials) > 1 and (folder / REPORT_FILE).is_file():
+            console.say(f"Report: {folder / REPORT_FILE}")
 
 
 def error_lines(trial: Trial) -> list[str]:
@@ -71,9 +75,9 @@ def _rows(trial: Trial) -> list[tuple[str, str]]:
     evaluation = (trial.last_result or {}).get("evaluation", {})
     rows = evaluation_rows(evaluation) if "num_prompts" in evaluation else []
     rows.append(("results", trial.path))
-    duels = Path(trial.path) / DUELS_FILE
-    if duels.is_file():
-        rows.append(("sample duels", str(duels)))
+    for name, file in (("report", REPORT_FILE), ("sample duels", SAMPLE_DUELS_FILE)):
+        if Path(trial.path, file).is_file():
+            rows.append((name, str(Path(trial.path, file))))
     if trial.checkpoint:
         rows.append(("checkpoint", trial.checkpoint.path))
         policy = Path(trial.checkpoint.path) / "policy"

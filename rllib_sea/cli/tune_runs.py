@@ -19,6 +19,7 @@ from rllib_sea.cli.experiments import Experiment
 from rllib_sea.cli.options import TrainOptions
 from rllib_sea.cli.progress import Progress
 from rllib_sea.cli.ray_session import check_ray_options, ray_session
+from rllib_sea.cli.report import write_reports
 from rllib_sea.cli.results_files import ResultsOnce, WholeTable
 from rllib_sea.cli.resume import check_resumable, forget_decisions, has_run
 from rllib_sea.cli.room import Room
@@ -67,6 +68,7 @@ def run_experiments(experiments: Sequence[Experiment], options: TrainOptions) ->
         limits = [max_concurrent_trials(e, ray.cluster_resources()) for e in experiments]
         for experiment, limit in zip(experiments, limits, strict=True):
             trials = _run(experiment, limit, experiment in resumed, options, console)
+            write_reports(console, experiment, trials)
             print_summary(console, experiment.name, trials)
             report_search(console, experiment, trials)
             if any(trial.status == Trial.ERROR for trial in trials):

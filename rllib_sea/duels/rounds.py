@@ -169,6 +169,8 @@ class EvaluatedPrompt:
         prompt_id: The prompt's identity in its source.
         prompt_text: What the policy was asked.
         prompt_token_ids: The same as tokens.
+        reference: The reference response; None without one.
+        initial_response: The initial policy's greedy response.
         initial_score: The oracle's score of the initial policy's greedy response; NaN if
             it has none.
         greedy: The greedy response.
@@ -183,6 +185,8 @@ class EvaluatedPrompt:
     prompt_id: str
     prompt_text: str
     prompt_token_ids: tuple[int, ...]
+    reference: str | None
+    initial_response: str
     initial_score: float
     greedy: Outcome
     best_of_n: Outcome | None

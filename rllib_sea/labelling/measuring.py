@@ -98,6 +98,8 @@ class Measuring:
                 prompt_id=prompt.id,
                 prompt_text=prompt.text,
                 prompt_token_ids=responses[i].prompt_token_ids,
+                reference=prompt.reference,
+                initial_response=baseline[i],
                 initial_score=float(initial_scores[i]),
                 greedy=greedy[i],
                 best_of_n=best[i],

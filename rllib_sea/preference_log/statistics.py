@@ -10,6 +10,11 @@ from rllib_sea.preference_log.reader import PreferenceReader
 from rllib_sea.preference_log.records import IMPORTED
 from text_duel.verdicts import CHOICES
 
+_LATE = (
+    "SELECT count(*) FROM lessons JOIN questions ON questions.id = question_id "
+    "WHERE lessons.round > questions.round"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class LogStatistics:
@@ -21,6 +26,7 @@ class LogStatistics:
         num_answered: Questions answered.
         num_open: Questions that wait for an answer.
         num_withdrawn: Questions withdrawn.
+        num_late: Labels that a later round learned from than the one that asked.
         choices: Standing verdicts by choice.
         strategies: Questions by exploration strategy.
         oracles: Questions by the oracle that was asked.
@@ -35,6 +41,7 @@ class LogStatistics:
     num_answered: int
     num_open: int
     num_withdrawn: int
+    num_late: int
     choices: dict[str, int]
     strategies: dict[str, int]
     oracles: dict[str, int]
@@ -59,6 +66,7 @@ def log_statistics(log: PreferenceReader) -> LogStatistics:
         num_answered=log.num_answered(),
         num_open=log.num_open(),
         num_withdrawn=log.num_withdrawn(),
+        num_late=next(log.query(_LATE))[0],
         choices={choice: choices.get(choice, 0) for choice in CHOICES},
         strategies=_counts(log, "strategy", "questions"),
         oracles=_counts(log, "oracle", "questions"),

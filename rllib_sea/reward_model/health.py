@@ -6,11 +6,14 @@ All functions look at rewards from before the round's labels are learned from.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 NUM_BINS = 10
+# Labels of a CalibrationWindow.
+WINDOW_SIZE = 512
 
 
 def win_probabilities(member_rewards: np.ndarray) -> np.ndarray:
@@ -62,18 +65,53 @@ def argmax_agreement(rewards: np.ndarray, texts: np.ndarray) -> float:
     return float(shares.max(axis=1).mean())
 
 
+@dataclass(frozen=True, slots=True)
+class CalibrationBins:
+    """Predictions by how sure they were: 10 equal bins of confidence between 0.5 and 1.
+
+    The confidence is the probability of the response that is predicted to win.
+
+    Attributes:
+        counts: (10,) predictions in each bin.
+        confidence: (10,) their summed confidence.
+        right: (10,) how many of them were right.
+        gaps: (10,) the sum of right (1 or 0) less confidence.
+    """
+
+    counts: np.ndarray
+    confidence: np.ndarray
+    right: np.ndarray
+    gaps: np.ndarray
+
+
+def calibration_bins(probabilities: np.ndarray, outcomes: np.ndarray) -> CalibrationBins:
+    """Sorts predictions by their confidence.
+
+    Args:
+        probabilities: (N,) predicted probability that the first response wins.
+        outcomes: (N,) bool, whether it did.
+    """
+    confidence = np.maximum(probabilities, 1.0 - probabilities)
+    right = (probabilities >= 0.5) == outcomes
+    bins = np.minimum((2.0 * NUM_BINS * (confidence - 0.5)).astype(int), NUM_BINS - 1)
+    sums = (
+        np.bincount(bins, weights=weights, minlength=NUM_BINS)
+        for weights in (None, confidence, right, right - confidence)
+    )
+    return CalibrationBins(*sums)
+
+
 class CalibrationWindow:
     """Expected calibration error over the latest labels that prefer a response.
 
     ``sum_b n_b / n * |share of right predictions in b - mean confidence in b|`` (Guo et al.,
-    arXiv 1706.04599, Eq. 3), over 10 equal bins of confidence between 0.5 and 1. The
-    confidence is the probability of the response that is predicted to win.
+    arXiv 1706.04599, Eq. 3), over :func:`calibration_bins`.
 
     Args:
         size: How many labels the window holds.
     """
 
-    def __init__(self, size: int = 512) -> None:
+    def __init__(self, size: int = WINDOW_SIZE) -> None:
         self._size = size
         self._probabilities = np.empty(0)
         self._outcomes = np.empty(0, dtype=bool)
@@ -92,11 +130,8 @@ class CalibrationWindow:
         """The error, in [0, 1]; NaN if nothing was added."""
         if len(self._outcomes) == 0:
             return float("nan")
-        confidence = np.maximum(self._probabilities, 1.0 - self._probabilities)
-        right = (self._probabilities >= 0.5) == self._outcomes
-        bins = np.minimum((2.0 * NUM_BINS * (confidence - 0.5)).astype(int), NUM_BINS - 1)
-        gaps = np.bincount(bins, weights=right - confidence, minlength=NUM_BINS)
-        return float(np.abs(gaps).sum() / len(confidence))
+        bins = calibration_bins(self._probabilities, self._outcomes)
+        return float(np.abs(bins.gaps).sum() / len(self._outcomes))
 
     def get_state(self) -> dict[str, Any]:
         """The window's contents."""

@@ -44,7 +44,7 @@ def test_stats(command: Run, log: Path) -> None:
     assert rows["run"] == "run-a (seed 3, tiny, chat)"
     assert rows["questions"] == "7 in rounds 0 to 1"
     assert rows["answered"] == "6 (the query count)"
-    assert (rows["open"], rows["withdrawn"]) == ("1", "0")
+    assert (rows["open"], rows["withdrawn"], rows["late labels"]) == ("1", "0", "0")
     assert rows["verdicts"] == "first 2, second 2, tie 1, both_bad 0, skip 1"
     assert rows["strategies"] == "bai_ts 4, passive 3"
     assert rows["oracles"] == "length-1 7"

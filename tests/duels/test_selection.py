@@ -14,7 +14,7 @@ import pytest
 
 from rllib_sea.duels.records import Candidate, PreferencePair
 from rllib_sea.duels.rounds import Proposal
-from rllib_sea.duels.samples import DUELS_FILE, append_duels
+from rllib_sea.duels.run_files import SAMPLE_DUELS_FILE, append_duels
 from rllib_sea.duels.selection import (
     INCOMPLETE,
     NON_FINITE,
@@ -258,14 +258,14 @@ def test_a_pair_the_wrong_way_round_is_refused(preference: float) -> None:
 
 def test_the_samples_name_the_preferred_response_or_the_tie(tmp_path: Path) -> None:
     duel = selected(proposal(ABC, np.zeros((2, 3)))).labelled(0, Label(0.0), 0.5)
-    append_duels(tmp_path, [duel])
+    append_duels(tmp_path, 0, [duel])
     assert marks(tmp_path) == ["**First**", "**Second (preferred)**"]
-    append_duels(tmp_path, [dataclasses.replace(duel, label=Label(0.5))])
+    append_duels(tmp_path, 0, [dataclasses.replace(duel, label=Label(0.5))])
     assert marks(tmp_path)[2:] == ["**First (tie)**", "**Second (tie)**"]
 
 
 def marks(folder: Path) -> list[str]:
-    return re.findall(r"\*\*.*?\*\*", (folder / DUELS_FILE).read_text())
+    return re.findall(r"\*\*.*?\*\*", (folder / SAMPLE_DUELS_FILE).read_text())
 
 
 @pytest.mark.parametrize(
