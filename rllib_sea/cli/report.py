@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 from ray.tune.experiment import Trial
-from rich.console import Console
 
+from rllib_sea.cli.console import TextConsole
 from rllib_sea.cli.experiments import Experiment
-from rllib_sea.cli.progress import say
 from rllib_sea.report.page import REPORT_FILE, write_report
 from rllib_sea.report.runs import is_run
 
@@ -38,7 +37,7 @@ def report(
     typer.echo(f"{number} {'run' if number == 1 else 'runs'}: {output}")
 
 
-def write_reports(console: Console, experiment: Experiment, trials: Sequence[Trial]) -> None:
+def write_reports(console: TextConsole, experiment: Experiment, trials: Sequence[Trial]) -> None:
     """Writes the report of each trial of SEA into its folder, and of several into the experiment's.
 
     What goes wrong is said, and no reason to end otherwise than the run did: its results are there.
@@ -46,7 +45,7 @@ def write_reports(console: Console, experiment: Experiment, trials: Sequence[Tri
     if not experiment.is_sea:
         return
     if experiment.folder is None:
-        say(console, "No report: the results are not on a local disk (rllib-sea report of a copy)")
+        console.say("No report: the results are not on a local disk (rllib-sea report of a copy)")
         return
     folders = [Path(trial.path) for trial in trials if trial.path and is_run(Path(trial.path))]
     pages = [([folder], folder / REPORT_FILE) for folder in folders]
@@ -57,4 +56,4 @@ def write_reports(console: Console, experiment: Experiment, trials: Sequence[Tri
             write_report(shown, page)
         except Exception as error:
             cause = " ".join(str(error).split())
-            say(console, f"No report {page}: {type(error).__name__}: {cause}")
+            console.say(f"No report {page}: {type(error).__name__}: {cause}")
