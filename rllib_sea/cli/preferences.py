@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from rllib_sea.cli.progress import duration_text
 from rllib_sea.cli.yaml_files import parse_option
+from rllib_sea.messages import duration_text
 from rllib_sea.preference_log.export import export_preferences
 from rllib_sea.preference_log.importing import NO_POLICY_VERSION, import_preferences
 from rllib_sea.preference_log.log import PreferenceReader

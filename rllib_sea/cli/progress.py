@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 
 from rllib_sea.cli.console import TextConsole
-from rllib_sea.messages import WARNING, told_since
+from rllib_sea.messages import WARNING, duration_text, told_since
 
 WIN_RATE = "evaluation/win_rate_vs_initial"
 _ENDS = ("done", "failed")
@@ -110,17 +110,6 @@ def evaluation_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
         if name not in ("num_prompts", "seconds") and not name.endswith(("_low", "_high"))
     ]
     return [*rows, ("held-out prompts", f"{evaluation['num_prompts']:.0f} (95% intervals)")]
-
-
-def duration_text(seconds: float) -> str:
-    """``"12 s"``, ``"9 min 12 s"`` or ``"3 h 9 min"``."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    minutes = seconds // 60
-    if minutes < 60:
-        return f"{minutes} min {seconds % 60} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def trial_label(experiment: str, trial: Trial, alone: bool) -> str:

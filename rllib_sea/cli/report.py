@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from ray.tune.experiment import Trial
 
 from rllib_sea.cli.console import TextConsole
-from rllib_sea.cli.experiments import Experiment
 from rllib_sea.report.page import REPORT_FILE, write_report
 from rllib_sea.report.runs import is_run
+
+if TYPE_CHECKING:  # the command itself needs no RLlib
+    from ray.tune.experiment import Trial
+
+    from rllib_sea.cli.experiments import Experiment
 
 
 def report(

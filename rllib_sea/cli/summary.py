@@ -11,8 +11,9 @@ from ray.tune.experiment import Trial
 from ray.tune.utils import flatten_dict
 
 from rllib_sea.cli.console import TextConsole
-from rllib_sea.cli.progress import duration_text, evaluation_rows, trial_label
+from rllib_sea.cli.progress import evaluation_rows, trial_label
 from rllib_sea.duels.run_files import SAMPLE_DUELS_FILE
+from rllib_sea.messages import duration_text
 from rllib_sea.report.page import REPORT_FILE
 
 _ERROR_LINES = 4

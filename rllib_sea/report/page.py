@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from rllib_sea.messages import duration_text
 from rllib_sea.report import curves, tables
 from rllib_sea.report.runs import find_runs, read_runs
 from rllib_sea.report.texts import PROMPTS_RULE, before_and_after, hardest_duels
@@ -111,14 +112,3 @@ def _environment() -> Environment:
 def _showable(value: Any) -> Any:
     """What stands in the page for any value: characters that cannot be shown are marked."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", value) if type(value) is str else value
-
-
-def duration_text(seconds: float) -> str:
-    """``"12 s"``, ``"9 min 12 s"`` or ``"3 h 9 min"``."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    minutes = seconds // 60
-    if minutes < 60:
-        return f"{minutes} min {seconds % 60} s"
-    return f"{minutes // 60} h {minutes % 60} min"

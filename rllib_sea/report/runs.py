@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ _OF_A_RUN = (STARTS_FILE, LOG_FILE, PARAMS_FILE)
 # More searched values than these do not make a name.
 _NAMED_VALUES = 4
 
+# Names of an oracle's arguments that may hold what is nobody else's business.
+_SECRET = re.compile(r"(key|secret|token|password|credentials?)$", re.IGNORECASE)
 _STATE_TEXTS = {
     "finished": "finished",
     "running": "still running",
@@ -41,7 +44,7 @@ class Setting:
     """A key of a run's configuration.
 
     Attributes:
-        value: As it was written.
+        value: As it was written, :func:`without_secrets`.
         default: SEA's; None for RLlib's own keys.
         is_default: Whether the value is that.
     """
@@ -178,7 +181,8 @@ def _read_run(folder: Path) -> Run:
 def _rows(path: Path, remarks: list[str]) -> list[Row]:
     """Rows of a file of JSON lines; the last may be cut short, all others count as well."""
     if not path.is_file():
-        remarks.append(f"There is no {path.name}.")
+        reason = ": Tune writes it" if path.name == RESULTS_FILE else ""
+        remarks.append(f"There is no {path.name}{reason}.")
         return []
     rows: list[Row] = []
     damaged = []
@@ -231,7 +235,7 @@ def _settings(folder: Path, rounds: Sequence[Row], remarks: list[str]) -> dict[s
         value = held.get(name, given.get(name, declared.get(name)))
         default = declared.get(name, {} if name == "env_config" else None)
         same = json.dumps(value, sort_keys=True) == json.dumps(default, sort_keys=True)
-        settings[name] = Setting(value, default, same)
+        settings[name] = Setting(without_secrets(value), default, same)
     return settings
 
 
@@ -255,18 +259,41 @@ def run_names(runs: Sequence[Run]) -> list[str]:
     names = [run.name for run in runs]
     if len(set(names)) == len(names):
         return names
-    keys = differing_keys(runs)
+    leaves = [_leaves({key: of.value for key, of in run.settings.items()}) for run in runs]
+    every = dict.fromkeys(key for of in leaves for key in of)
+    keys = [key for key in every if len({of.get(key) for of in leaves}) > 1]
     if 0 < len(keys) <= _NAMED_VALUES:
-        values = [
-            ", ".join(f"{key}={setting_text(run.settings[key].value)}" for key in keys)
-            for run in runs
-        ]
+        values = [", ".join(f"{key}={of[key]}" for key in keys if key in of) for of in leaves]
         one = len(set(names)) == 1
         named = values if one else [f"{n}: {v}" for n, v in zip(names, values, strict=True)]
         if len(set(named)) == len(named):
             return named
     folders = [run.folder.name for run in runs]
     return folders if len(set(folders)) == len(folders) else [str(run.folder) for run in runs]
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, str]:
+    """Single values of nested mappings, as text, by their path: ``env_config/prompts``."""
+    if not isinstance(value, Mapping):
+        return {path: setting_text(value)}
+    leaves: dict[str, str] = {}
+    for key, inner in value.items():
+        leaves |= _leaves(inner, f"{path}/{key}" if path else str(key))
+    return leaves
+
+
+def without_secrets(value: Any) -> Any:
+    """A setting without texts whose names end like those of secrets: a page is passed on."""
+    if isinstance(value, Mapping):
+        return {
+            key: "(not shown)"
+            if isinstance(inner, str) and _SECRET.search(str(key))
+            else without_secrets(inner)
+            for key, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [without_secrets(inner) for inner in value]
+    return value
 
 
 def setting_text(value: Any) -> str:

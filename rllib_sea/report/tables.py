@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,8 +56,6 @@ STAGES = (
 )
 # Evaluations are in their round's seconds; the rehearsal came before the first.
 _WHOLE = ("seconds/round", "seconds/rehearsal")
-# Names of an oracle's arguments that may hold what is nobody else's business.
-_SECRET = re.compile(r"(key|secret|token|password|credentials?)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -238,21 +235,7 @@ def _setting_row(runs: Sequence[Run], key: str) -> SettingRow:
 
 
 def _setting_value(setting: Setting) -> str:
-    return setting_text(without_secrets(setting.value))
-
-
-def without_secrets(value: Any) -> Any:
-    """A setting without texts whose names end like those of secrets: a page is passed on."""
-    if isinstance(value, Mapping):
-        return {
-            key: "(not shown)"
-            if isinstance(inner, str) and _SECRET.search(str(key))
-            else without_secrets(inner)
-            for key, inner in value.items()
-        }
-    if isinstance(value, list):
-        return [without_secrets(inner) for inner in value]
-    return value
+    return setting_text(setting.value)
 
 
 def machine_rows(run: Run) -> list[tuple[str, str]]:

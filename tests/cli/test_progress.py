@@ -11,12 +11,12 @@ from rllib_sea.cli.console import TextConsole
 from rllib_sea.cli.progress import (
     Progress,
     TrialProgress,
-    duration_text,
     estimate_text,
     evaluation_rows,
     round_line,
     trial_label,
 )
+from rllib_sea.messages import duration_text
 
 
 class FakeTrial:

@@ -14,8 +14,7 @@ from rllib_sea.preference_log.log import PreferenceLog
 from rllib_sea.preference_log.reader import LOG_FILE
 from rllib_sea.preference_log.records import RunRecord
 from rllib_sea.report.page import render, write_report
-from rllib_sea.report.runs import find_runs, read_runs
-from rllib_sea.report.tables import without_secrets
+from rllib_sea.report.runs import find_runs, read_runs, without_secrets
 from tests.helpers.written_runs import LABELS, write_run
 from tests.report.page_checks import Page, page_of
 from text_duel.errors import ConfigError
@@ -169,6 +168,16 @@ def test_a_run_that_goes_on(tmp_path: Path) -> None:
     assert "stopped before its end" in words(page_of(render([folder])))
 
 
+def test_warnings_and_notes_stand_with_their_rounds(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", rounds=2)
+    rows = [json.loads(line) for line in (folder / "result.json").read_text().splitlines()]
+    rows[0]["notes"], rows[1]["warnings"] = "the ERM starts from 3 labels", "it <collapsed>\nagain"
+    (folder / "result.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = words(page_of(render([folder])))
+    assert "Warnings and notes (3) Note, round 1: the ERM starts from 3 labels" in text
+    assert "Warning, round 2: it <collapsed> Warning, round 2: again" in text
+
+
 def test_a_search_is_its_trials_side_by_side(tmp_path: Path) -> None:
     search = tmp_path / "search"
     for gamma in (0.5, 1.0):
@@ -195,6 +204,15 @@ def test_runs_have_names_that_tell_them_apart(tmp_path: Path) -> None:
     assert names(a, other) == ["seed=0", "seed=4"]
     same = write_run(tmp_path / "a" / "SEA_2", 1)
     assert names(a, same) == ["SEA_0", "SEA_2"]
+    x, y = (
+        write_run(
+            tmp_path / "c" / name,
+            1,
+            env_config={"prompts": "p", "oracle_config": {"target": i, "api_key": str(i)}},
+        )
+        for i, name in enumerate("xy")
+    )
+    assert names(x, y) == ["env_config/oracle_config/target=0", "env_config/oracle_config/target=1"]
 
 
 def test_secrets_are_not_passed_on() -> None:
