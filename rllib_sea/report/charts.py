@@ -159,8 +159,9 @@ class Chart:
         return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
 
     def x_ticks(self) -> list[Tick]:
-        """Marks of the horizontal axis."""
-        return [Tick(self.x_at(x), text) for x, text in ticks(*self._x_range(), 6)]
+        """Marks of the horizontal axis; rounds and queries are whole numbers."""
+        least = 1.0 if self.x_range is None else 0.0
+        return [Tick(self.x_at(x), text) for x, text in ticks(*self._x_range(), 6, least)]
 
     def y_ticks(self) -> list[Tick]:
         """Marks of the vertical axis."""
@@ -207,15 +208,16 @@ def _path(places: Sequence[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:g},{y:g}" for x, y in places)
 
 
-def ticks(low: float, high: float, at_most: int) -> list[tuple[float, str]]:
+def ticks(low: float, high: float, at_most: int, least: float = 0.0) -> list[tuple[float, str]]:
     """Round values of an axis, with their texts: multiples of 1, 2 or 5 times a power of ten.
 
     Args:
         low: Where the axis begins.
         high: Where it ends, above ``low``.
         at_most: How many gaps between them there may be.
+        least: The least gap.
     """
-    rough = (high - low) / at_most
+    rough = max(least, (high - low) / at_most)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
     digits = max(0, -math.floor(math.log10(step) + 1e-9))

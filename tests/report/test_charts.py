@@ -23,6 +23,11 @@ def test_ticks_are_round(low: float, high: float, texts: list[str]) -> None:
     assert all(low - 1e-9 <= value <= high + 1e-9 for value, _ in found)
 
 
+def test_rounds_are_whole() -> None:
+    chart = Chart("Labels", "rounds", [Series("", [Point(1, 4.0), Point(3, 4.0)])])
+    assert [tick.text for tick in chart.x_ticks()] == ["0", "1", "2", "3"]
+
+
 def test_places_of_a_curve_and_its_band() -> None:
     points = [Point(0, 0.0, 0.0, 0.5), Point(10, 1.0, 0.5, 1.0)]
     chart = Chart("Win rate", "queries", [Series("", points)], y_range=(0, 1))

@@ -135,7 +135,10 @@ def _of_an_earlier_version(folder: Path) -> None:
         (_killed, ["Line 28 of responses.jsonl could not be read", "after 16 queries"]),
         (_damaged_log, ["it is no preference log (no SQLite file)", "which cannot be read"]),
         (_failed, ["failed", "ValueError: no room", "8"]),
-        (_of_an_earlier_version, ["finished", "There is no duels.jsonl", "is not known"]),
+        (
+            _of_an_earlier_version,
+            ["finished", "There is no duels.jsonl", "no duel with the oracle's label"],
+        ),
     ],
 )
 def test_of_a_part_of_a_run_there_is_what_there_is(
