@@ -56,6 +56,8 @@ STAGES = (
 )
 # Evaluations are in their round's seconds; the rehearsal came before the first.
 _WHOLE = ("seconds/round", "seconds/rehearsal")
+# The least share of the time that has a colour.
+_SEEN = 0.005
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Cost:
 
     Attributes:
         seconds: In all rounds.
-        stages: By stage, those that took time; the rest is what no stage counts.
+        stages: By stage; the rest is what no stage counts, and stages too short to be seen.
         most_memory: The largest share of the machine's memory in use at a round's end, by all
             programs; None if unknown.
     """
@@ -195,6 +197,7 @@ def cost(run: Run) -> Cost:
     """Seconds by stage, summed over rounds."""
     total = sum(number(row, key) or 0.0 for row in run.rounds for key in _WHOLE)
     stages = {name: sum(number(row, key) or 0.0 for row in run.rounds) for name, key in STAGES}
+    stages = {name: seconds for name, seconds in stages.items() if seconds >= _SEEN * total}
     memory = [number(row, "perf/ram_util_percent") for row in run.rounds]
     known = [share / 100 for share in memory if share is not None]
     stages["other"] = max(0.0, total - sum(stages.values()))

@@ -42,6 +42,9 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert "At most 43% of the machine's memory" in text
     assert "sampling: 16 s (40%)" in text
     assert "evaluation: 8 s (20%)" in text
+    assert "labelling: 0 s (1%) reward model: 2 s (5%)" in text
+    assert "other: 2 s (4%)" in text
+    assert "measuring" not in text
     assert "1 (H200)" in text
     # What differs from the defaults, beside the default, comes first.
     assert re.search(r"Different from the defaults.*policy_lr 5e-07 0\.125.*As by default", text)
