@@ -13,6 +13,8 @@ import pytest
 import yaml
 from transformers import AutoModelForCausalLM
 
+from tests.report.page_checks import page_of
+
 RLLIB = Path(sys.executable).with_name("rllib")
 QUERIES = 12
 
@@ -65,7 +67,8 @@ def test_each_round_is_a_line_and_the_end_a_summary(trained: tuple[Path, str]) -
     trial, printed = trained
     assert "tiny: round 1, 8/12 queries" in printed
     assert "tiny: finished after 12 queries, 2 rounds" in printed
-    for text in ("win rate vs initial", "held-out prompts", str(trial / "sample_duels.md")):
+    files = (str(trial / name) for name in ("report.html", "sample_duels.md"))
+    for text in ("win rate vs initial", "held-out prompts", *files):
         assert text in printed
     assert "nan" not in printed
 
@@ -79,6 +82,15 @@ def test_results_are_files_that_others_read(trained: tuple[Path, str]) -> None:
     assert rows[-1]["num_oracle_queries"] == str(QUERIES)
     assert float(rows[-1]["evaluation/win_rate_vs_initial"]) >= 0
     assert list(trial.glob("events.out.tfevents.*"))
+
+
+def test_the_report_is_of_the_finished_run(trained: tuple[Path, str]) -> None:
+    trial, _ = trained
+    text = " ".join(page_of((trial / "report.html").read_text()).text.split())
+    last = json.loads((trial / "result.json").read_text().splitlines()[-1])["evaluation"]
+    assert text.count("tiny finished ") == 1
+    assert "There is no " not in text
+    assert f"win rate vs initial {last['win_rate_vs_initial']:.3f} [" in text
 
 
 def test_the_policy_loads_and_the_checkpoint_is_evaluated(trained: tuple[Path, str]) -> None:
