@@ -50,7 +50,10 @@ class LocalRun:
 
     def score(self, prompts: Sequence[PromptResponses]) -> ResponseScores:
         """See :meth:`rllib_sea.policy_update.learner.PolicyLearner.score`."""
-        return self._learner.score(prompts)
+        try:
+            return self._learner.score(prompts)
+        finally:
+            release_memory()
 
     def weights(self, which: WhichWeights = "trained") -> PublishedWeights:
         """See :meth:`rllib_sea.policy_update.learner.PolicyLearner.weights`."""
