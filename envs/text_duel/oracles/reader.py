@@ -16,10 +16,10 @@ from text_duel.prompts import Prompt
 CLOSENESS_WEIGHT = 24.0
 LENGTH_WEIGHT = 1.5
 COPYING_WEIGHT = 6.0
-CUT_WEIGHT = 1.5
+CUT_WEIGHT = 3.0
 # chrF as published: character n-grams up to 6, recall counts twice.
 CHRF_ORDER, CHRF_BETA = 6, 2.0
-SHORT_WORDS, BRIEF_WORDS, LONG_WORDS = 6, 24, 48
+SHORT_WORDS, BRIEF_WORDS, LONG_WORDS = 6, 20, 40
 COPIED_RUN = 5  # words in a row that stand in the post, too
 _WORD = re.compile(r"[\w']+")
 _CLOSING = "\"')\u201d\u2019"
@@ -33,15 +33,15 @@ class ReaderOracle(ScoringOracle):
         24 chrf(response, reference)     what it says; see :func:`chrf`
         + 1.5 length_score(response)     neither a stub nor a retelling
         - 6 copying(response, post)      words taken over in runs of five and more
-        - 1.5 is_cut(response)           it does not end where a sentence ends
+        - 3 is_cut(response)             it does not end where a sentence ends
 
     No term is an embedding: an ensemble reward model on embeddings has to learn them. An empty
-    response scores -7.5, the formula's lower bound.
+    response scores -9, the formula's lower bound.
 
     Every prompt needs a reference.
     """
 
-    name = "reader(chrF=24, length=1.5, copying=-6, cut=-1.5, version=1)"
+    name = "reader(chrF=24, length=1.5, copying=-6, cut=-3, version=1)"
     needs_references = True
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
@@ -99,7 +99,7 @@ def _ngrams(text: str) -> tuple[Counter[str], ...]:
 
 
 def length_score(response: str) -> float:
-    """1 from 6 to 24 words; falls linearly to 0 at none and at 48 words and beyond."""
+    """1 from 6 to 20 words; falls linearly to 0 at none and at 40 words and beyond."""
     words = len(response.split())
     if words < SHORT_WORDS:
         return words / SHORT_WORDS
