@@ -63,7 +63,7 @@ class Stopped:
         folder: Has the prompts and what the oracle answered.
         run_folder: The run's own.
         checkpoint: Written as it stopped.
-        baseline: The initial policy's responses by prompt.
+        baseline: What the checkpoint has for the initial policy's responses, by prompt.
         open: The questions of the second round.
     """
 
@@ -85,6 +85,8 @@ def stopped(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Stop
         with pytest.raises(OracleAwayError):
             algorithm.train()
         log = algorithm.labelling.log
+        # The tiny policy says much the same to all: told apart, so that a swap is seen.
+        algorithm.held_out.set_state({post: f"To {post}" for post in HELD_OUT})
         return Stopped(
             folder,
             algorithm.folder,
