@@ -45,7 +45,9 @@ class Messages:
         self._told: list[tuple[int, str]] = []
 
     def warn(self, text: str) -> None:
-        """Tells of something that may be wrong."""
+        """Tells of something that may be wrong; the same once for each result."""
+        if text in self._warnings:
+            return
         logger.warning("%s", text)
         self._warnings.append(text)
         self._tell(f"{WARNING}{text}")

@@ -57,6 +57,7 @@ def test_a_wait_is_on_the_terminal_before_its_round_ends(
     assert shown("exp: warning: nobody is there; asking again in 10 s") == 1
     step()
     run.warn("told after the command last looked")
+    run.warn("nobody is there; asking again in 10 s")
     told = run.take()
     assert told == {
         "warnings": "nobody is there; asking again in 10 s\ntold after the command last looked"
