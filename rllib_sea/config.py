@@ -337,12 +337,16 @@ class SEAConfig(AlgorithmConfig, Keys):
         )
 
     def total_cpus(self) -> float:
-        """Logical CPUs of one run, its Ray Train workers included."""
+        """Logical CPUs of one run, its Ray Train workers included.
+
+        What is done in the Algorithm's own process takes what a process of its own would.
+        """
+        workers = max(1, self.num_train_workers) if self.update_policy else 0
         return (
             self.num_cpus_for_main_process
-            + self.num_env_runners * self.num_cpus_per_env_runner
+            + max(1, self.num_env_runners) * self.num_cpus_per_env_runner
             + self.num_learners * self.num_cpus_per_learner
-            + (self.num_train_workers * self.num_cpus_per_train_worker if self.update_policy else 0)
+            + workers * self.num_cpus_per_train_worker
         )
 
     def total_gpus(self) -> float:

@@ -293,3 +293,13 @@ def test_methods_that_go_together_are_not_refused(
     tiny_policy: Path, settings: dict[str, object]
 ) -> None:
     SEAConfig.from_user_dict({"policy_model": str(tiny_policy), "query_budget": 8} | settings)
+
+
+def test_what_runs_in_one_process_takes_the_cpus_of_what_it_does(tiny_policy: Path) -> None:
+    """Else a search would start as many runs at once as fit no machine's memory."""
+    in_process = {"num_env_runners": 0, "num_train_workers": 0}
+    settings = {"policy_model": str(tiny_policy), "query_budget": 8}
+    one = SEAConfig.from_user_dict(settings | {"num_env_runners": 1, "num_train_workers": 1})
+    assert SEAConfig.from_user_dict(settings | in_process).total_cpus() == one.total_cpus() == 2.0
+    no_updates = settings | in_process | {"update_policy": False}
+    assert SEAConfig.from_user_dict(no_updates).total_cpus() == 1.0
