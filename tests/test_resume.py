@@ -151,10 +151,10 @@ def test_a_run_that_everything_happens_to(
         # The oracle raises once, then is silent; then all processes are killed.
         away.write_text("1")
         with train(tmp_path, **how) as command:
-            assert command.wait_for("round 1,", 120), command.output
+            assert command.wait_for("round 1,", 300), command.output
             assert "nobody is there; asking again in 0.5 s (1 of 2)" in command.output
             silent.write_text("100")
-            assert command.wait_for("oracle away did not answer within 5 s", 120), command.output
+            assert command.wait_for("oracle away did not answer within 5 s", 300), command.output
             assert command.wait_for("(oracle_timeout_s); asking again in 0.5 s", 5)
             assert command.kill() == []
         assert not silent.exists()
