@@ -1,6 +1,6 @@
 """Which architectures work: a tiny random model of each, in each sampler.
 
-python -m benchmarks.architectures                     # all of them; 20 minutes on 2 cores
+python -m benchmarks.architectures                     # all of them; 10 minutes on 2 cores
 python -m benchmarks.architectures gpt2 mamba --samplers transformers
 
 Each is checked as before a run, trained for three steps, and its weights are given to the engine,
@@ -66,34 +66,34 @@ def prepare(name: str, folder: Path) -> dict[str, str]:
 
 
 def verdicts(sampler: str, folders: list[Path]) -> dict[str, str]:
-    """What an engine makes of each folder; one that takes the process along is left out then."""
-    found: dict[str, str] = {}
-    rest = list(folders)
-    while rest:
-        call = json.dumps([sampler, OPTIONS[sampler], list(map(str, rest))])
-        script = str(ROOT / "tests/policy/engine_gaps.py")
-        paths = os.pathsep.join(map(str, (ROOT, ROOT / "envs")))
-        done = subprocess.run(
-            [sys.executable, script, call],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"PYTHONPATH": paths},
-        )
-        for line in done.stdout.splitlines():
-            if line.startswith("GAPS "):
-                name, result = json.loads(line[5:])
-                found[name] = verdict(result)
-        if rest[0].name not in found:
-            died = next(folder for folder in rest if folder.name not in found)
-            found[died.name] = f"the process ended with {done.returncode}"
-        rest = [folder for folder in rest if folder.name not in found]
+    """What an engine makes of each folder: of all in one process, and of what fails alone again."""
+    found = of_one_process(sampler, folders)
+    for folder in folders:
+        if found.get(folder.name, "no").startswith("no"):
+            found |= {folder.name: "no"} | of_one_process(sampler, [folder])
     return found
+
+
+def of_one_process(sampler: str, folders: list[Path]) -> dict[str, str]:
+    """Verdicts by name; without those that the process did not come to."""
+    call = json.dumps([sampler, OPTIONS[sampler], list(map(str, folders))])
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "envs")))
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests/policy/engine_gaps.py"), call],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    lines = [line[5:] for line in done.stdout.splitlines() if line.startswith("GAPS ")]
+    return {name: verdict(result) for name, result in map(json.loads, lines)}
 
 
 def verdict(result: dict[str, float] | str) -> str:
     if isinstance(result, str):
-        return "no: " + result.strip().splitlines()[-1][:120]
+        lines = result.strip().splitlines()
+        told = [line for line in lines if "rror" in line or "failed," in line]
+        return "no: " + (told or lines)[-1].strip()[:120]
     synced = [gap for name, gap in result.items() if name[0].isdigit() or name == "start"]
     right = "" if max(synced) <= tolerance(torch.float32) else "no: "
     return f"{right}{max(synced):.1g}"

@@ -26,7 +26,7 @@ from rllib_sea.policy.models import check_policy, resolve_model
 from rllib_sea.policy.module import VLLMPolicyModule
 from rllib_sea.policy.precision import DTYPE_OF_PRECISION
 from rllib_sea.policy.prompt_split import PromptSplit, read_prompts
-from rllib_sea.policy.sampler import check_sampler
+from rllib_sea.policy.sampler import check_sampled_model, check_sampler
 from rllib_sea.policy_update.config import PolicyTrainConfig
 from rllib_sea.preference_log.records import RunRecord
 from rllib_sea.randomness import Stream, generator
@@ -219,7 +219,9 @@ class SEAConfig(AlgorithmConfig, Keys):
         if self.measure_candidate_scores and not oracle_class(oracle).has_scores:
             raise ConfigError(f"measure_candidate_scores: the oracle {oracle} has no scores")
         check_sampler(self.sampler, self.sampler_config)
-        check_policy(self.policy_model, self.chat_template)
+        policy = check_policy(self.policy_model, self.chat_template)
+        if policy is not None:
+            check_sampled_model(self.sampler, policy)
         check_encoder(self.erm_encoder)
         for note in prompts.notes:
             if log_once(note):  # it is checked more than once

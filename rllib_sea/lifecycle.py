@@ -42,6 +42,7 @@ from rllib_sea.policy.model_folder import check_policy_folder
 from rllib_sea.policy.prompt_identity import Fingerprint
 from rllib_sea.policy.prompt_sets import PromptSets
 from rllib_sea.policy.prompts_record import check_unchanged, record_prompts
+from rllib_sea.policy.sampler import check_sampled_model
 from rllib_sea.policy_update.part import PolicyUpdate
 from rllib_sea.policy_update.trainer import FixedPolicy, PolicyTrainer
 from rllib_sea.preference_log.reader import LOG_FILE
@@ -85,7 +86,7 @@ class RunLifecycle(CheckpointedAlgorithm):
 
         config = self.config
         model_path = config.policy_model_path()
-        check_policy_folder(model_path, config.chat_template)
+        check_sampled_model(config.sampler, check_policy_folder(model_path, config.chat_template))
         self._prompts = PromptSets(
             model_path,
             config.policy_model,

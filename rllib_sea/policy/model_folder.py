@@ -52,7 +52,9 @@ def load_policy(
     return load_model(*_how(path, key), dtype=dtype).eval()
 
 
-def check_policy_folder(folder: Path, chat: bool | None = None, key: str = "policy_model") -> None:
+def check_policy_folder(
+    folder: Path, chat: bool | None = None, key: str = "policy_model"
+) -> transformers.PreTrainedModel:
     """Does without weights what a run does with them at its start and at its end.
 
     The folder is read as by :func:`load_policy`, names and shapes only, its tokenizer as by
@@ -65,12 +67,17 @@ def check_policy_folder(folder: Path, chat: bool | None = None, key: str = "poli
         chat: Whether prompts are wrapped in the chat template; None: if there is one.
         key: What named it, for the message.
 
+    Returns:
+        The model, its tensors on ``meta``.
+
     Raises:
         ConfigError: One line that says what cannot be used, read or written.
     """
     check_model_folder(folder, key)
     tokenizer = check_policy_files(folder, chat, key).tokenizer
-    _check_writing(check_shapes(*_how(folder, key), tokenizer), folder, key)
+    model = check_shapes(*_how(folder, key), tokenizer)
+    _check_writing(model, folder, key)
+    return model
 
 
 def check_policy_files(

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from filelock import FileLock
+from transformers import PreTrainedModel
 
 from rllib_sea.policy.model_folder import check_policy_files, check_policy_folder
 from text_duel.errors import ConfigError, nearest
@@ -54,7 +55,7 @@ def resolve_model(name: str) -> Path:
     return folder
 
 
-def check_policy(name: str, chat: bool | None = None) -> None:
+def check_policy(name: str, chat: bool | None = None) -> PreTrainedModel | None:
     """Checks that a policy can be found, read whole and written again, without its weights.
 
     Of a model that is still on the hub all but the weights is checked; these are when they are
@@ -64,16 +65,19 @@ def check_policy(name: str, chat: bool | None = None) -> None:
         name: As for :func:`resolve_model`.
         chat: Whether prompts are wrapped in the chat template; None: if there is one.
 
+    Returns:
+        The model, its tensors on ``meta``; None if its weights are not here.
+
     Raises:
         ConfigError: Saying where it was looked for, or what is wrong with it.
     """
     folder = check_model(name)
     if folder is None:  # the bundled model, not converted yet
-        return
+        return None
     if has_weights(folder):
-        check_policy_folder(folder, chat)
-    else:
-        check_policy_files(folder, chat)
+        return check_policy_folder(folder, chat)
+    check_policy_files(folder, chat)
+    return None
 
 
 def has_weights(folder: Path) -> bool:

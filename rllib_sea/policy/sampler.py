@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from transformers import PreTrainedModel
 
 from rllib_sea.duels.records import Candidate, SamplingConfig
 from rllib_sea.policy.precision import AUTO, DTYPES
@@ -120,6 +121,22 @@ def _check_values(
         counts["num_threads"] = num_threads
     for name, value in counts.items():
         check.check_int(f"sampler_config.{name}", value, 1)
+
+
+def check_sampled_model(kind: str, model: PreTrainedModel) -> None:
+    """Checks that a sampler samples from a model; starts none.
+
+    Args:
+        kind: ``"vllm"`` or ``"transformers"``.
+        model: As Transformers has it; its tensors may be on ``meta``.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    if kind == "vllm":
+        from rllib_sea.policy.vllm_sampler import check_vllm_model
+
+        check_vllm_model(model)
 
 
 def make_sampler(kind: str, path: Path, max_model_len: int, options: Mapping[str, Any]) -> Sampler:

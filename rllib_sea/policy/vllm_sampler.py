@@ -2,22 +2,74 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 from rllib_sea.duels.records import Candidate, FinishReason, SamplingConfig
 from rllib_sea.memory import discard, release_memory
-from rllib_sea.policy.model_folder import load_policy, names_on_disk, weights_of
+from rllib_sea.policy.model_folder import is_recurrent, load_policy, names_on_disk, weights_of
 from rllib_sea.policy.precision import AUTO, resolve_dtype
 from rllib_sea.policy.tokenization import PromptTokenizer
+from text_duel.errors import ConfigError
 
 # The smallest KV block of the CPU build, which caches full blocks only: with its default of
 # 128 the M samples of a short prompt would each prefill the prompt again.
 CPU_BLOCK_SIZE = 32
+
+# Model types that vLLM's build for CPUs does not compute, or computes wrongly: an audit would end
+# the run (docs/models.md). Of GPUs nothing is known.
+NOT_ON_CPU = {
+    "deepseek_v3": "its log-probabilities are others",
+    "gpt_oss": "its experts do not take new weights in",
+    "lfm2": "its log-probabilities are others",
+    "mamba": "it has no kernel for it",
+    "qwen3_next": "its kernel computes in bfloat16 alone",
+}
+
+
+def check_vllm_model(model: transformers.PreTrainedModel, key: str = "policy_model") -> None:
+    """Checks that vLLM has a class for a model, without importing it.
+
+    Args:
+        model: As Transformers has it; its tensors may be on ``meta``.
+        key: What named it, for the message.
+
+    Raises:
+        ConfigError: It cannot sample from it.
+    """
+    name = (model.config.architectures or [type(model).__name__])[0]
+    module = _vllm_modules().get(name)
+    # Without a class of its own, vLLM runs Transformers'.
+    is_own = module not in (None, "transformers")
+    reason = None
+    if not torch.cuda.is_available():
+        reason = NOT_ON_CPU.get(model.config.get_text_config().model_type)
+    if module is None and not model.is_backend_compatible():
+        reason = "it has no class for it"
+    elif not is_own and getattr(model.get_output_embeddings(), "bias", None) is not None:
+        reason = "it leaves out the bias of its output embedding"
+    if reason is not None:
+        raise ConfigError(
+            f"{key}: vLLM does not sample from {name}: {reason}: set sampler: transformers"
+        )
+
+
+@cache
+def _vllm_modules() -> dict[str, str]:
+    """The architectures that vLLM names, with its modules for them: to import it is slow."""
+    spec = importlib.util.find_spec("vllm")
+    if spec is None or spec.origin is None:
+        return {}
+    source = Path(spec.origin).parent / "model_executor" / "models" / "registry.py"
+    return dict(re.findall(r'"(\w+)":\s*\(\s*"(\w+)",', source.read_text(encoding="utf-8")))
 
 
 class VLLMSampler:
@@ -85,7 +137,8 @@ class VLLMSampler:
             max_num_batched_tokens=max(8192, max_model_len),
             max_num_seqs=max_num_seqs,
             enforce_eager=enforce_eager,
-            enable_prefix_caching=True,
+            # On a CPU a recurrent state is cached for chunked prefills only.
+            enable_prefix_caching=on_gpu or not is_recurrent(initial),
             logprobs_mode="raw_logprobs",
             seed=0,
             **options,
@@ -243,6 +296,6 @@ def _reload(worker: Any, items: list[tuple[str, torch.Tensor]]) -> None:
 
 def _discard_cache(worker: Any) -> None:
     """Gives back the pages of a CPU worker's KV cache, of which nothing is wanted any more."""
-    for cache in worker.model_runner.kv_caches:
-        storage = cache.untyped_storage()
+    for keys_and_values in worker.model_runner.kv_caches:
+        storage = keys_and_values.untyped_storage()
         discard(storage.data_ptr(), storage.nbytes())

@@ -42,9 +42,9 @@ _LINEAR = {
 _HYBRID = {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8}
 _LATENT = {
     "num_key_value_heads": 2,
-    "kv_lora_rank": 16,
+    "kv_lora_rank": 512,  # with the next one, the only size that vLLM has a kernel for
     "q_lora_rank": 16,
-    "qk_rope_head_dim": 16,
+    "qk_rope_head_dim": 64,
     "qk_nope_head_dim": 16,
     "v_head_dim": 32,
 }
@@ -68,7 +68,7 @@ CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
     "phi": lambda: transformers.PhiConfig(**_SIZES, intermediate_size=128),
     "smollm3": lambda: transformers.SmolLM3Config(**_LLAMA),
     "olmo2": lambda: transformers.Olmo2Config(**_LLAMA),
-    "granite": lambda: transformers.GraniteConfig(**_LLAMA, logits_scaling=8.0),
+    "granite": lambda: transformers.GraniteConfig(**_LLAMA, logits_scaling=0.5),
     "cohere": lambda: transformers.CohereConfig(**_LLAMA, logit_scale=0.25),
     "cohere2": lambda: transformers.Cohere2Config(**_LLAMA, logit_scale=0.25),
     "stablelm": lambda: transformers.StableLmConfig(**_LLAMA),
@@ -82,6 +82,7 @@ CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
     "gpt_oss": lambda: transformers.GptOssConfig(**_LOCAL_EXPERTS, head_dim=32),
     "deepseek_v3": lambda: transformers.DeepseekV3Config(
         **(_LLAMA | _LATENT),
+        topk_method="noaux_tc",
         n_routed_experts=4,
         num_experts_per_tok=2,
         n_group=1,
@@ -118,7 +119,9 @@ CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
         moe_intermediate_size=48,
         shared_expert_intermediate_size=48,
     ),
-    "lfm2": lambda: transformers.Lfm2Config(**_LLAMA, layer_types=["conv", "full_attention"]),
+    "lfm2": lambda: transformers.Lfm2Config(
+        **_LLAMA, layer_types=["conv", "full_attention"], block_dim=64, conv_dim=64, conv_bias=False
+    ),
 }
 
 

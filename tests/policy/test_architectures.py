@@ -16,13 +16,15 @@ import transformers
 from rllib_sea.duels.records import Candidate, SamplingConfig
 from rllib_sea.policy.audit import audit
 from rllib_sea.policy.model_folder import check_policy_folder, load_policy
-from rllib_sea.policy.sampler import make_sampler
+from rllib_sea.policy.sampler import check_sampled_model, make_sampler
+from rllib_sea.policy.vllm_sampler import NOT_ON_CPU
 from rllib_sea.policy_update.config import PolicyTrainConfig
 from rllib_sea.policy_update.learner import PolicyLearner
 from rllib_sea.reward_model import policy_encoder
 from rllib_sea.reward_model.policy_encoder import PolicyEncoder
 from tests.helpers.model_families import CONFIGS, make_family
 from tests.helpers.preference_pairs import random_pairs
+from text_duel.errors import ConfigError
 
 PROMPTS = [tuple(range(5, 17)), (30, 31, 32)]
 PROBES = (tuple(range(1, 25)), tuple(range(40, 64)))
@@ -52,6 +54,27 @@ def test_a_round(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     features = PolicyEncoder(folder).encode(["", ""], PROMPTS, rows)
     expected = slow_features(load_policy(folder, torch.float32), rows)
     np.testing.assert_allclose(features, expected, atol=1e-3)
+
+
+NOT_IN_VLLM = {
+    "phi": "it leaves out the bias of its output embedding",
+    "gpt_neo": "it has no class for it",
+    "mpt": "it has no class for it",
+    **NOT_ON_CPU,
+}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU more of them may work")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_vllm_does_not_sample_from_is_refused_before_it_starts(name: str) -> None:
+    """What docs/models.md says of each; by what vLLM says of itself, where it says it."""
+    model = transformers.AutoModelForCausalLM.from_config(CONFIGS[name]())
+    check_sampled_model("transformers", model)
+    if name not in NOT_IN_VLLM:
+        check_sampled_model("vllm", model)
+        return
+    with pytest.raises(ConfigError, match=rf"^policy_model: vLLM does not .*: {NOT_IN_VLLM[name]}"):
+        check_sampled_model("vllm", model)
 
 
 def slow_features(
