@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
@@ -221,7 +222,7 @@ class SEAConfig(AlgorithmConfig, Keys):
         check_sampler(self.sampler, self.sampler_config)
         policy = check_policy(self.policy_model, self.chat_template)
         if policy is not None:
-            check_sampled_model(self.sampler, policy)
+            check_sampled_model(self.sampler, policy, on_gpu=self.samples_on_gpu)
         check_encoder(self.erm_encoder)
         for note in prompts.notes:
             if log_once(note):  # it is checked more than once
@@ -242,6 +243,11 @@ class SEAConfig(AlgorithmConfig, Keys):
         return STRATEGIES[self.exploration_strategy].needs_implicit_rewards or (
             acquisition is not None and ACQUISITIONS[acquisition].needs_implicit_rewards
         )
+
+    @property
+    def samples_on_gpu(self) -> bool:
+        """Whether engines have GPUs; this process may see none of them."""
+        return self.num_gpus_per_env_runner > 0 or torch.cuda.is_available()
 
     @property
     def threads_per_env_runner(self) -> int:

@@ -86,7 +86,8 @@ class RunLifecycle(CheckpointedAlgorithm):
 
         config = self.config
         model_path = config.policy_model_path()
-        check_sampled_model(config.sampler, check_policy_folder(model_path, config.chat_template))
+        model = check_policy_folder(model_path, config.chat_template)
+        check_sampled_model(config.sampler, model, on_gpu=config.samples_on_gpu)
         self._prompts = PromptSets(
             model_path,
             config.policy_model,

@@ -123,12 +123,13 @@ def _check_values(
         check.check_int(f"sampler_config.{name}", value, 1)
 
 
-def check_sampled_model(kind: str, model: PreTrainedModel) -> None:
+def check_sampled_model(kind: str, model: PreTrainedModel, *, on_gpu: bool) -> None:
     """Checks that a sampler samples from a model; starts none.
 
     Args:
         kind: ``"vllm"`` or ``"transformers"``.
         model: As Transformers has it; its tensors may be on ``meta``.
+        on_gpu: Whether the sampler will have a GPU.
 
     Raises:
         ConfigError: It does not.
@@ -136,7 +137,7 @@ def check_sampled_model(kind: str, model: PreTrainedModel) -> None:
     if kind == "vllm":
         from rllib_sea.policy.vllm_sampler import check_vllm_model
 
-        check_vllm_model(model)
+        check_vllm_model(model, on_gpu=on_gpu)
 
 
 def make_sampler(kind: str, path: Path, max_model_len: int, options: Mapping[str, Any]) -> Sampler:

@@ -35,12 +35,12 @@ NOT_ON_CPU = {
 }
 
 
-def check_vllm_model(model: transformers.PreTrainedModel, key: str = "policy_model") -> None:
+def check_vllm_model(model: transformers.PreTrainedModel, *, on_gpu: bool) -> None:
     """Checks that vLLM has a class for a model, without importing it.
 
     Args:
         model: As Transformers has it; its tensors may be on ``meta``.
-        key: What named it, for the message.
+        on_gpu: Whether the engine will have a GPU.
 
     Raises:
         ConfigError: It cannot sample from it.
@@ -50,7 +50,7 @@ def check_vllm_model(model: transformers.PreTrainedModel, key: str = "policy_mod
     # Without a class of its own, vLLM runs Transformers'.
     is_own = module not in (None, "transformers")
     reason = None
-    if not torch.cuda.is_available():
+    if not on_gpu:
         reason = NOT_ON_CPU.get(model.config.get_text_config().model_type)
     if module is None and not model.is_backend_compatible():
         reason = "it has no class for it"
@@ -58,7 +58,7 @@ def check_vllm_model(model: transformers.PreTrainedModel, key: str = "policy_mod
         reason = "it leaves out the bias of its output embedding"
     if reason is not None:
         raise ConfigError(
-            f"{key}: vLLM does not sample from {name}: {reason}: set sampler: transformers"
+            f"policy_model: vLLM does not sample from {name}: {reason}: set sampler: transformers"
         )
 
 
