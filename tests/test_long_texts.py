@@ -53,7 +53,10 @@ def test_prompts_without_room_are_left_out_and_overlong_responses_are_counted(
     source = tmp_path / "prompts"
     source.mkdir()
     for split, posts in (("train", [46, 48, 49, 47, 300, 45] * 4), ("test", [48, 49, 47])):
-        rows = [{"id": f"{split}{i}", "post": "x" * size} for i, size in enumerate(posts)]
+        rows = [
+            {"id": f"{split}{i}", "post": f"{split}{i:02d}".rjust(size, "x")}
+            for i, size in enumerate(posts)
+        ]
         (source / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     config = tiny_config(
         make_tiny_policy(tmp_path / "policy"),

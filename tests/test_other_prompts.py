@@ -154,7 +154,7 @@ def test_restored_with_other_prompts_all_is_matched_by_what_was_asked(
         algorithm.stop()
     lost, *kept = entries
     assert (lost.state, {entry.state for entry in kept}) == ("withdrawn", {"answered"})
-    assert "1 open questions are withdrawn" in result["warnings"]
+    assert "1 question is withdrawn: no training prompts of the run any more" in result["warnings"]
     assert "round 1: 1 duels of the log are not measured" in result["warnings"]
     assert result["num_oracle_queries"] == 8 + len(kept)
     # The oracle was shown each question's own prompt: its id is the row where it stands now.

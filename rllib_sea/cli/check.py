@@ -207,7 +207,7 @@ class RunPlan:
         """Of one engine."""
         config, options = self.config, self.config.sampler_config
         if config.sampler == "vllm" and not config.num_gpus_per_env_runner:
-            return options.get("kv_cache_gib", 1.0) * 2**30
+            return options.get("kv_cache_gib", 0.5) * 2**30
         text = self.model_config.get_text_config()
         heads = text.num_attention_heads
         width = getattr(text, "head_dim", None) or text.hidden_size // heads

@@ -106,7 +106,7 @@ def _check_values(
     dtype: str = AUTO,
     enforce_eager: bool = True,
     gpu_memory_utilization: float = 1.0,
-    kv_cache_gib: float = 1.0,
+    kv_cache_gib: float = 0.5,
     num_threads: int | None = None,
     **counts: int,
 ) -> None:

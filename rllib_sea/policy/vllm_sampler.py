@@ -97,7 +97,7 @@ class VLLMSampler:
         max_model_len: int,
         *,
         num_threads: int | None = None,
-        kv_cache_gib: float = 1.0,
+        kv_cache_gib: float = 0.5,
         gpu_memory_utilization: float = 0.4,
         dtype: str = AUTO,
         max_num_seqs: int = 256,

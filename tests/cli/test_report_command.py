@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from ray.tune.experiment import Trial
-from rich.console import Console
 
+from rllib_sea.cli.console import TextConsole
 from rllib_sea.cli.report import write_reports
 from rllib_sea.cli.summary import print_summary
 from tests.helpers.written_runs import write_run
@@ -28,7 +28,7 @@ class FakeTrial:
 
 
 def said(experiment: Any, trials: list[Any]) -> str:
-    with Console(record=True, file=open("/dev/null", "w"), width=80) as console:
+    with TextConsole(record=True, file=open("/dev/null", "w"), width=80) as console:
         write_reports(console, experiment, trials)
         print_summary(console, "mine", trials)
     return console.export_text()

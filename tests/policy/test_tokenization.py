@@ -63,7 +63,7 @@ def test_a_chat_template_that_is_asked_for_must_be_there(tiny_policy: Path, tmp_
     (folder / "chat_template.jinja").unlink()
     assert not PromptTokenizer(folder).chat
     with pytest.raises(
-        ConfigError, match=r"^chat_template: true, but the tokenizer of .*copy has no"
+        ConfigError, match=r"^chat_template: the tokenizer of .*copy has no chat template"
     ):
         PromptTokenizer(folder, chat=True)
 

@@ -47,7 +47,6 @@ FAMILIES = (
     "phi3",
     "gpt2",
     "gpt_neox",
-    "granite",
 )
 CASES = (*FAMILIES, *FOLDERS)
 HALVED = ("llama_tied", "olmoe")

@@ -179,7 +179,10 @@ def test_a_conversation_is_scored_with_all_its_turns(folder: str) -> None:
 def test_a_conversation_that_the_template_does_not_take_is_said_at_the_start(
     tmp_path: Path, write_rows
 ) -> None:
-    strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    strict = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{% for message in messages %}{{ message.content }}{% endfor %}"
+    )
     config = {
         "prompts": str(write_rows("a.jsonl", [{"post": "a"}, {"post": TALK}])),
         "columns": {"reference": None},
