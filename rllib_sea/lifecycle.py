@@ -77,7 +77,7 @@ class RunLifecycle(CheckpointedAlgorithm):
 
     @override(Algorithm)
     def setup(self, config: SEAConfig) -> None:
-        self._messages = Messages(self.trial_id)
+        self._messages = Messages(self._storage)
         self._train_folder = self.folder / "train"
         for left_over in (self._train_folder, self.folder / PART_FOLDER):  # of a killed run
             shutil.rmtree(left_over, ignore_errors=True)

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 # Tune keeps what it registers there: the one place that a trial's process and the command share.
 from ray.experimental.internal_kv import (
@@ -13,6 +14,9 @@ from ray.experimental.internal_kv import (
     _internal_kv_initialized,
     _internal_kv_put,
 )
+
+if TYPE_CHECKING:
+    from ray.train._internal.storage import StorageContext
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +39,11 @@ class Messages:
     """Warnings and notes of a run; whoever shows its progress reads them with :func:`told_since`.
 
     Args:
-        run: Tune's id of the trial.
+        storage: Tune's of the trial; None: there is no Tune.
     """
 
-    def __init__(self, run: str) -> None:
-        self._run = run
+    def __init__(self, storage: StorageContext | None) -> None:
+        self._key = _key(storage)
         self._warnings: list[str] = []
         self._notes: list[str] = []
         self._told: list[tuple[int, str]] = []
@@ -69,18 +73,25 @@ class Messages:
 
     def _tell(self, line: str) -> None:
         self._told.append((time.time_ns(), line))
-        if _internal_kv_initialized():
-            _internal_kv_put(self._run, json.dumps(self._told), namespace=_NAMESPACE)
+        if self._key and _internal_kv_initialized():
+            _internal_kv_put(self._key, json.dumps(self._told), namespace=_NAMESPACE)
 
 
-def told_since(run: str, since: int) -> Iterator[tuple[int, str]]:
+def _key(storage: StorageContext | None) -> str:
+    """What an Algorithm and Tune both know of a trial; its id an Algorithm does not."""
+    return (storage and storage.trial_dir_name) or ""
+
+
+def told_since(storage: StorageContext | None, since: int) -> Iterator[tuple[int, str]]:
     """Yields what a run has told since its last result, and when, on the clock of its machine.
 
     Args:
-        run: Tune's id of the trial.
+        storage: Tune's of the trial.
         since: Nanoseconds; earlier lines are left out.
     """
-    told = _internal_kv_get(run, namespace=_NAMESPACE) if _internal_kv_initialized() else None
+    key, told = _key(storage), None
+    if key and _internal_kv_initialized():
+        told = _internal_kv_get(key, namespace=_NAMESPACE)
     for at, line in json.loads(told or "[]"):
         if at > since:
             yield at, line

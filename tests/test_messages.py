@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from rllib_sea.messages import Messages
 
 class FakeTrial:
     trial_id = "a"
+    storage: Any = SimpleNamespace(trial_dir_name="SEA_a")
     experiment_tag = "0"
     evaluated_params: dict[str, Any] = {}  # noqa: RUF012
     last_result: dict[str, Any] = {}  # noqa: RUF012
@@ -41,7 +43,11 @@ def test_a_wait_is_on_the_terminal_before_its_round_ends(
 ) -> None:
     monkeypatch.setattr("rllib_sea.cli.progress.LISTEN_S", 0.0)
     console = TextConsole(file=io.StringIO(), width=80, force_terminal=terminal)
-    display, trial, run = Progress("exp", {}, console, live=True), FakeTrial(), Messages("a")
+    display, trial, run = (
+        Progress("exp", {}, console, live=True),
+        FakeTrial(),
+        Messages(FakeTrial.storage),
+    )
 
     def shown(text: str) -> int:
         assert isinstance(console.file, io.StringIO)
@@ -75,7 +81,7 @@ def test_a_wait_is_on_the_terminal_before_its_round_ends(
 
 
 def test_without_ray_nothing_is_told_elsewhere() -> None:
-    run = Messages("a")
+    run = Messages(None)
     run.warn("alone")
     assert run.take() == {"warnings": "alone"}
-    assert list(messages.told_since("a", 0)) == []
+    assert list(messages.told_since(None, 0)) == []

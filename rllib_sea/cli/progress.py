@@ -204,7 +204,7 @@ class Progress(Callback):
             self._listened = _clock()
             for trial in trials:
                 if trial.trial_id in self._trials and not trial.is_finished():
-                    self._listen(self._trials[trial.trial_id], trial.trial_id)
+                    self._listen(trial)
 
     def on_trial_start(self, trial: Trial, **info: Any) -> None:
         progress = self._progress(trial)
@@ -224,7 +224,7 @@ class Progress(Callback):
             if line not in progress.told:
                 self._console.say(f"{progress.label}: {line}")
         progress.told.clear()
-        self._listen(progress, trial.trial_id, lines)
+        self._listen(trial, lines)
         if not self._live:
             left = None if result.get("done") else progress.seconds_left(self._stop)
             self._console.say(round_line(progress, flat, left))
@@ -252,9 +252,10 @@ class Progress(Callback):
             self._trials[trial.trial_id] = progress
         return self._trials[trial.trial_id]
 
-    def _listen(self, progress: TrialProgress, run: str, known: Sequence[str] = ()) -> None:
+    def _listen(self, trial: Trial, known: Sequence[str] = ()) -> None:
         """Says what a trial tells in the middle of a round, but for what is known."""
-        for at, line in told_since(run, progress.told_at):
+        progress = self._progress(trial)
+        for at, line in told_since(trial.storage, progress.told_at):
             progress.told_at = at
             if line not in known:
                 progress.told.append(line)

@@ -30,6 +30,7 @@ class FakeTrial:
         self.evaluated_params = searched or {}
         self.last_result: dict[str, Any] = {}
         self.num_failures = 1
+        self.storage = None
 
     def is_finished(self) -> bool:
         return False

@@ -66,6 +66,16 @@ def test_a_run_and_its_summary(rllib: Any, tmp_path: Path) -> None:
     assert "INFO" not in outcome.out + outcome.err
 
 
+def test_what_a_trial_tells_in_the_middle_of_a_round_is_shown(rllib: Any, tmp_path: Path) -> None:
+    """No result has it, so that it is not shown with one."""
+    outcome = rllib("train", "file", toy_file(tmp_path, stop=1, waits=True, seconds=4.0), *CPUS)
+    assert outcome.status == 0
+    lines = outcome.out.splitlines()
+    assert lines.index("Toy: waiting for somebody") < next(
+        i for i, line in enumerate(lines) if line.startswith("Toy: round 1")
+    )
+
+
 def test_failures_end_with_status_1_and_can_be_resumed(rllib: Any, tmp_path: Path) -> None:
     config = {
         "fail_at": 3,

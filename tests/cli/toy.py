@@ -10,6 +10,8 @@ from typing import Any
 
 from ray.tune import Trainable
 
+from rllib_sea.messages import Messages
+
 BUDGET = 160
 
 
@@ -41,6 +43,8 @@ class Toy(Trainable):
             raise RuntimeError("the toy broke as it was set up\nand says why")
 
     def step(self) -> dict[str, Any]:
+        if self.config.get("waits"):
+            Messages(self._storage).show("waiting for somebody")
         time.sleep(self.config.get("seconds", 0.0))
         self.steps += 1
         if self.steps == self.config.get("fail_at") and not self._mended():
