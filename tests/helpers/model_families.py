@@ -68,7 +68,7 @@ CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
     "phi": lambda: transformers.PhiConfig(**_SIZES, intermediate_size=128),
     "smollm3": lambda: transformers.SmolLM3Config(**_LLAMA),
     "olmo2": lambda: transformers.Olmo2Config(**_LLAMA),
-    "granite": lambda: transformers.GraniteConfig(**_LLAMA, logits_scaling=0.5),
+    "granite": lambda: transformers.GraniteConfig(**_LLAMA, logits_scaling=0.1),
     "cohere": lambda: transformers.CohereConfig(**_LLAMA, logit_scale=0.25),
     "cohere2": lambda: transformers.Cohere2Config(**_LLAMA, logit_scale=0.25),
     "stablelm": lambda: transformers.StableLmConfig(**_LLAMA),

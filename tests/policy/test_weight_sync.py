@@ -47,6 +47,7 @@ FAMILIES = (
     "phi3",
     "gpt2",
     "gpt_neox",
+    "granite",
 )
 CASES = (*FAMILIES, *FOLDERS)
 HALVED = ("llama_tied", "olmoe")

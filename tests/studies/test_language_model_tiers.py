@@ -255,8 +255,9 @@ def test_what_is_called_the_recipe_mixes_as_the_recipe_does() -> None:
     (experiment,) = read_yaml(recipes()["sea_tldr"]).values()
     recipe = SEAConfig.from_user_dict(experiment["config"], experiment["env"])
     keys = method_keys(f"bai_ts+mix, {RECIPE}", 320)
-    # The warm-up is a share of the budget.
-    assert recipe.gamma[-1][1] == keys["gamma"][-1][1]
+    # The same schedule, but for how long the warm-up is.
+    assert [gamma for _, gamma in recipe.gamma] == [gamma for _, gamma in keys["gamma"]]
+    assert recipe.gamma[2][0] == recipe.gamma[1][0] + 1
     assert recipe.synthetic_pair == keys["synthetic_pair"]
     assert recipe.exploration_strategy == keys["exploration_strategy"]
 
