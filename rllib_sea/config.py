@@ -200,6 +200,11 @@ class SEAConfig(AlgorithmConfig, Keys):
             raise ConfigError(
                 f"policy_replay: {self.policy_replay} has no effect with update_policy false"
             )
+        if self.num_env_runners == 0 and self.num_gpus_per_env_runner:
+            raise ConfigError(
+                f"num_gpus_per_env_runner: {self.num_gpus_per_env_runner:g} has no effect with "
+                "num_env_runners 0 (expected at least 1)"
+            )
         if self.num_env_runners > self.prompts_per_round:
             raise ConfigError(
                 f"num_env_runners: {self.num_env_runners} runners cannot share "

@@ -201,6 +201,14 @@ def test_what_is_wrong_is_said_in_one_line(
             "num_train_workers: 0 updates the policy without Ray Train, which train_strategy "
             "deepspeed needs (expected at least 1)",
         ),
+        (
+            {"num_train_workers": 0, "num_gpus_per_train_worker": 0.5},
+            "num_gpus_per_train_worker: 0.5 has no effect with num_train_workers 0",
+        ),
+        (
+            {"num_env_runners": 0, "num_gpus_per_env_runner": 0.5},
+            "num_gpus_per_env_runner: 0.5 has no effect with num_env_runners 0",
+        ),
         ({"zero_stage": 4}, "zero_stage: '4' is none of 1, 2, 3"),
         ({"train_precision": "fp16"}, "train_precision: 'fp16' is none of auto, bf16, fp32"),
         ({"lr_schedule": "linear"}, "lr_schedule: 'linear' is none of constant, cosine"),

@@ -57,3 +57,8 @@ class PolicyTrainConfig(PreferenceLearning):
                 f"num_train_workers: 0 updates the policy without Ray Train, which train_strategy "
                 f"{self.train_strategy} needs (expected at least 1)"
             )
+        if self.num_train_workers == 0 and self.num_gpus_per_train_worker:
+            raise ConfigError(
+                f"num_gpus_per_train_worker: {self.num_gpus_per_train_worker:g} has no effect with "
+                "num_train_workers 0 (expected at least 1)"
+            )
