@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rllib_sea.config import SEAConfig
     from rllib_sea.sea import SEA
 
-__all__ = ["SEA", "SEAConfig", "text_duel"]
+__all__ = ["SEA", "SEAConfig", "register", "text_duel"]
 
 
 def __getattr__(name: str) -> Any:
@@ -52,6 +52,11 @@ class _SEAByName:
         return _sea, ()
 
 
-# `register_trainable` would have to be given the class.
-_global_registry.register(TRAINABLE_CLASS, "SEA", _SEAByName())
-register_env("text_duel/TLDR-v0", _make_env)
+def register() -> None:
+    """Makes the names known to Ray; again after a session of Ray ended, which forgets them."""
+    # `register_trainable` would have to be given the class.
+    _global_registry.register(TRAINABLE_CLASS, "SEA", _SEAByName())
+    register_env("text_duel/TLDR-v0", _make_env)
+
+
+register()

@@ -21,7 +21,7 @@ from ray.tune.error import TuneError
 from ray.tune.registry import get_trainable_cls
 from ray.tune.schedulers import SCHEDULER_IMPORT, TrialScheduler
 
-from rllib_sea import SEAConfig
+from rllib_sea import SEAConfig, register
 from rllib_sea.cli.evaluate import check_checkpoint
 from rllib_sea.cli.extends import read_experiments
 from rllib_sea.cli.options import TrainOptions
@@ -180,6 +180,8 @@ def _trainable(run: Any) -> type[Any]:
         raise ConfigError("key 'run' is missing: what to train, such as SEA")
     if not isinstance(run, str):
         raise ConfigError(f"run: {run!r} is no name of an algorithm")
+    if run == "SEA":
+        register()
     try:
         return get_trainable_cls(run)
     except TuneError as error:

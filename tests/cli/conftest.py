@@ -10,7 +10,6 @@ import toy
 from ray import cloudpickle
 from ray.tune import register_trainable
 
-from rllib_sea import SEA
 from rllib_sea.cli.rllib import main
 
 
@@ -54,6 +53,5 @@ def rllib(
 
 
 def _register() -> None:
-    """Tune forgets its names when a cluster, such as an earlier command's, ends."""
-    register_trainable("SEA", SEA)
+    """Tune forgets names when a cluster, such as an earlier command's, ends."""
     register_trainable("Toy", toy.Toy)

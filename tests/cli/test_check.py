@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.tune.error import TuneError
+from ray.tune.registry import TRAINABLE_CLASS, _global_registry, get_trainable_cls
 
 from rllib_sea import SEAConfig
 from rllib_sea.cli.check import RunPlan
@@ -75,6 +77,14 @@ def config(tiny_policy: Path, tmp_path: Path) -> dict[str, Any]:
 
 def rows_of(out: str) -> dict[str, str]:
     return {line[2:22].strip(): line[23:] for line in out.splitlines() if line.startswith("  ")}
+
+
+def test_sea_is_known_after_a_session_of_ray_ended(check: Run, config: dict[str, Any]) -> None:
+    _global_registry.unregister(TRAINABLE_CLASS, "SEA")
+    with pytest.raises(TuneError):
+        get_trainable_cls("SEA")
+    status, _, err = check(config=config)
+    assert (status, err) == (0, "")
 
 
 def test_it_says_what_a_run_will_do(check: Run, config: dict[str, Any], tmp_path: Path) -> None:
