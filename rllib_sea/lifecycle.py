@@ -153,6 +153,7 @@ class RunLifecycle(CheckpointedAlgorithm):
             pairs_per_step=config.prompts_per_round,
             seed=config.seed,
             folder=self.folder,
+            in_process=config.num_env_runners == 0 and config.num_train_workers == 0,
         )
         self._fit = GroupFit(self.learner_group, self.metrics)
         self.reward_model = RewardModelPart(

@@ -37,6 +37,7 @@ from rllib_sea.reward_model.module import FEATURES, REWARDS
 
 if TYPE_CHECKING:
     from rllib_sea.config import SEAConfig
+    from rllib_sea.policy_update.publishing import PublishedPolicy
 
 
 P = ParamSpec("P")
@@ -70,7 +71,7 @@ class DuelEnvRunner(EnvRunner):
         super().__init__(config=config, **kwargs)
         torch.set_num_threads(config.threads_per_env_runner)
         self._erm_ref: ray.ObjectRef | None = None
-        self._policy_ref: str | None = None
+        self._policy_name: str | None = None
         self._sampler_gap = math.nan
         self._max_model_len = 0
         self.make_env()
@@ -153,7 +154,7 @@ class DuelEnvRunner(EnvRunner):
             num_from_policy = config.num_candidates - num_from_reference
             candidates = self._sample(token_ids, num_from_policy, seeds)
             if num_from_reference:
-                self._load_policy(0, weights["initial_ref"])
+                self._load_policy(weights["initial"])
                 seeds = integer_seeds(
                     config.seed, task.round, task.positions, Stream.REFERENCE_SAMPLING
                 )
@@ -345,29 +346,26 @@ class DuelEnvRunner(EnvRunner):
         it is audited.
 
         Args:
-            weights: ``max_model_len`` of :meth:`start`, ``policy_version`` and ``policy_ref`` (of
-                :class:`rllib_sea.policy.audit.PublishedWeights`; None for a policy that is not
-                trained), ``initial_ref`` of the initial policy's (None unless candidates are
-                sampled from it), and ``erm_ref`` of the ERM's.
+            weights: ``max_model_len`` of :meth:`start`; the ``policy``; ``initial``, the initial
+                one (None unless candidates are sampled from it); ``erm_ref``, the ERM's weights.
 
         Raises:
             SamplerGapError: The engine does not sample from the weights that it was given.
         """
         self._max_model_len = weights["max_model_len"]  # a runner that was restarted has none
-        self._load_policy(weights["policy_version"], weights["policy_ref"])
+        self._load_policy(weights["policy"])
         if self._erm_ref != weights["erm_ref"]:
             self.erm.set_state(ray.get(weights["erm_ref"]))
             self._erm_ref = weights["erm_ref"]
 
-    def _load_policy(self, version: int, ref: ray.ObjectRef | None) -> None:
-        # A restored run may have other weights of the same version. The reference's name is kept,
-        # not the reference: it would hold the old weights in the object store.
-        name = None if ref is None else ref.hex()
-        if (self.module.policy_version, self._policy_ref) == (version, name):
+    def _load_policy(self, policy: PublishedPolicy) -> None:
+        if self._policy_name == policy.name:
             return
-        self._policy_ref = None  # a sync that fails leaves nothing to rely on
-        self._sampler_gap = self.module.set_weights(ray.get(ref), version)
-        self._policy_ref = name
+        self._policy_name = None  # a sync that fails leaves nothing to rely on
+        if policy.version or policy.place is not None:
+            self._sampler_gap = self.module.set_weights(policy.fetch(), policy.version)
+        # Not the policy, which would hold the old weights in the object store.
+        self._policy_name = policy.name
 
     @override(EnvRunner)
     def get_metrics(self) -> dict[str, Any]:

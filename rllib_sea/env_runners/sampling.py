@@ -196,9 +196,8 @@ class Sampling:
         """
         return {
             "max_model_len": self._max_model_len,
-            "policy_version": policy.version,
-            "policy_ref": policy.ref,
-            "initial_ref": self._policies.initial().ref if self._from_reference else None,
+            "policy": policy,
+            "initial": self._policies.initial() if self._from_reference else None,
             "erm_ref": self._erm_ref,
         }
 

@@ -32,6 +32,7 @@ class PolicyUpdate:
         pairs_per_step: Pairs in each of these.
         seed: The run's.
         folder: Gets the pairs of an update that is not finite.
+        in_process: Whether updates and sampling share this process.
     """
 
     def __init__(
@@ -44,9 +45,12 @@ class PolicyUpdate:
         pairs_per_step: int,
         seed: int,
         folder: Path,
+        in_process: bool,
     ) -> None:
         self.trainer = trainer
-        self.weights = Publisher(trainer)
+        # Weights that are not copied are those of the last update.
+        of_the_past = sync_interval is not None and sync_interval > 1
+        self.weights = Publisher(trainer, copies=of_the_past or not in_process)
         self._sync_interval = sync_interval
         self._needs_initial = needs_initial
         self._replay = replay
@@ -133,7 +137,7 @@ class PolicyUpdate:
         """The version that samples; its weights if the Ray Train run's folder has others."""
         policy = self.sampling
         others = policy.version not in (0, self.trainer.version)
-        return {"version": policy.version, "weights": ray.get(policy.ref) if others else None}
+        return {"version": policy.version, "weights": policy.fetch() if others else None}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Takes over :meth:`get_state`; see :meth:`restored` for the rest."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from uuid import uuid4
 
 import ray
 
-from rllib_sea.policy.audit import REHEARSAL_VERSION
+from rllib_sea.policy.audit import REHEARSAL_VERSION, PublishedWeights
 from rllib_sea.policy_update.feed import WhichWeights
 from rllib_sea.policy_update.trainer import FixedPolicy, PolicyTrainer
 
@@ -18,12 +18,21 @@ class PublishedPolicy:
 
     Attributes:
         version: The number of updates made.
-        ref: Of :class:`rllib_sea.policy.audit.PublishedWeights` in Ray's object store; None for
-            a policy that is not trained: engines start with it.
+        place: Where the weights are: in Ray's object store, or in this process; None for a policy
+            that is not trained: engines start with it.
+        name: Tells it from others of the same version: a restored run may have other weights.
     """
 
     version: int
-    ref: Any
+    place: ray.ObjectRef | PublishedWeights | None
+    name: str = field(default_factory=lambda: uuid4().hex)
+
+    def fetch(self) -> PublishedWeights:
+        """The weights, not to be written to."""
+        assert self.place is not None
+        if isinstance(self.place, PublishedWeights):
+            return self.place
+        return ray.get(self.place)
 
 
 class Publisher:
@@ -31,10 +40,13 @@ class Publisher:
 
     Args:
         trainer: Who has them.
+        copies: Whether env runners get copies: if they are processes of their own, or want a
+            version for longer than until the next update.
     """
 
-    def __init__(self, trainer: PolicyTrainer | FixedPolicy) -> None:
+    def __init__(self, trainer: PolicyTrainer | FixedPolicy, *, copies: bool) -> None:
         self._trainer = trainer
+        self._copies = copies
         self._initial: PublishedPolicy | None = None
         self._published: PublishedPolicy | None = None
 
@@ -69,5 +81,6 @@ class Publisher:
     def _publish(self, version: int, which: WhichWeights) -> PublishedPolicy:
         if isinstance(self._trainer, FixedPolicy):
             return PublishedPolicy(version, None)
+        weights = self._trainer.weights(which)
         # Owned by this process: a training worker's death must not take them along.
-        return PublishedPolicy(version, ray.put(self._trainer.weights(which)))
+        return PublishedPolicy(version, ray.put(weights) if self._copies else weights)
