@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.tiny_models import make_tiny_policy
-
 # What takes minutes, longest first: begun last, it would be waited for at the end.
 LONGEST = (
     "tests/test_resume.py",
@@ -33,4 +31,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a two-layer Llama with random weights; not to be written to."""
+    from tests.helpers.tiny_models import make_tiny_policy  # seconds, which not all tests need
+
     return make_tiny_policy(tmp_path_factory.mktemp("models") / "tiny")

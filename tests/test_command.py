@@ -13,6 +13,7 @@ import pytest
 import yaml
 from transformers import AutoModelForCausalLM
 
+from tests.helpers.sea_runs import IN_PROCESS
 from tests.report.page_checks import page_of
 
 RLLIB = Path(sys.executable).with_name("rllib")
@@ -50,6 +51,7 @@ def trained(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
                 "num_threads": 1,
                 "evaluation_num_prompts": 4,
                 "evaluation_interval": 1,
+                **IN_PROCESS,
             },
         }
     }

@@ -128,7 +128,8 @@ def wait_until(condition: Callable[[], bool], command: TrainCommand) -> None:
 def test_a_run_that_everything_happens_to(
     at_once: dict[str, Any], tiny_policy: Path, tmp_path: Path
 ) -> None:
-    recipe(tmp_path, tiny_policy)
+    """Kills of single processes are in `test_faults.py`: here the trial is one."""
+    recipe(tmp_path, tiny_policy, **IN_PROCESS)
     away, silent = tmp_path / "away", tmp_path / "silent"
     with ExitStack() as stack:
         disk = None

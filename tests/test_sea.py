@@ -29,13 +29,12 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def sea_run(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One run with vLLM and two env runners, mixed labels after the first round."""
+    """One run with vLLM in processes of its own, mixed labels after the first round."""
     config = tiny_config(
         tiny_policy,
         sampler="vllm",
         sampler_config={"kv_cache_gib": 0.25},
-        num_env_runners=2,
-        num_train_workers=1,
+        **IN_PROCESSES,
         gamma=[[0, 1.0], [8, 1.0], [9, 0.5]],
     )
     algorithm = config.build_algo()

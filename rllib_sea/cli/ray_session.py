@@ -69,7 +69,10 @@ def ray_session(options: RayOptions, console: TextConsole) -> Iterator[None]:
             **own,
         )
     except ConnectionError as error:
-        raise ConfigError(f"--ray-address: no Ray cluster answers at {address!r}") from error
+        raise ConfigError(
+            f"--ray-address: no Ray cluster answers at {address!r} (one that asks for a token "
+            "does so if RAY_AUTH_MODE is token)"
+        ) from error
     try:
         if options.ray_ui:
             console.say(_how_to_open(context.dashboard_url))

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,37 @@ import ray
 import yaml
 
 CPUS = ("--ray-num-cpus", "2")
+
+
+STARTS_A_CLUSTER = """
+import ray, sys
+context = ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+print(context.address_info["gcs_address"], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a cluster, which commands join in less time than they start their own."""
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTS_A_CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Who joins by an address sends a token only if it was told to.
+        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+    ) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.communicate()
+
+
+@pytest.fixture
+def joining(rllib: Any, cluster: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command, joining the cluster."""
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    return rllib
 
 
 def trial_folders(storage: Path, name: str = "Toy") -> list[Path]:
@@ -66,9 +98,9 @@ def test_a_run_and_its_summary(rllib: Any, tmp_path: Path) -> None:
     assert "INFO" not in outcome.out + outcome.err
 
 
-def test_what_a_trial_tells_in_the_middle_of_a_round_is_shown(rllib: Any, tmp_path: Path) -> None:
+def test_what_a_trial_tells_in_the_middle_of_a_round_is_shown(joining: Any, tmp_path: Path) -> None:
     """No result has it, so that it is not shown with one."""
-    outcome = rllib("train", "file", toy_file(tmp_path, stop=1, waits=True, seconds=4.0), *CPUS)
+    outcome = joining("train", "file", toy_file(tmp_path, stop=1, waits=True, seconds=4.0))
     assert outcome.status == 0
     lines = outcome.out.splitlines()
     assert lines.index("Toy: waiting for somebody") < next(
@@ -76,14 +108,14 @@ def test_what_a_trial_tells_in_the_middle_of_a_round_is_shown(rllib: Any, tmp_pa
     )
 
 
-def test_failures_end_with_status_1_and_can_be_resumed(rllib: Any, tmp_path: Path) -> None:
+def test_failures_end_with_status_1_and_can_be_resumed(joining: Any, tmp_path: Path) -> None:
     config = {
         "fail_at": 3,
         "fail_unless": str(tmp_path / "mended"),
         "quality": {"grid_search": [1, 2]},
     }
-    arguments = ("train", "file", toy_file(tmp_path, stop=4, **config), *CPUS)
-    outcome = rllib(*arguments)
+    arguments = ("train", "file", toy_file(tmp_path, stop=4, **config))
+    outcome = joining(*arguments)
     assert outcome.status == 1
     folders = trial_folders(tmp_path)
     assert len(folders) == 2
@@ -95,7 +127,7 @@ def test_failures_end_with_status_1_and_can_be_resumed(rllib: Any, tmp_path: Pat
     assert "Traceback" not in outcome.out + outcome.err
 
     (tmp_path / "mended").touch()
-    outcome = rllib(*arguments, "--resume")
+    outcome = joining(*arguments, "--resume")
     assert outcome.status == 0
     for folder in folders:
         # From the checkpoint of round 2, in the same folder.
@@ -104,23 +136,25 @@ def test_failures_end_with_status_1_and_can_be_resumed(rllib: Any, tmp_path: Pat
             assert [row["round"] for row in csv.DictReader(table)] == ["1", "2", "3", "4"]
 
 
-def test_a_trial_that_failed_as_it_saved_is_resumed_to_its_end(rllib: Any, tmp_path: Path) -> None:
+def test_a_trial_that_failed_as_it_saved_is_resumed_to_its_end(
+    joining: Any, tmp_path: Path
+) -> None:
     config = {"fail_to_save_at": 3, "fail_unless": str(tmp_path / "mended")}
-    arguments = ("train", "file", toy_file(tmp_path, stop=5, **config), *CPUS)
-    outcome = rllib(*arguments)
+    arguments = ("train", "file", toy_file(tmp_path, stop=5, **config))
+    outcome = joining(*arguments)
     assert outcome.status == 1
     assert "OSError: no space left on the toy's disk" in outcome.out
     (tmp_path / "mended").touch()
-    outcome = rllib(*arguments, "--resume")
+    outcome = joining(*arguments, "--resume")
     assert outcome.status == 0
     (folder,) = trial_folders(tmp_path)
     # Round 3 was done, and comes again: it is there once.
     assert [result["round"] for result in results(folder)] == [1, 2, 3, 4, 5]
 
 
-def test_a_failure_in_setup_is_shown_without_its_traceback(rllib: Any, tmp_path: Path) -> None:
-    outcome = rllib(
-        *("train", "--run", "Toy", "--storage-path", tmp_path, *CPUS),
+def test_a_failure_in_setup_is_shown_without_its_traceback(joining: Any, tmp_path: Path) -> None:
+    outcome = joining(
+        *("train", "--run", "Toy", "--storage-path", tmp_path),
         *("--config", "{fail_at: 0}"),
     )
     assert outcome.status == 1
@@ -130,11 +164,11 @@ def test_a_failure_in_setup_is_shown_without_its_traceback(rllib: Any, tmp_path:
     assert "Traceback" not in outcome.out + outcome.err
 
 
-def test_restore_starts_a_new_run_from_a_checkpoint(rllib: Any, tmp_path: Path) -> None:
-    arguments = ("train", "file", toy_file(tmp_path, stop=2), *CPUS)
-    assert rllib(*arguments).status == 0
+def test_restore_starts_a_new_run_from_a_checkpoint(joining: Any, tmp_path: Path) -> None:
+    arguments = ("train", "file", toy_file(tmp_path, stop=2))
+    assert joining(*arguments).status == 0
     (folder,) = trial_folders(tmp_path)
-    outcome = rllib(
+    outcome = joining(
         *(*arguments, "--experiment-name", "second", "--stop", "{round: 4}"),
         *("--restore", folder / "checkpoint_000001"),
     )
@@ -186,14 +220,16 @@ def test_experiments_of_a_file_run_in_turn_with_their_own_schedulers(
     )
 
 
-def test_resume_starts_the_experiments_whose_turn_had_not_come(rllib: Any, tmp_path: Path) -> None:
+def test_resume_starts_the_experiments_whose_turn_had_not_come(
+    joining: Any, tmp_path: Path
+) -> None:
     spec = {"run": "Toy", "stop": {"round": 2}}
-    arguments = ("--storage-path", tmp_path, *CPUS)
+    arguments = ("--storage-path", tmp_path)
     file = tmp_path / "experiments.yaml"
     file.write_text(yaml.safe_dump({"first": spec}))
-    assert rllib("train", "file", file, *arguments).status == 0
+    assert joining("train", "file", file, *arguments).status == 0
     file.write_text(yaml.safe_dump({"first": spec, "second": spec}))
-    assert rllib("train", "file", file, *arguments, "--resume").status == 0
+    assert joining("train", "file", file, *arguments, "--resume").status == 0
     for name in ("first", "second"):
         (folder,) = trial_folders(tmp_path, name)
         assert [result["round"] for result in results(folder)] == [1, 2]
@@ -216,14 +252,14 @@ def test_a_trial_that_does_not_fit_is_refused(
     assert not ray.is_initialized()
 
 
-def test_ctrl_c_keeps_the_run_for_resume(rllib: Any, tmp_path: Path) -> None:
-    arguments = ("train", "file", str(toy_file(tmp_path, seconds=0.5)), *CPUS)
+def test_ctrl_c_keeps_the_run_for_resume(joining: Any, tmp_path: Path) -> None:
+    arguments = ("train", "file", str(toy_file(tmp_path, seconds=0.5)))
     with subprocess.Popen(
-        [sys.executable, str(Path(__file__).parent / "toy.py"), *arguments],
+        [sys.executable, str(Path(__file__).parent / "toy.py"), *arguments, *CPUS],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env=os.environ | {"RAY_ADDRESS": "", "PYTHONUNBUFFERED": "1"},
     ) as process:
         assert process.stdout is not None
         out = ""
@@ -241,7 +277,7 @@ def test_ctrl_c_keeps_the_run_for_resume(rllib: Any, tmp_path: Path) -> None:
     before = len(results(folder))
     assert before < 10
 
-    outcome = rllib(*arguments, "--resume")
+    outcome = joining(*arguments, "--resume")
     assert outcome.status == 0
     # No round is lost, and none stands there twice.
     assert [result["round"] for result in results(folder)] == list(range(1, 11))
