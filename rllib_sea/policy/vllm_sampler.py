@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import re
@@ -126,6 +127,9 @@ class VLLMSampler:
                 "kv_cache_memory_bytes": int(kv_cache_gib * 2**30),
             }
         )
+        # vLLM searches this process for garbage half a dozen times while it starts, a third of a
+        # second each; what is there already is left out, as vLLM does from then on to its end.
+        gc.freeze()
         self._llm = LLM(
             model=str(path),
             load_format="dummy",
