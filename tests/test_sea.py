@@ -34,6 +34,7 @@ def sea_run(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         tiny_policy,
         sampler="vllm",
         sampler_config={"kv_cache_gib": 0.25},
+        erm_encoder="minilm",
         **IN_PROCESSES,
         gamma=[[0, 1.0], [8, 1.0], [9, 0.5]],
     )
