@@ -2,6 +2,7 @@
 #
 #   make train    set up, then align the bundled model on the bundled prompts
 #   make test     set up, then lint, type-check and test
+#   make docs     set up, then build the site of docs/ into site/
 #   make results  set up, then measure how many queries each method needs
 #
 # PYTHON   the interpreter that makes .venv, 3.11 or later
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 BACKEND := $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo cuda || echo cpu)
 STAMP := $(VENV)/.installed-$(BACKEND)
 
-.PHONY: train test results format
+.PHONY: train test docs results format
 .DELETE_ON_ERROR:
 
 train: $(STAMP)
@@ -28,6 +29,10 @@ test: $(STAMP)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+docs: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "The site: $(CURDIR)/site/index.html"
 
 results: $(STAMP)
 	@$(BIN)/python -m studies.$(TIER)

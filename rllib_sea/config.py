@@ -56,9 +56,7 @@ class SEAConfig(AlgorithmConfig, Keys):
     """Defines a configuration from which a SEA Algorithm can be built.
 
     Each default is the paper's if it gives one, at the scale of a CPU machine:
-    `tuned_examples/` has the recipes.
-
-    .. code-block:: python
+    `tuned_examples/` has the recipes. For example::
 
         from rllib_sea import SEAConfig
 

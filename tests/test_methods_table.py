@@ -1,4 +1,4 @@
-"""docs/methods.md names every method, and only what there is."""
+"""docs/methods.md names every method, and only what there is; docs/api/ has its function."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from rllib_sea.cli.recipes import recipes
 from rllib_sea.exploration import STRATEGIES
 from rllib_sea.exploration.prompt_acquisition import ACQUISITIONS
+from rllib_sea.policy_update.objectives import optimism
 from rllib_sea.policy_update.objectives.losses import LOSSES
 from rllib_sea.policy_update.objectives.optimism import OPTIMISM
 
@@ -28,6 +29,15 @@ def test_every_strategy_loss_and_term_is_named() -> None:
     explained = (ROOT / "docs" / "losses.md").read_text()
     for name in [*LOSSES, *OPTIMISM]:
         assert f"| `{name}` |" in explained, name
+
+
+def test_every_strategy_and_loss_is_in_the_reference() -> None:
+    reference = "".join(file.read_text() for file in (ROOT / "docs" / "api").glob("*.md"))
+    functions = [strategy.select for strategy in STRATEGIES.values()]
+    functions += [loss.function for loss in LOSSES.values()]
+    functions += [getattr(optimism, name) for name in OPTIMISM]
+    for function in functions:
+        assert f"::: {function.__module__}.{function.__name__}\n" in reference, function
 
 
 def test_every_recipe_is_named() -> None:

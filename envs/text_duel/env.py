@@ -124,6 +124,10 @@ class TextDuelEnv(gym.Env[str, tuple[str, str]]):
     drawn); for an oracle with scores, ``first_score`` and ``second_score``.
 
     Args:
+        render_mode: None: there is nothing to render.
+        **config: The keywords below.
+
+    Keyword Args:
         prompts: A source of :func:`text_duel.load_prompts`.
         split: Its split.
         template: Its template.
@@ -133,7 +137,6 @@ class TextDuelEnv(gym.Env[str, tuple[str, str]]):
         oracle_config: The oracle's arguments.
         labels: ``"deterministic"`` or ``"bradley_terry"``.
         flip_noise: Probability, in [0, 0.5), that a label is turned round.
-        render_mode: None: there is nothing to render.
 
     Raises:
         ConfigError: For an unknown key or a bad value.

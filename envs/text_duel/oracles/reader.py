@@ -30,7 +30,7 @@ class ReaderOracle(ScoringOracle):
 
     The score is a sum of four terms, by which a pair's log-odds differ::
 
-        24 chrf(response, reference)     what it says; see :func:`chrf`
+        24 chrf(response, reference)     what it says, by character n-grams
         + 1.5 length_score(response)     neither a stub nor a retelling
         - 6 copying(response, post)      words taken over in runs of five and more
         - 3 is_cut(response)             it does not end where a sentence ends
