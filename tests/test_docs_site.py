@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[1]
 # Attributes by which a page has a browser fetch something, and the tags that they stand in.
@@ -83,3 +85,24 @@ def test_no_mark_of_a_docstring_is_left(site: Path) -> None:
     for file in (site / "api").glob("*.html"):
         text = file.read_text(encoding="utf-8")
         assert re.findall(r":(?:attr|class|data|func|meth|mod):.{40}|&lt;autoref.{60}", text) == []
+
+
+def test_a_page_from_the_disk_is_searched_without_a_network(site: Path) -> None:
+    """The theme's worker runs in docs/javascripts/iframe-worker.js there."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium to look at the site with: apt-get install chromium")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        asked: list[str] = []
+        wrong: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto((site / "api" / "sea.html").as_uri())
+        page.fill("input.md-search__input", "rao kupper")
+        page.wait_for_selector("a.md-search-result__link")
+        links = [link.get_attribute("href") for link in page.query_selector_all("a[href]")]
+        browser.close()
+    assert any("losses.html#labels-in-doubt-weights-ties" in str(link) for link in links)
+    assert ([url for url in asked if not url.startswith("file://")], wrong) == ([], [])
