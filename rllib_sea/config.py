@@ -29,6 +29,7 @@ from rllib_sea.policy.precision import DTYPE_OF_PRECISION
 from rllib_sea.policy.prompt_split import PromptSplit, read_prompts
 from rllib_sea.policy.sampler import check_sampled_model, check_sampler
 from rllib_sea.policy_update.config import PolicyTrainConfig
+from rllib_sea.policy_update.objectives.reinforce import REINFORCE
 from rllib_sea.preference_log.records import RunRecord
 from rllib_sea.randomness import Stream, generator
 from rllib_sea.reward_model.encoder import check_encoder
@@ -197,6 +198,11 @@ class SEAConfig(AlgorithmConfig, Keys):
         if self.policy_replay and not self.update_policy:
             raise ConfigError(
                 f"policy_replay: {self.policy_replay} has no effect with update_policy false"
+            )
+        if self.policy_replay and self.loss == REINFORCE:
+            raise ConfigError(
+                f"policy_replay: {self.policy_replay} has no effect with loss {REINFORCE}, which "
+                "learns from no pairs"
             )
         if self.num_env_runners == 0 and self.num_gpus_per_env_runner:
             raise ConfigError(

@@ -40,6 +40,7 @@ from rllib_sea.labelling.asking import OracleAwayError
 from rllib_sea.labelling.labelling import LabelledRound
 from rllib_sea.lifecycle import RunLifecycle
 from rllib_sea.metrics import duel_metrics, of_this_round, oracle_metrics, skip_metrics
+from rllib_sea.policy_update.objectives.reinforce import REINFORCE, ReinforceOptions
 from rllib_sea.preference_log.records import Question
 from rllib_sea.reward_model.initial_preferences import read_initial_preferences
 from text_duel.conversations import as_text
@@ -76,7 +77,7 @@ class SEA(RunLifecycle):
             erm_metrics = self.reward_model.health(usable, labelled.duels)
             erm_metrics |= self._update_reward_model(labelled.duels, counts)
         with self._stage("policy"):  # line 8
-            policy_metrics = self._update_policy(labelled.duels)
+            policy_metrics = self._update_policy(labelled.duels, usable, counts)
         with self._stage("measure"):
             measured = self._measure(labelled.asked, counts)
         append_duels(self.folder, counts.round, labelled.duels)
@@ -163,9 +164,19 @@ class SEA(RunLifecycle):
             self.publish_reward_model()
         return metrics
 
-    def _update_policy(self, duels: Sequence[Duel]) -> dict[str, float]:
-        """One step of the direct loss on the round's pairs, and those on replayed labels."""
+    def _update_policy(
+        self, duels: Sequence[Duel], proposals: Sequence[Proposal], counts: Counts
+    ) -> dict[str, float]:
+        """One step of the direct loss on the round's pairs, and those on replayed labels.
+
+        With `loss: reinforce` one on all candidates, once the ERM has labels enough.
+        """
         round_index = self._counts.round
+        if self.config.loss == REINFORCE:
+            options = ReinforceOptions(**self.config.loss_config)
+            num_labels = counts.num_oracle_queries + counts.num_initial_preferences
+            shown = proposals if num_labels >= options.min_labels else []
+            return self.policy.reinforce(round_index, shown, options.nudge)
         labelled = []
         if self.config.policy_replay:
             labelled = self.labelling.learned(round_index + 1)

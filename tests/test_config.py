@@ -267,6 +267,10 @@ def test_what_is_wrong_is_said_in_one_line(
             {"ties": "davidson", "tie_margin": 1.0, "loss": "simpo"},
             "ties, loss: 'davidson' is defined for the loss 'dpo' only, not 'simpo'",
         ),
+        (
+            {"loss": "reinforce", "policy_replay": 1},
+            "policy_replay: 1 has no effect with loss reinforce",
+        ),
         ({"loss": ["dpo"]}, "loss: ['dpo'] is none of cdpo, dpo"),
         ({"synthetic_pair": "best"}, "synthetic_pair: 'best' is none of best_vs_worst"),
         (

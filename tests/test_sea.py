@@ -189,9 +189,9 @@ def test_two_env_runners_one_of_them_killed_give_the_run_of_one_process(tiny_pol
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_pairs(tiny_policy: Path) -> None:
     algorithm = tiny_config(tiny_policy, policy_lr=1e30, lr_schedule="constant").build_algo()
     try:
-        with pytest.raises(RuntimeError, match=r"loss is .*; the step's pairs are in") as error:
+        with pytest.raises(RuntimeError, match=r"loss is .*; what it learned from is in") as error:
             run_to_the_end(algorithm)
-        pairs = json.loads(Path(str(error.value).rsplit("are in ", 1)[1]).read_text())
+        pairs = json.loads(Path(str(error.value).rsplit("is in ", 1)[1]).read_text())
         assert pairs[0]["chosen_token_ids"]
     finally:
         algorithm.stop()

@@ -242,6 +242,8 @@ def test_a_recipe_runs_two_rounds(
     config = written["config"] | TINY | {"policy_model": str(tiny_policy)}
     if isinstance(config["gamma"], list):
         config["gamma"] = [[0, 1.0], [1, 0.5]]
+    if config.get("loss") == "reinforce":
+        config["loss_config"] = {"min_labels": 0}
     algorithm = parts.run(SEAConfig.from_user_dict(config, written["env"]), tmp_path)
     first, second = algorithm.train(), algorithm.train()
     sampled = algorithm.policy.sampling.version

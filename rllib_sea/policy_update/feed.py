@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rllib_sea.duels.records import PreferencePair
-from rllib_sea.policy_update.scores import PromptResponses
+from rllib_sea.policy_update.scores import CandidateAdvantages, PromptResponses
 
 WhichWeights = Literal["trained", "initial", "rehearsal"]
 
@@ -22,6 +22,13 @@ class Update:
     """One optimizer step. Answer: the metrics, or :class:`Refusal`."""
 
     pairs: tuple[PreferencePair, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reinforce:
+    """One optimizer step. Answer: as that of :class:`Update`."""
+
+    prompts: tuple[CandidateAdvantages, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ class Stop:
     """End. No answer."""
 
 
-Command = Update | Score | Weights | Save | Load | Stop
+Command = Update | Reinforce | Score | Weights | Save | Load | Stop
 
 
 @dataclass(frozen=True, slots=True)

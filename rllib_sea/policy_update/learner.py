@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -34,8 +34,10 @@ from rllib_sea.policy_update.logprobs import (
 )
 from rllib_sea.policy_update.objectives.losses import PairLogProbs, label_loss
 from rllib_sea.policy_update.objectives.optimism import OPTIMISM, check_pairs
+from rllib_sea.policy_update.objectives.reinforce import reinforce
 from rllib_sea.policy_update.schedule import learning_rate
 from rllib_sea.policy_update.scores import (
+    CandidateAdvantages,
     PromptResponses,
     ResponseScores,
     pair_responses,
@@ -113,14 +115,61 @@ class PolicyLearner:
             ValueError: For a pair without what the optimism term needs, or with an empty
                 prompt or response.
         """
-        config = self.config
-        check_pairs(config.optimism, pairs)
-        prompts = [pair_responses(pair) for pair in pairs]
-        parts = minibatches(prompts, self._responses_at_once, rank(), world_size())
-        num_decided = sum(not pair.is_tie for pair in pairs)
+        check_pairs(self.config.optimism, pairs)
         names = ["loss", "margin", "accuracy", "chosen_logp", "rejected_logp"]
-        if config.optimism is not None:
+        if self.config.optimism is not None:
             names.append("optimism")
+        num_decided = sum(not pair.is_tie for pair in pairs)
+        counts = dict.fromkeys(names, len(pairs)) | dict.fromkeys(OF_DECIDED_PAIRS, num_decided)
+        return self._step(
+            [pair_responses(pair) for pair in pairs],
+            lambda shown, batch: self._terms([pairs[i] for i in shown], self._log_probs(batch)),
+            counts,
+        )
+
+    def reinforce(self, prompts: Sequence[CandidateAdvantages]) -> dict[str, float]:
+        """One optimizer step on a round's candidates.
+
+        The gradient is that of the mean loss over all candidates
+        (:func:`rllib_sea.policy_update.objectives.reinforce.reinforce`).
+
+        Args:
+            prompts: The whole round's, the same list on every worker.
+
+        Returns:
+            Means over the candidates: ``loss``, ``kl`` from the reference policy before the step,
+            and ``advantage``, without its sign; ``grad_norm`` and ``lr``.
+
+        Raises:
+            NonFiniteUpdateError: Nothing was applied.
+        """
+        pieces = [piece for prompt in prompts for piece in prompt.pieces(self._responses_at_once)]
+        num_candidates = sum(len(piece.advantages) for piece in pieces)
+        return self._step(
+            [piece.candidates for piece in pieces],
+            lambda shown, batch: self._candidate_terms([pieces[i] for i in shown], batch),
+            dict.fromkeys(("loss", "kl", "advantage"), num_candidates),
+        )
+
+    def _step(
+        self,
+        prompts: Sequence[PromptResponses],
+        terms_of: Callable[[Sequence[int], ResponseBatch], dict[str, torch.Tensor]],
+        counts: Mapping[str, int],
+    ) -> dict[str, float]:
+        """One optimizer step.
+
+        Args:
+            prompts: What is learned from.
+            terms_of: Of some of them, and their batch: tensors by name, of which ``loss`` is
+                minimised.
+            counts: By name, over how many values it is averaged.
+
+        Returns:
+            The means, ``grad_norm`` and ``lr``.
+        """
+        config, names = self.config, list(counts)
+        parts = minibatches(prompts, self._responses_at_once, rank(), world_size())
         sums = torch.zeros(len(names), dtype=torch.float64, device=self._device)
         for number, part in enumerate(parts):
             # Workers communicate in the backward pass, so one whose share has ended goes on
@@ -128,14 +177,13 @@ class PolicyLearner:
             shown = part or [0]
             batch = collate([prompts[i] for i in shown], self.layout).to(self._device)
             with self._strategy.accumulating(last=number == len(parts) - 1):
-                terms = self._terms([pairs[i] for i in shown], self._log_probs(batch))
-                weight = world_size() / len(pairs) if part else 0.0
+                terms = terms_of(shown, batch)
+                weight = world_size() / counts["loss"] if part else 0.0
                 self._strategy.backward(_poisoned_if_not_finite(terms["loss"].sum()) * weight)
             if part:
                 sums += torch.stack([terms[name].detach().double().sum() for name in names])
         if dist.is_initialized():
             dist.all_reduce(sums)
-        counts = dict.fromkeys(names, len(pairs)) | dict.fromkeys(OF_DECIDED_PAIRS, num_decided)
         means = {
             name: total / counts[name]
             for name, total in zip(names, sums.tolist(), strict=True)
@@ -285,6 +333,18 @@ class PolicyLearner:
             chosen_lengths=batch.lengths[0::2],
             rejected_lengths=batch.lengths[1::2],
         )
+
+    def _candidate_terms(
+        self, prompts: Sequence[CandidateAdvantages], batch: ResponseBatch
+    ) -> dict[str, torch.Tensor]:
+        """(S,) tensors by name, of the candidates of some prompts."""
+        with torch.no_grad():
+            reference = self._reference(batch)
+        scores = token_scores(self._strategy.module(batch), reference, batch.target)
+        log_probs, _, kl = sum_by_response(scores, batch).T
+        advantage = log_probs.new_tensor([a for prompt in prompts for a in prompt.advantages])
+        loss = reinforce(log_probs, kl, advantage, self.config.beta)
+        return {"loss": loss, "kl": kl, "advantage": advantage.abs()}
 
     def _terms(
         self, pairs: Sequence[PreferencePair], logps: PairLogProbs

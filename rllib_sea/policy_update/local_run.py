@@ -12,7 +12,7 @@ from rllib_sea.policy.audit import PublishedWeights
 from rllib_sea.policy_update.config import PolicyTrainConfig
 from rllib_sea.policy_update.feed import WhichWeights
 from rllib_sea.policy_update.learner import PolicyLearner
-from rllib_sea.policy_update.scores import PromptResponses, ResponseScores
+from rllib_sea.policy_update.scores import CandidateAdvantages, PromptResponses, ResponseScores
 
 
 class LocalRun:
@@ -45,6 +45,13 @@ class LocalRun:
         """See :meth:`rllib_sea.policy_update.learner.PolicyLearner.update`."""
         try:
             return self._learner.update(pairs)
+        finally:
+            release_memory()
+
+    def reinforce(self, prompts: Sequence[CandidateAdvantages]) -> dict[str, float]:
+        """See :meth:`rllib_sea.policy_update.learner.PolicyLearner.reinforce`."""
+        try:
+            return self._learner.reinforce(prompts)
         finally:
             release_memory()
 

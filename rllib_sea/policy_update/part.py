@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import ray
@@ -14,11 +14,14 @@ import ray
 from rllib_sea.duels.records import PreferencePair
 from rllib_sea.duels.rounds import Proposal
 from rllib_sea.policy_update.learner import NonFiniteUpdateError
+from rllib_sea.policy_update.objectives.reinforce import advantages
 from rllib_sea.policy_update.publishing import PublishedPolicy, Publisher
 from rllib_sea.policy_update.replay import draw_replayed
-from rllib_sea.policy_update.scores import PromptResponses
+from rllib_sea.policy_update.scores import CandidateAdvantages, PromptResponses
 from rllib_sea.policy_update.trainer import FixedPolicy, PolicyTrainer
 from rllib_sea.randomness import Stream, generator
+
+Example = TypeVar("Example", PreferencePair, CandidateAdvantages)
 
 
 class PolicyUpdate:
@@ -92,12 +95,41 @@ class PolicyUpdate:
         metrics = self._step(round_index, pairs) if pairs else {}
         if self.is_trained and self._replay and labelled:
             metrics |= self._replay_labels(round_index, labelled, fetch)
+        self._sync(round_index)
+        return metrics
+
+    def reinforce(
+        self, round_index: int, proposals: Sequence[Proposal], nudge: float
+    ) -> dict[str, float]:
+        """One step of REINFORCE on all candidates, by the rewards that they were selected by.
+
+        Args:
+            round_index: The round.
+            proposals: Its proposals, with rewards; without any no step is made.
+            nudge: See :class:`rllib_sea.policy_update.objectives.reinforce.ReinforceOptions`.
+
+        Returns:
+            The step's metrics.
+        """
+        prompts = [
+            CandidateAdvantages(
+                _responses(p), tuple(advantages(p.rewards[:, None], nudge)[0].tolist())
+            )
+            for p in proposals
+        ]
+        metrics = {}
+        if prompts:
+            metrics = self._applied(round_index, prompts, self.trainer.reinforce)
+        self._sync(round_index)
+        return metrics
+
+    def _sync(self, round_index: int) -> None:
+        """Has the trained weights sample, if it is time."""
         if self._sync_interval is not None and (round_index + 1) % self._sync_interval == 0:
             self._sampling = None  # the object store need not hold old and new weights
             if self._sync_interval == 1 and not self._needs_initial:
                 self.weights.forget_initial()
             self._sampling = self.weights.current()
-        return metrics
 
     def _replay_labels(
         self,
@@ -115,22 +147,26 @@ class PolicyUpdate:
         return {"replay_loss": float(np.mean(losses)), "replay_age": float(np.mean(ages))}
 
     def _step(self, round_index: int, pairs: Sequence[PreferencePair]) -> dict[str, float]:
-        """One step of the direct loss, in the Ray Train run."""
+        """One step of the direct loss."""
+        return self._applied(round_index, pairs, self.trainer.update)
+
+    def _applied(
+        self,
+        round_index: int,
+        examples: Sequence[Example],
+        update: Callable[[Sequence[Example]], dict[str, float]],
+    ) -> dict[str, float]:
+        """Makes a step; one that is not finite leaves its examples in a file."""
         try:
-            return self.trainer.update(pairs)
+            return update(examples)
         except NonFiniteUpdateError as error:
             path = self._folder / f"non_finite_round_{round_index}.json"
-            path.write_text(json.dumps([dataclasses.asdict(pair) for pair in pairs]))
-            raise RuntimeError(f"{error}; the step's pairs are in {path}") from error
+            path.write_text(json.dumps([dataclasses.asdict(example) for example in examples]))
+            raise RuntimeError(f"{error}; what it learned from is in {path}") from error
 
     def implicit_rewards(self, proposals: Sequence[Proposal]) -> np.ndarray:
         """(B, M) ``log pi - log pi_ref`` of each candidate, by the current policy."""
-        scores = self.trainer.score(
-            [
-                PromptResponses(p.prompt_token_ids, tuple(c.token_ids for c in p.candidates))
-                for p in proposals
-            ]
-        )
+        scores = self.trainer.score([_responses(proposal) for proposal in proposals])
         return scores.implicit_rewards.reshape(len(proposals), -1)
 
     def get_state(self) -> dict[str, Any]:
@@ -151,3 +187,10 @@ class PolicyUpdate:
         self.weights.forget_current()
         if self.sampling.version == self.trainer.version:
             self._sampling = self.weights.current()
+
+
+def _responses(proposal: Proposal) -> PromptResponses:
+    """A prompt with its candidates, as tokens."""
+    return PromptResponses(
+        proposal.prompt_token_ids, tuple(c.token_ids for c in proposal.candidates)
+    )

@@ -21,6 +21,7 @@ from rllib_sea.policy_update.feed import (
     Feed,
     Load,
     Refusal,
+    Reinforce,
     Save,
     Score,
     Stop,
@@ -30,7 +31,7 @@ from rllib_sea.policy_update.feed import (
 )
 from rllib_sea.policy_update.learner import NonFiniteUpdateError
 from rllib_sea.policy_update.objectives.optimism import check_pairs
-from rllib_sea.policy_update.scores import PromptResponses, ResponseScores
+from rllib_sea.policy_update.scores import CandidateAdvantages, PromptResponses, ResponseScores
 from rllib_sea.policy_update.worker import train_loop
 
 STOP_TIMEOUT_S = 30.0
@@ -78,7 +79,20 @@ class PolicyTrainRun:
             ValueError: For a pair without what the optimism term needs.
         """
         check_pairs(self.config.optimism, pairs)  # in a worker, an error would end the run
-        answer = self._submit(Update(tuple(pairs)))
+        return self._update(Update(tuple(pairs)))
+
+    def reinforce(self, prompts: Sequence[CandidateAdvantages]) -> dict[str, float]:
+        """One optimizer step on a round's candidates.
+
+        See :meth:`rllib_sea.policy_update.learner.PolicyLearner.reinforce`.
+
+        Raises:
+            NonFiniteUpdateError: The weights are as they were.
+        """
+        return self._update(Reinforce(tuple(prompts)))
+
+    def _update(self, command: Update | Reinforce) -> dict[str, float]:
+        answer = self._submit(command)
         if isinstance(answer, Refusal):
             raise NonFiniteUpdateError(answer.reason)
         self.version += 1

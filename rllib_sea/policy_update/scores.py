@@ -48,6 +48,36 @@ class PromptResponses:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class CandidateAdvantages:
+    """A prompt's candidates, and how much better than the others each is.
+
+    Attributes:
+        candidates: The prompt with its candidates.
+        advantages: One per candidate.
+
+    Raises:
+        ValueError: Their numbers differ.
+    """
+
+    candidates: PromptResponses
+    advantages: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.advantages) != len(self.candidates.responses):
+            raise ValueError("as many advantages as candidates are wanted")
+
+    def pieces(self, most: int) -> list[CandidateAdvantages]:
+        """The same candidates in as few and as equal pieces of at most ``most`` as possible."""
+        left = list(self.advantages)
+        pieces = []
+        for piece in self.candidates.pieces(most):
+            size = len(piece.responses)
+            pieces.append(CandidateAdvantages(piece, tuple(left[:size])))
+            del left[:size]
+        return pieces
+
+
 def pair_responses(pair: PreferencePair) -> PromptResponses:
     """A pair's prompt with its chosen and its rejected response, in this order.
 

@@ -15,7 +15,7 @@ from rllib_sea.policy_update.config import PolicyTrainConfig
 from rllib_sea.policy_update.feed import WhichWeights
 from rllib_sea.policy_update.local_run import LocalRun
 from rllib_sea.policy_update.run import PolicyTrainRun
-from rllib_sea.policy_update.scores import PromptResponses, ResponseScores
+from rllib_sea.policy_update.scores import CandidateAdvantages, PromptResponses, ResponseScores
 
 
 class PolicyTrainer(Checkpointable):
@@ -57,6 +57,17 @@ class PolicyTrainer(Checkpointable):
                 are then unchanged.
         """
         return self._run.update(pairs)
+
+    def reinforce(self, prompts: Sequence[CandidateAdvantages]) -> dict[str, float]:
+        """One optimizer step on a round's candidates.
+
+        Returns:
+            The update's metrics.
+
+        Raises:
+            NonFiniteUpdateError: As for :meth:`update`.
+        """
+        return self._run.reinforce(prompts)
 
     def score(self, prompts: Sequence[PromptResponses]) -> ResponseScores:
         """Log-probabilities under policy and reference, and the KL divergence between them.

@@ -16,6 +16,7 @@ from rllib_sea.policy_update.config import PolicyTrainConfig
 from rllib_sea.policy_update.feed import (
     Load,
     Refusal,
+    Reinforce,
     Save,
     Score,
     Start,
@@ -48,9 +49,12 @@ def train_loop(config: PolicyTrainConfig, feed: Any) -> None:
         if isinstance(command, Stop):
             return
         answer: Any = None
-        if isinstance(command, Update):
+        if isinstance(command, Update | Reinforce):
             try:
-                answer = learner.update(command.pairs)
+                if isinstance(command, Update):
+                    answer = learner.update(command.pairs)
+                else:
+                    answer = learner.reinforce(command.prompts)
             except NonFiniteUpdateError as error:
                 answer = Refusal(str(error))
             updates_since_snapshot += 1

@@ -54,6 +54,8 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "20 minibatches": {"erm_minibatches": 20},
     "beta 0.05": {"beta": 0.05},
     "beta 0.3": {"beta": 0.3},
+    # From the end of the warm-up on, mixed or not: before it the ERM knows little.
+    "reinforce": {"loss": "reinforce", "beta": 0.02},
     **{f"replay {steps}": {"policy_replay": steps} for steps in (1, 3)},
     # Controls of equal updates: of gamma 0.5 and 0.7 with 128 prompts per round, of 0.5 with 16.
     **{f"{prompts} a round": {"prompts_per_round": prompts} for prompts in (64, 90, 8)},
@@ -80,9 +82,18 @@ _MORE_UPDATES = (
     "passive, 90 a round",
     "passive, 8 a round",
 )
+# The policy learns from the ERM's view of all candidates.
+_REINFORCE = ("bai_ts, reinforce", "bai_ts+mix, gamma 0.5, reinforce")
 METHODS = tuple(
     dict.fromkeys(
-        (*_ORDER, *(f"{name}+mix" for name in _ACTIVE), *_ACTIVE, *_VARIED, *_MORE_UPDATES)
+        (
+            *_ORDER,
+            *(f"{name}+mix" for name in _ACTIVE),
+            *_ACTIVE,
+            *_VARIED,
+            *_MORE_UPDATES,
+            *_REINFORCE,
+        )
     )
 )
 
@@ -102,8 +113,10 @@ def method_keys(method: str, queries: int) -> dict[str, Any]:
     for variant in variants:
         keys |= _VARIANTS[variant]
     gamma = keys.pop("gamma", GAMMA)
+    warm_up = int(WARM_UP_SHARE * queries)
+    if keys.get("loss") == "reinforce":
+        keys["loss_config"] = {"min_labels": warm_up}
     if mixed:
-        warm_up = int(WARM_UP_SHARE * queries)
         keys.setdefault("synthetic_pair", "selected_pair")
         keys["gamma"] = [[0, 1.0], [warm_up, 1.0], [warm_up + 1, gamma]]
     return keys

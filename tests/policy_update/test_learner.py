@@ -19,7 +19,8 @@ from rllib_sea.policy_update import learner as learner_module
 from rllib_sea.policy_update.config import PolicyTrainConfig
 from rllib_sea.policy_update.learner import NonFiniteUpdateError, PolicyLearner
 from rllib_sea.policy_update.objectives.losses import LOSSES
-from tests.helpers.preference_pairs import random_pairs
+from rllib_sea.policy_update.scores import CandidateAdvantages
+from tests.helpers.preference_pairs import random_pairs, random_prompts
 from tests.helpers.weights import assert_same_updates
 from text_duel.errors import ConfigError
 
@@ -138,6 +139,61 @@ def test_the_minibatch_size_changes_nothing(
     for metrics in results[1:]:
         for key in ("loss", "grad_norm"):
             assert metrics[key] == pytest.approx(results[0][key], rel=tolerance)
+
+
+def test_two_steps_of_reinforce_equal_a_plain_loop(
+    config: PolicyTrainConfig, tiny_policy: Path
+) -> None:
+    """Whatever the size of a minibatch: prompts with more candidates are cut."""
+    rng = torch.Generator().manual_seed(0)
+    prompts = [
+        CandidateAdvantages(
+            prompt, tuple((torch.rand(len(prompt.responses), generator=rng) - 0.5).tolist())
+        )
+        for prompt in random_prompts(5, seed=4)
+    ]
+    policy, reference = (
+        AutoModelForCausalLM.from_pretrained(tiny_policy, dtype=torch.float32).eval()
+        for _ in range(2)
+    )
+    optimizer = torch.optim.AdamW(
+        policy.parameters(), lr=config.policy_lr, betas=(0.9, 0.95), weight_decay=0.0
+    )
+    learners = [
+        PolicyLearner(dataclasses.replace(config, beta=0.3, policy_minibatch_size=size))
+        for size in (1, 8)
+    ]
+    for step in range(2):
+        losses, divergences = [], []
+        for prompt in prompts:
+            ids = prompt.candidates.prompt_token_ids
+            for response, advantage in zip(
+                prompt.candidates.responses, prompt.advantages, strict=True
+            ):
+                tokens = torch.tensor([[*ids, *response]])
+                places = slice(len(ids) - 1, -1)
+                now = policy(input_ids=tokens).logits[0, places].log_softmax(-1)
+                with torch.no_grad():
+                    before = reference(input_ids=tokens).logits[0, places].log_softmax(-1)
+                kl = (now.exp() * (now - before)).sum()
+                log_prob = sequence_log_prob(policy, ids, response)
+                losses.append(-advantage * log_prob + 0.3 * kl)
+                divergences.append(float(kl.detach()))
+        mean = torch.stack(losses).mean()
+        optimizer.zero_grad()
+        mean.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        optimizer.step()
+        for learner in learners:
+            metrics = learner.reinforce(prompts)
+            assert metrics["loss"] == pytest.approx(float(mean.detach()), rel=1e-5)
+            expected_kl = sum(divergences) / len(divergences)
+            assert metrics["kl"] == pytest.approx(expected_kl, rel=1e-3, abs=1e-5)
+            assert (metrics["kl"] > 0.01) == (step == 1)
+    expected = {name: parameter.detach() for name, parameter in policy.named_parameters()}
+    for learner in learners:
+        assert learner.version == 2
+        assert_same_updates(weights_of(learner), expected)
 
 
 # With these alphas both terms' gradients are of the size of DPO's.

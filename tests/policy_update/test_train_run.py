@@ -27,7 +27,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rllib_sea.policy_update.config import PolicyTrainConfig
 from rllib_sea.policy_update.learner import NonFiniteUpdateError, PolicyLearner
 from rllib_sea.policy_update.run import PolicyTrainRun
-from rllib_sea.policy_update.scores import PromptResponses, ResponseScores
+from rllib_sea.policy_update.scores import CandidateAdvantages, PromptResponses, ResponseScores
 from tests.helpers.preference_pairs import random_pairs, random_prompts
 from tests.helpers.weights import assert_same_updates
 
@@ -38,6 +38,10 @@ ROUNDS = [random_pairs(num, seed=seed, vocabulary=255) for seed, num in enumerat
 PROMPTS = [
     *random_prompts(6, seed=9, vocabulary=255),
     PromptResponses((1, 2, 3), tuple((i, i + 1) for i in range(10, 20))),
+]
+CANDIDATES = [
+    CandidateAdvantages(prompt, tuple(0.1 * i - 0.2 for i in range(len(prompt.responses))))
+    for prompt in PROMPTS
 ]
 # The embedding of this token is not a number: a pair that has it cannot be learned from.
 BROKEN_TOKEN = 255
@@ -238,6 +242,13 @@ def test_one_worker_saves_loads_and_refuses_what_is_not_finite(
     assert run.update(ROUNDS[2]) == third
     again = _saved(run, tmp_path / "three-again")
     _assert_equal(again, after_three)
+
+    # A step on candidates is the learner's, too.
+    learner = PolicyLearner(config)
+    learner.load(tmp_path / "three-again")
+    assert run.reinforce(CANDIDATES) == pytest.approx(learner.reinforce(CANDIDATES), rel=1e-5)
+    assert run.version == 4
+    assert_same_updates(_saved(run, tmp_path / "four"), learner._strategy.weights())
     run.stop()
     _wait_for(lambda: not _run_processes())
 

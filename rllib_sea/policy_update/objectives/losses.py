@@ -18,6 +18,11 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from rllib_sea.policy_update.objectives.reinforce import (
+    REINFORCE,
+    ReinforceOptions,
+    check_reinforce,
+)
 from rllib_sea.preference_models import TIE_MODELS, expected_loss, label_nll, where_uncertain
 from rllib_sea.settings import checks as check
 from text_duel.errors import ConfigError
@@ -256,6 +261,9 @@ def check_loss(name: str, options: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: Listing the losses, or the loss's options, or naming a bad value.
     """
-    check.check_choice("loss", name, LOSSES)
+    check.check_choice("loss", name, (*LOSSES, REINFORCE))
+    if name == REINFORCE:
+        check.check_options("loss_config", options, ReinforceOptions, check_reinforce)
+        return
     loss = LOSSES[name]
     check.check_options("loss_config", options, loss.function, loss.check)

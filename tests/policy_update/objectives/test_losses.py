@@ -212,7 +212,7 @@ def test_an_unknown_name_lists_the_names() -> None:
     with pytest.raises(ConfigError) as wrong:
         check_loss("ipo_maen", {})
     assert str(wrong.value) == (
-        "loss: 'ipo_maen' is none of cdpo, dpo, ipo, ipo_mean, rdpo, simpo, slic "
+        "loss: 'ipo_maen' is none of cdpo, dpo, ipo, ipo_mean, rdpo, reinforce, simpo, slic "
         "(did you mean 'ipo_mean'?)"
     )
 

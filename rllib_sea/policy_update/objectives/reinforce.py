@@ -1,0 +1,76 @@
+"""REINFORCE on the ERM: the policy learns from all candidates; labels reach it through the ERM.
+
+The signal is that of "Efficient Exploration at Scale" (arXiv 2603.17378): how probably a response
+beats another, less 1/2. There it is that of one pair by one reward; here each candidate is held
+against all others of its prompt, and the probability is the mean over the ensemble's members.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from rllib_sea.settings import checks as check
+
+REINFORCE = "reinforce"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReinforceOptions:
+    """The options of ``loss: reinforce``.
+
+    Attributes:
+        min_labels: Labels that the ERM has learned from before the policy learns from it.
+        nudge: Added to every advantage: raises the probability of all that was sampled (the
+            paper's "affirmative nudge" against a late collapse; it publishes no value).
+    """
+
+    min_labels: int = 256
+    nudge: float = 0.0
+
+
+def check_reinforce(*, min_labels: int = 256, nudge: float = 0.0) -> None:
+    """Raises ConfigError for a bad value of an option."""
+    check.check_int("loss_config: min_labels", min_labels, 0)
+    check.check_number("loss_config: nudge", nudge)
+
+
+def advantages(rewards: np.ndarray, nudge: float = 0.0) -> np.ndarray:
+    """``mean over j != i and members k of sigmoid(r_ki - r_kj), less 1/2, plus the nudge``.
+
+    Without a nudge a prompt's advantages sum to 0: who wins is held against who loses, so that
+    no baseline is needed.
+
+    Args:
+        rewards: (K, B, M) of K members for M >= 2 candidates of each of B prompts.
+        nudge: See :class:`ReinforceOptions`.
+
+    Returns:
+        (B, M), in [-1/2, 1/2] plus the nudge.
+    """
+    difference = np.asarray(rewards, dtype=np.float64)
+    difference = difference[..., :, None] - difference[..., None, :]  # (K, B, M, M)
+    wins = 0.5 * np.tanh(0.5 * difference)  # sigmoid less 1/2; 0 against itself
+    return wins.sum(axis=-1).mean(axis=0) / (rewards.shape[-1] - 1) + nudge
+
+
+def reinforce(
+    log_probs: torch.Tensor, kl: torch.Tensor, advantage: torch.Tensor, beta: float
+) -> torch.Tensor:
+    """``-A log pi(y|x) + beta KL(pi || pi_ref)``.
+
+    The gradient of its first term is REINFORCE's for responses that pi sampled; the second is the
+    exact divergence of the next-token distributions along each response, no estimate of it.
+
+    Args:
+        log_probs: (S,) log pi(y|x), summed over tokens.
+        kl: (S,) divergences, summed over tokens, in nats.
+        advantage: (S,).
+        beta: Strength of the pull towards the reference policy, at least 0.
+
+    Returns:
+        (S,) losses.
+    """
+    return -advantage * log_probs + beta * kl
