@@ -64,6 +64,8 @@ def _lines(experiment: Experiment) -> Iterator[str]:
         first = first or rows
     if configs[_SHOWN:]:
         yield f" and {len(configs) - _SHOWN} more variants"
+    if loggers := experiment.spec["loggers"]:
+        yield f"  {'loggers':<20} {', '.join(loggers)}"
     yield f"  {'results':<20} {experiment.spec['storage_path']}/{experiment.name}"
 
 

@@ -24,6 +24,7 @@ from ray.tune.schedulers import SCHEDULER_IMPORT, TrialScheduler
 from rllib_sea import SEAConfig, register
 from rllib_sea.cli.evaluate import check_checkpoint
 from rllib_sea.cli.extends import read_experiments
+from rllib_sea.cli.loggers import check_loggers
 from rllib_sea.cli.options import TrainOptions
 from rllib_sea.cli.result_keys import check_result_key
 from rllib_sea.cli.search_space import variants
@@ -44,6 +45,7 @@ DEFAULTS: dict[str, Any] = {
     "storage_path": "~/ray_results",
     "restore": None,
     "max_concurrent_trials": None,
+    "loggers": {},
 }
 
 
@@ -158,6 +160,7 @@ def _checked(name: str, spec: dict[str, Any]) -> Experiment:
     checkpoint = _checkpoint(
         {"checkpoint_at_end": issubclass(trainable, Algorithm)} | spec["checkpoint_config"]
     )
+    check_loggers(spec["loggers"])
     scheduler = _scheduler(spec["scheduler"], spec["scheduler_config"])
     if is_sea:
         for where, key in (

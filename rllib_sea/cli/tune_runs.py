@@ -16,6 +16,7 @@ from ray.tune.experiment import Trial
 
 from rllib_sea.cli.console import TextConsole
 from rllib_sea.cli.experiments import Experiment
+from rllib_sea.cli.loggers import logger_callbacks
 from rllib_sea.cli.options import TrainOptions
 from rllib_sea.cli.progress import Progress
 from rllib_sea.cli.ray_session import check_ray_options, ray_session
@@ -146,6 +147,7 @@ def _run(
             Room(experiment),
             ResultsOnce(),
             WholeTable(),
+            *logger_callbacks(experiment, console),
         ],
         verbose=options.verbosity,
         raise_on_failed_trial=False,
