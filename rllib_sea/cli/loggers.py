@@ -119,7 +119,7 @@ def _check_value(name: str, key: Any, value: Any) -> None:
     inside = value.values() if isinstance(value, Mapping) else value if kind is list else ()
     if type(value) is not kind or not all(isinstance(text, str) for text in inside):
         raise ConfigError(f"{where}: {value!r} is not {_EXPECTED[kind]}")
-    if kind is str and _CREDENTIALS.search(value):
+    if isinstance(value, str) and _CREDENTIALS.search(value):
         raise ConfigError(
             f"{where}: no secret stands in a recipe: set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD in the environment"
@@ -148,9 +148,9 @@ def _one_line(name: str) -> Iterator[None]:
 _MORE = {"sqlalchemy": ", and `mlflow` itself for a database that no server is before"}
 
 
-def _text(error: BaseException) -> str:
+def _text(error: Exception) -> str:
     # Ray wraps what an actor raised in a text with its traceback.
-    cause = getattr(error, "cause", None) or error
+    cause: Exception = getattr(error, "cause", None) or error
     return _CREDENTIALS.sub("://", f"{type(cause).__name__}: {one_line(cause)}")
 
 
@@ -181,7 +181,7 @@ def _make_mlflow(name: str, options: Mapping[str, Any]) -> LoggerCallback:
                 for run in client.search_runs([util.experiment_id], mine, max_results=1):
                     client.update_run(run.info.run_id, status="RUNNING")
                     self._trial_runs[trial] = run.info.run_id
-            self.tags = {**self.tags, "trial_id": trial.trial_id}
+            self.tags["trial_id"] = trial.trial_id
             super().log_trial_start(trial)
 
         def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
@@ -189,7 +189,8 @@ def _make_mlflow(name: str, options: Mapping[str, Any]) -> LoggerCallback:
                 if not trial.is_finished():
                     self.mlflow_util.end_run(status="KILLED", run_id=run_id)
 
-    return OneRunPerTrial(**{"experiment_name": name, **options})
+    tags = dict(options.get("tags", {}))
+    return OneRunPerTrial(**{"experiment_name": name, **options, "tags": tags})
 
 
 # -- Weights & Biases -----------------------------------------------------------------------

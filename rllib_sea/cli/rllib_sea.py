@@ -13,6 +13,7 @@ from rllib_sea.cli.entry import run_command
 from rllib_sea.cli.experiments import experiments_from_file
 from rllib_sea.cli.options import TrainOptions
 from rllib_sea.cli.preferences import preferences_app
+from rllib_sea.cli.push import push_app
 from rllib_sea.cli.ray_session import set_log_levels
 from rllib_sea.cli.recipes import find_recipe
 from rllib_sea.cli.report import report
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(preferences_app, name="preferences")
+app.add_typer(push_app, name="push")
 app.command()(report)
 
 

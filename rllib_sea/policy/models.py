@@ -22,6 +22,7 @@ COMPLETE_MARK = ".complete"
 # Files of a model on the hub: those of its configuration and its tokenizer, and its weights.
 _SMALL = ["*.json", "*.txt", "*.model", "*.jinja"]
 _WEIGHTS = ["*.safetensors"]
+MODEL_FILES = (*_SMALL, *_WEIGHTS)
 
 
 def cache_folder() -> Path:
@@ -50,7 +51,7 @@ def resolve_model(name: str) -> Path:
         return _bundled_folder()
     import huggingface_hub
 
-    folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=[*_SMALL, *_WEIGHTS]))
+    folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=list(MODEL_FILES)))
     check_model_folder(folder, f"model: {name}")
     return folder
 
