@@ -14,7 +14,9 @@ from text_duel.oracles import check_oracle_config, oracle_class
 from text_duel.prompts import PROMPT_KEYS, Prompt, load_prompts, prompt_options
 
 LABEL_KEYS = ("labels", "flip_noise")
-ENV_KEYS = ("prompts", *PROMPT_KEYS, "oracle", "oracle_config", *LABEL_KEYS)
+# Another source, of what is held out by whoever trains: no environment shows its prompts.
+EVALUATION_PROMPTS = "evaluation_prompts"
+ENV_KEYS = ("prompts", EVALUATION_PROMPTS, *PROMPT_KEYS, "oracle", "oracle_config", *LABEL_KEYS)
 
 
 def validate_env_config(config: Mapping[str, Any]) -> list[Prompt]:

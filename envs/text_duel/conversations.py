@@ -11,7 +11,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "user", "assistant", "tool")
+# What others call them: OpenAI's newer models; ShareGPT.
+_OTHER_NAMES = {"developer": "system", "human": "user", "gpt": "assistant"}
+# How a message says who speaks, and what: as Transformers has it, and as ShareGPT.
+_KEYS = (("role", "content"), ("from", "value"))
+# Keys of a message that say something too, which would be lost.
+_SAID = (
+    *("tool_calls", "function_call", "audio", "image", "images"),
+    *("refusal", "reasoning", "reasoning_content", "thinking"),
+)
 
 
 class Message(TypedDict):
@@ -29,7 +38,7 @@ class Message(TypedDict):
 Messages = tuple[Message, ...]
 Content = str | Messages
 # What pandas writes for a column of lists, and what JSON is inside a cell.
-_WRITTEN_OUT = re.compile(r"""\s*\[\s*\{\s*["'](role|content)["']\s*:""")
+_WRITTEN_OUT = re.compile(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:""")
 
 
 def turn(role: str, text: str) -> Messages:
@@ -64,7 +73,9 @@ def read_prompt(value: Any) -> Content:
 
     Args:
         value: A text, or a list of messages that ends in a user's turn. A message's content is a
-            text, or a list of parts ``{"type": "text", "text": ...}``, which are joined.
+            text, or a list of parts ``{"type": "text", "text": ...}``, which are joined. Its
+            keys may be ShareGPT's, ``from`` and ``value``; others are not read, see
+            :func:`unread_keys`.
 
     Returns:
         The text, or the conversation.
@@ -164,21 +175,48 @@ def _read_message(number: int, message: Any) -> Message:
     name = f"message {number}"
     if not isinstance(message, Mapping):
         raise ValueError(f"has {found(message)} as {name}, expected role and content")
-    # Parquet gives every message the keys of all; what it makes up is null.
-    keys = [str(key) for key, value in message.items() if value is not None]
-    if sorted(keys) != ["content", "role"]:
+    lost = next((key for key in _SAID if message.get(key)), None)
+    if lost is not None:
+        raise ValueError(f"has {lost} in {name}: only text is read")
+    keys = _keys_of(message)
+    if keys is None:
+        # Parquet gives every message the keys of all; what it makes up is null.
+        given = [str(key) for key, value in message.items() if value is not None]
         raise ValueError(
-            f"has a {name} with {', '.join(keys) or 'nothing'}, expected role and content, and no "
-            "more"
+            f"has a {name} with {', '.join(given) or 'nothing'}, expected role and content"
         )
-    role, content = message["role"], message["content"]
+    role, content = (message[key] for key in keys)
+    role = _OTHER_NAMES.get(role, role) if isinstance(role, str) else role
     if role not in ROLES:
-        raise ValueError(f"has the role {role!r} in {name}, expected one of {', '.join(ROLES)}")
+        names = (*ROLES, *_OTHER_NAMES)
+        raise ValueError(f"has the role {role!r} in {name}, expected one of {', '.join(names)}")
     if isinstance(content, list):
         content = "".join(_read_part(name, part) for part in content)
     if not isinstance(content, str):
         raise ValueError(f"has {found(content)} as content of {name}, expected text")
     return Message(role=role, content=content)
+
+
+def unread_keys(value: Any) -> set[str]:
+    """Keys of a conversation's messages that say something and are not read, such as ``name``.
+
+    Args:
+        value: What :func:`read_prompt` takes; of anything but messages there are none.
+    """
+    if not isinstance(value, list):
+        return set()
+    return {
+        str(key)
+        for message in value
+        if isinstance(message, Mapping)
+        for key, said in message.items()
+        # Zero and false say something; null and what is empty do not.
+        if said not in (None, "", [], {}) and key not in (_keys_of(message) or ())
+    }
+
+
+def _keys_of(message: Mapping[str, Any]) -> tuple[str, str] | None:
+    return next((keys for keys in _KEYS if all(message.get(k) is not None for k in keys)), None)
 
 
 def _read_part(name: str, part: Any) -> str:

@@ -18,6 +18,7 @@ from text_duel.conversations import (
     is_number,
     read_prompt,
     read_response,
+    unread_keys,
 )
 from text_duel.errors import ConfigError, nearest
 from text_duel.sources import BUNDLED, find_source
@@ -41,6 +42,8 @@ class Prompt:
         reference: The reference response, or None if the source has none.
         messages: The conversation that the policy is asked, which ends in a user's turn; None if
             the prompt is a text.
+        unread: Keys of its messages that are not read, see
+            :func:`text_duel.conversations.unread_keys`.
     """
 
     id: str
@@ -48,6 +51,7 @@ class Prompt:
     fields: Mapping[str, str] = field(hash=False)
     reference: str | None
     messages: Messages | None = field(default=None, hash=False)
+    unread: frozenset[str] = frozenset()
 
     @property
     def post(self) -> str:
@@ -187,7 +191,8 @@ def load_prompts(
             continue
         reference = _read_reference(place, row, resolved.reference, content)
         messages = None if isinstance(content, str) else content
-        prompts.append(Prompt(prompt_id, text, fields, reference, messages))
+        unread = frozenset(unread_keys(post))
+        prompts.append(Prompt(prompt_id, text, fields, reference, messages, unread))
     if empty:
         others = len(empty) - 1
         more = f", and {others} more rows have nothing to ask" if others else ""

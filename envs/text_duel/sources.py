@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from text_duel.errors import ConfigError, nearest
+from text_duel.paths import user_path
 
 DATA_FOLDER = Path(__file__).parent / "data"
 BUNDLED = ("tldr_mini",)
@@ -161,7 +162,7 @@ def find_source(source: str, split: str) -> RowSource:
     """
     if source in BUNDLED:
         return _split_of_folder(DATA_FOLDER / source, source, split)
-    path = Path(source).expanduser()
+    path = user_path(source, "prompts")
     if path.is_dir():
         return _split_of_folder(path, source, split)
     if path.is_file():
@@ -201,15 +202,29 @@ class _UnreadableError(ValueError):
 
 
 def has_one_split(source: str) -> bool:
-    """Whether a source is known to have no second split: a file, or a folder of one split.
+    """Whether a source is known to have no second split: a file, or a folder or data set of one.
 
     Args:
         source: See :func:`find_source`.
     """
-    path = Path(source).expanduser()
+    path = user_path(source, "prompts")
     if source in BUNDLED:
         return False
-    return path.is_file() or (path.is_dir() and len(_splits_of_folder(path)) <= 1)
+    if path.is_dir():
+        return len(_splits_of_folder(path)) <= 1
+    hub_name = _HUB_NAME.fullmatch(source)
+    return path.is_file() or (hub_name is not None and len(_splits_on_hub(*hub_name.groups())) == 1)
+
+
+def _splits_on_hub(name: str, configuration: str | None) -> list[str]:
+    """The splits of a data set of the hub; none if that cannot be found out."""
+    import datasets
+
+    try:
+        return datasets.get_dataset_split_names(name, configuration)
+    # What is wrong is said where the data set is read.
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError):
+        return []
 
 
 def _splits_of_folder(folder: Path) -> dict[str, list[RowSource]]:
@@ -293,14 +308,24 @@ def _row(place: str, row: Any) -> tuple[str, Mapping[str, Any]]:
 
 
 def _csv(path: Path) -> Rows:
-    """Rows under a header; a row's place is the line that it begins in."""
+    """Rows under a header; a row's place is the line that it begins in.
+
+    Spreadsheets write semicolons where the comma is in numbers, and tabs: the header shows it.
+    """
     with (
         open_utf8(path) as file,
         # A byte that is no UTF-8 becomes a surrogate, by which its row is found.
         io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="") as lines,
     ):
         csv.field_size_limit(sys.maxsize)  # a text may be longer than 128 KiB
-        reader = csv.reader(lines, strict=True)
+        begin: list[str] = []
+        for line in lines:
+            begin.append(line)
+            if line.strip("\r\n"):
+                break
+        reader = csv.reader(
+            itertools.chain(begin, lines), delimiter=_delimiter("".join(begin[-1:])), strict=True
+        )
         header: list[str] = []
         while True:
             place = f"{path}:{reader.line_num + 1}"
@@ -325,6 +350,18 @@ def _csv(path: Path) -> Rows:
                 )
             else:
                 yield place, dict(zip(header, cells, strict=True))
+
+
+def _delimiter(header: str) -> str:
+    """What a header has the most columns by; a comma if nothing else has more."""
+
+    def num_columns(delimiter: str) -> int:
+        try:
+            return len(next(csv.reader([header], delimiter=delimiter, strict=True), ()))
+        except csv.Error:
+            return 0
+
+    return max((",", ";", "\t"), key=num_columns)
 
 
 def _parquet(path: Path) -> Rows:

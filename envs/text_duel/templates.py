@@ -20,6 +20,7 @@ from typing import Any
 
 from text_duel.conversations import check_characters
 from text_duel.errors import ConfigError, nearest
+from text_duel.paths import user_path
 from text_duel.sources import open_utf8
 
 TEMPLATE_FOLDER = Path(__file__).parent / "data" / "templates"
@@ -136,7 +137,7 @@ def resolve_template(template: str) -> Template:
             f"template: {template!r} is none of {', '.join(template_names())}, no text with "
             f"{{fields}} and no .txt or .jinja file{nearest(template, template_names())}"
         )
-    path = Path(template).expanduser()
+    path = user_path(template, "template")
     if not path.is_file():
         raise ConfigError(f"template: no file at {path.absolute()}")
     text = _read(path)

@@ -24,6 +24,7 @@ from rllib_sea.policy.prompt_split import PromptSplit
 from rllib_sea.reward_model.encoder import POLICY_ENCODER
 from text_duel.config import oracle_options
 from text_duel.model_files import NO_CODE
+from text_duel.paths import user_path
 
 _BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
 # What a tokenizer and a configuration are in, without the weights.
@@ -232,7 +233,7 @@ def _millions(model: str) -> str:
 
 def _small_folder(model: str) -> Path:
     """A model's folder; of one on the hub all but its weights."""
-    if model == BUNDLED_MODEL or (Path(model).expanduser() / "config.json").is_file():
+    if model == BUNDLED_MODEL or (user_path(model, "model") / "config.json").is_file():
         return resolve_model(model)
     import huggingface_hub
 

@@ -31,6 +31,7 @@ from rllib_sea.cli.search_space import variants
 from rllib_sea.cli.yaml_files import parse_option
 from rllib_sea.settings import checks as check
 from text_duel.errors import ConfigError, nearest
+from text_duel.paths import user_path
 
 # What may be written, and what holds if it is not.
 DEFAULTS: dict[str, Any] = {
@@ -253,9 +254,7 @@ def _storage_path(written: Any, name: str) -> str:
         raise ConfigError(f"storage_path: {written!r} is no folder")
     if "://" in written:
         return written
-    path = Path(os.path.expanduser(written))
-    if path.parts[0].startswith("~"):
-        raise ConfigError(f"storage_path: {written!r}: there is no user {path.parts[0][1:]!r}")
+    path = user_path(written, "storage_path")
     if "~" in path.parts:
         raise ConfigError(f"storage_path: {written!r}: ~ is the home folder only where it begins")
     path = path.absolute()
@@ -276,7 +275,7 @@ def _storage_path(written: Any, name: str) -> str:
 def _restore(written: Any, is_sea: bool) -> str | None:
     if written is None:
         return None
-    folder = Path(os.path.expanduser(str(written))).absolute()
+    folder = user_path(str(written), "restore").absolute()
     try:
         check_checkpoint(folder, of_sea=is_sea)
     except ConfigError as error:

@@ -9,6 +9,7 @@ from typing import Any
 from rllib_sea.cli.recipes import find_recipe
 from rllib_sea.cli.yaml_files import read_yaml
 from text_duel.errors import ConfigError
+from text_duel.paths import user_path
 
 KEY = "extends"
 
@@ -62,7 +63,7 @@ def _extended(written: Any, chain: tuple[Path, ...]) -> Mapping[str, Any]:
     if not isinstance(written, str) or not written:
         raise ConfigError(f"{written!r} is neither a recipe's name nor a path")
     if "/" in written or Path(written).suffix in (".yaml", ".yml"):
-        path = chain[-1].parent / Path(written).expanduser()
+        path = chain[-1].parent / user_path(written, "file")
     else:
         path = find_recipe(written)
     if path.resolve() in chain:

@@ -20,12 +20,21 @@ _ERROR_LINES = 4
 _EXCEPTION = re.compile(r"[\w.]+(Error|Exception|Interrupt|Exit)\b")
 
 
-def print_summary(console: TextConsole, experiment: str, trials: Sequence[Trial]) -> None:
-    """Prints a block per trial, and where the experiment's curves are."""
+def print_summary(
+    console: TextConsole, experiment: str, trials: Sequence[Trial], *, interrupted: bool
+) -> None:
+    """Prints a block per trial, and where the experiment's curves are.
+
+    Args:
+        console: Where to.
+        experiment: Its name.
+        trials: All of them.
+        interrupted: Whether somebody stopped them.
+    """
     for trial in trials:
         values = flatten_dict(trial.last_result or {}, delimiter="/")
         label = trial_label(experiment, trial, len(trials) == 1)
-        console.say(f"\n{label}: {_outcome(trial, values)}")
+        console.say(f"\n{label}: {_outcome(trial, values, interrupted)}")
         for name, text in _rows(trial):
             console.say(f"  {name:<26} {text}")
         if trial.status == Trial.ERROR:
@@ -57,8 +66,11 @@ def error_lines(trial: Trial) -> list[str]:
     return [line for line in lines if line.strip()][:_ERROR_LINES]
 
 
-def _outcome(trial: Trial, values: Mapping[str, Any]) -> str:
+def _outcome(trial: Trial, values: Mapping[str, Any], interrupted: bool) -> str:
     state = {Trial.ERROR: "failed", Trial.TERMINATED: "finished"}.get(trial.status, "unfinished")
+    # Tune ends all trials of a run that is stopped in the same way.
+    if interrupted and state == "finished" and not values.get("done"):
+        state = "stopped"
     done = []
     if "num_oracle_queries" in values:
         done.append(f"{values['num_oracle_queries']} queries")

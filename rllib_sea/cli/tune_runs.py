@@ -70,7 +70,7 @@ def run_experiments(experiments: Sequence[Experiment], options: TrainOptions) ->
         for experiment, limit in zip(experiments, limits, strict=True):
             trials = _run(experiment, limit, experiment in resumed, options, console)
             write_reports(console, experiment, trials)
-            print_summary(console, experiment.name, trials)
+            print_summary(console, experiment.name, trials, interrupted=bool(interrupted))
             report_search(console, experiment, trials)
             if any(trial.status == Trial.ERROR for trial in trials):
                 status = FAILED

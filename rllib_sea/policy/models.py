@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from rllib_sea.policy.model_folder import check_policy_files, check_policy_folder
 from text_duel.errors import ConfigError, nearest
 from text_duel.model_files import check_model_config, check_model_folder, weight_files
+from text_duel.paths import user_path
 
 BUNDLED_MODEL = "smollm2-135m-instruct"
 BUNDLED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -27,7 +28,8 @@ MODEL_FILES = (*_SMALL, *_WEIGHTS)
 
 def cache_folder() -> Path:
     """Where converted models are kept: ``$RLLIB_SEA_CACHE``, or ``~/.cache/rllib_sea``."""
-    return Path(os.environ.get("RLLIB_SEA_CACHE", "~/.cache/rllib_sea")).expanduser()
+    name = "RLLIB_SEA_CACHE"
+    return user_path(os.environ.get(name, "~/.cache/rllib_sea"), name)
 
 
 def resolve_model(name: str) -> Path:
@@ -44,7 +46,7 @@ def resolve_model(name: str) -> Path:
         ConfigError: If the model cannot be found, saying where it was looked for.
     """
     check_model(name)
-    folder = Path(name).expanduser()
+    folder = user_path(name, "model")
     if (folder / "config.json").is_file():
         return folder.resolve()
     if name == BUNDLED_MODEL:
@@ -99,7 +101,7 @@ def check_model(name: str) -> Path | None:
     """
     if not isinstance(name, str) or not name:
         raise ConfigError(f"model: {name!r} is no name or folder of a model")
-    folder = Path(name).expanduser()
+    folder = user_path(name, "model")
     if folder.is_dir():
         check_model_folder(folder.resolve(), "model")
         return folder.resolve()

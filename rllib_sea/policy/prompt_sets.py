@@ -17,8 +17,6 @@ from text_duel.errors import ConfigError
 from text_duel.oracles import oracle_class
 from text_duel.prompts import Prompt
 
-TOKENIZED_AT_ONCE = 1024
-
 
 class PromptSet:
     """The prompts of a split that leave policy and oracle room for a response.
@@ -31,7 +29,7 @@ class PromptSet:
             it can read any.
 
     Raises:
-        ConfigError: See :meth:`PromptTokenizer.encode_all`.
+        ConfigError: See :meth:`PromptTokenizer.encode_each`.
 
     Attributes:
         prompts: Those that fit.
@@ -53,21 +51,19 @@ class PromptSet:
         # 4 bytes per token: a large set has tens of millions.
         self._token_ids: list[np.ndarray] = []
         self.num_unreadable = 0
-        for start in range(0, len(prompts), TOKENIZED_AT_ONCE):
-            some = prompts[start : start + TOKENIZED_AT_ONCE]
-            encoded = tokenizer.encode_all(
-                [prompt.content for prompt in some],
-                [f"prompts: the prompt {prompt.id!r}" for prompt in some],
-            )
-            for place, (prompt, token_ids) in enumerate(zip(some, encoded, strict=True), start):
-                if not 0 < len(token_ids) <= room:
-                    continue
-                if readable is not None and not readable[place]:
-                    self.num_unreadable += 1
-                else:
-                    self.prompts.append(prompt)
-                    self.places.append(place)
-                    self._token_ids.append(np.array(token_ids, dtype=np.int32))
+        encoded = tokenizer.encode_each(
+            [prompt.content for prompt in prompts],
+            [f"prompts: the prompt {prompt.id!r}" for prompt in prompts],
+        )
+        for place, (prompt, token_ids) in enumerate(zip(prompts, encoded, strict=True)):
+            if not 0 < len(token_ids) <= room:
+                continue
+            if readable is not None and not readable[place]:
+                self.num_unreadable += 1
+            else:
+                self.prompts.append(prompt)
+                self.places.append(place)
+                self._token_ids.append(np.array(token_ids, dtype=np.int32))
         self.num_too_long = len(prompts) - len(self.prompts)
         self.longest = max(map(len, self._token_ids), default=0)
 

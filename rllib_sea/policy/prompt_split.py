@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rllib_sea.policy.prompt_identity import is_in_share
-from text_duel.config import validate_env_config
+from text_duel.config import EVALUATION_PROMPTS, validate_env_config
 from text_duel.errors import ConfigError
 from text_duel.prompts import Prompt, prompt_options
 from text_duel.sources import has_one_split
@@ -45,6 +45,7 @@ def read_prompts(
 
     Args:
         env_config: The environment's configuration.
+            With `evaluation_prompts` another source is held out.
         split: The split of the source that is held out (`evaluation_split`).
         share: The share of the training prompts that is held out in its place, by their texts
             (`held_out_share`). With neither, it is the split ``test``, or a tenth of the prompts if
@@ -56,8 +57,11 @@ def read_prompts(
     """
     everything = validate_env_config(env_config)
     source = prompt_options(env_config)["source"]
-    one_split = has_one_split(source)
-    if split is not None:
+    other = env_config.get(EVALUATION_PROMPTS)
+    one_split = other is None and has_one_split(source)
+    if other is not None:
+        _check_other(other, share)
+    elif split is not None:
         _check_split(split, share, one_split, source, env_config)
     notes = []
     if share is not None or (split is None and one_split):
@@ -84,14 +88,22 @@ def read_prompts(
         num_left_out = len(everything) - len(training)
         if not training:
             raise ConfigError(
-                f"evaluation_split: all {num_left_out} training prompts of {source!r} are held-out "
-                "prompts, too: hold out another split, or a share of them (held_out_share: 0.1)"
+                f"{'evaluation_split' if other is None else EVALUATION_PROMPTS}: all "
+                f"{num_left_out} training prompts of {source!r} are held-out prompts, too: hold "
+                "out others, or a share of them (held_out_share: 0.1)"
             )
         if num_left_out:
             notes.append(
                 f"prompts: {num_left_out} of the {len(everything)} training prompts of {source} "
                 "are not trained on: their texts are held out, too"
             )
+    unread = [prompt.unread for prompt in everything if prompt.unread]
+    if unread:
+        keys = ", ".join(sorted(set().union(*unread)))
+        notes.append(
+            f"prompts: {len(unread)} of the {len(everything)} of {source} have messages with more "
+            f"than role and content, which is not read: {keys}"
+        )
     num_duplicates = len(training) - len({prompt.text for prompt in training})
     if num_duplicates > MANY_DUPLICATES * len(training):
         notes.append(
@@ -99,6 +111,16 @@ def read_prompts(
             "the same as another one: they are asked about as often as they stand there"
         )
     return PromptSplit(training, held_out, tuple(notes))
+
+
+def _check_other(other: Any, share: float | None) -> None:
+    if not isinstance(other, str):
+        raise ConfigError(f"{EVALUATION_PROMPTS}: {other!r} is not text")
+    if share is not None:
+        raise ConfigError(
+            f"{EVALUATION_PROMPTS}, held_out_share: {other!r} and {share:g} both say what is held "
+            "out: leave one of them out"
+        )
 
 
 def _check_split(
@@ -124,13 +146,16 @@ def _check_split(
 def _of_split(
     env_config: Mapping[str, Any], split: str | None, num_held_out: int | None
 ) -> list[Prompt]:
-    """The prompts of the split that is held out."""
+    """The prompts that are held out: a split of the same source, or of another one."""
     wanted = {**env_config, "split": split or DEFAULT_SPLIT, "limit": num_held_out}
+    other = wanted.pop(EVALUATION_PROMPTS, None)
+    if other is not None:
+        wanted["prompts"] = other
     try:
         return validate_env_config(wanted)
     except ConfigError as error:
-        hint = ""
-        if split is None:
+        hint = "" if other is None else f" (of {EVALUATION_PROMPTS}: {other!r})"
+        if split is None and other is None:
             hint = (
                 f" (of the held-out prompts: evaluation_split is {DEFAULT_SPLIT!r} unless it is "
                 "set; held_out_share: 0.1 holds out a tenth of the training prompts instead)"

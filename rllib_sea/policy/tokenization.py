@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,13 @@ from text_duel.chat_templates import rendered, wants_parts
 from text_duel.conversations import Content, as_messages
 from text_duel.errors import ConfigError
 from text_duel.model_files import NO_CODE, context_length, load_tokenizer, one_line
+
+# Prompts that are tokenized together.
+_AT_ONCE = 1024
+
+
+class _RefusedError(ValueError):
+    """A prompt cannot be taken; says why."""
 
 
 class PromptTokenizer:
@@ -53,28 +60,48 @@ class PromptTokenizer:
     def encode_all(
         self, prompts: Sequence[Content], names: Sequence[str] = ()
     ) -> list[tuple[int, ...]]:
-        """The tokens of many prompts, faster than one by one.
+        """The tokens of many prompts, faster than one by one; see :meth:`encode_each`."""
+        return list(self.encode_each(prompts, names))
+
+    def encode_each(
+        self, prompts: Sequence[Content], names: Sequence[str] = ()
+    ) -> Iterator[tuple[int, ...]]:
+        """The tokens of many prompts, one after the other: not all of them are in memory.
 
         Args:
             prompts: N texts or conversations.
             names: What to call each in a message.
 
-        Returns:
+        Yields:
             N sequences of tokens, up to where the response begins.
 
         Raises:
-            ConfigError: A conversation, and prompts are not wrapped in a chat template; or one
-                that the chat template does not take.
+            ConfigError: Conversations, and prompts are not wrapped in a chat template; or some that
+                the chat template does not take: once, with their number.
         """
-        if not prompts:
-            return []
-        texts = [self._text(prompt, names[i : i + 1]) for i, prompt in enumerate(prompts)]
-        encoded = self.tokenizer(
-            texts, add_special_tokens=not self.chat, return_attention_mask=False
-        )
-        return [tuple(ids) for ids in encoded["input_ids"]]
+        for start in range(0, len(prompts), _AT_ONCE):
+            try:
+                texts = [self._text(prompt) for prompt in prompts[start : start + _AT_ONCE]]
+            except _RefusedError:
+                # Those before were taken.
+                raise ConfigError(self._refusal(prompts[start:], names[start:])) from None
+            encoded = self.tokenizer(
+                texts, add_special_tokens=not self.chat, return_attention_mask=False
+            )
+            yield from map(tuple, encoded["input_ids"])
 
-    def _text(self, prompt: Content, name: Sequence[str]) -> str:
+    def _refusal(self, prompts: Sequence[Content], names: Sequence[str]) -> str:
+        """What is said of prompts that cannot be taken, of which there is one."""
+        refused = []
+        for i, prompt in enumerate(prompts):
+            try:
+                self._text(prompt)
+            except _RefusedError as error:
+                refused.append(f"{''.join(names[i : i + 1]) or 'prompt'}: {error}")
+        others = len(refused) - 1
+        return refused[0] + (f" ({others} more prompts are refused, too)" if others else "")
+
+    def _text(self, prompt: Content) -> str:
         """A prompt as the text that is tokenized."""
         if self.chat:
             try:
@@ -85,15 +112,15 @@ class PromptTokenizer:
                     add_generation_prompt=True,
                 )
             except jinja2.TemplateError as error:  # such as: no system messages, turns alternate
-                raise ConfigError(
-                    f"{''.join(name) or 'prompt'}: the model's chat template does not take this "
-                    f"conversation: {one_line(error)}"
+                raise _RefusedError(
+                    "the model's chat template does not take this conversation (roles "
+                    f"{', '.join(m['role'] for m in as_messages(prompt))}): {one_line(error)}"
                 ) from error
         if isinstance(prompt, str):
             return prompt
-        raise ConfigError(
-            f"{''.join(name) or 'prompt'}: a conversation needs a model with a chat template, and "
-            "`chat_template` that is not false"
+        raise _RefusedError(
+            "a conversation needs a model with a chat template, and `chat_template` that is not "
+            "false"
         )
 
     def decode(self, token_ids: Sequence[int]) -> str:

@@ -23,7 +23,7 @@ from rllib_sea.preference_log.written_preferences import (
     TokenizedPreference,
     tokenize_preferences,
 )
-from text_duel.conversations import as_text
+from text_duel.conversations import as_text, unread_keys
 from text_duel.errors import ConfigError
 from text_duel.sources import FileSource
 from text_duel.verdicts import Verdict
@@ -38,7 +38,8 @@ class ReadPreferences:
 
     Attributes:
         preferences: At least one, in the file's order.
-        form: The form that it is written in, in words: its columns by what they hold.
+        form: The form that it is written in, in words: its columns by what they hold, and what of
+            it is not read.
         num_rows: Rows of the file.
         num_end_tokens: Responses that have lost an end token, which somebody wrote as text.
         left_out: Places of the rows that are not among the preferences, by the reason.
@@ -86,6 +87,7 @@ def read_preferences(path: str | Path, columns: Mapping[str, str] | None = None)
     found: list[Preference] = []
     left_out: dict[str, list[str]] = {}
     num_rows = num_end_tokens = 0
+    unread: set[str] = set()
     for place, row in FileSource(path, "preferences").rows():
         num_rows += 1
         form = form or find_form(row, place, columns or {})
@@ -93,13 +95,16 @@ def read_preferences(path: str | Path, columns: Mapping[str, str] | None = None)
             preference, num_ended = form.preference(row, place)
             found.append(preference)
             num_end_tokens += num_ended
+            for name in form.columns.values():
+                unread |= unread_keys(row[name])
         except LeftOut as reason:
             left_out.setdefault(str(reason), []).append(place)
     if not num_rows:
         raise ConfigError(f"preferences: {path} has no rows")
     if not found:
         raise ConfigError(f"preferences: {path} has no preference: {'; '.join(left_out)}")
-    return ReadPreferences(found, str(form), num_rows, num_end_tokens, left_out)
+    of_messages = f"; not read of messages: {', '.join(sorted(unread))}" if unread else ""
+    return ReadPreferences(found, f"{form}{of_messages}", num_rows, num_end_tokens, left_out)
 
 
 def import_preferences(

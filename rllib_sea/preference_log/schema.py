@@ -6,6 +6,7 @@ A migration that was released is never changed: a new one is added.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -234,7 +235,7 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
         hint = f" (did you mean {inside[-1]}?)" if inside else ""
         raise PreferenceLogError(f"there is no preference log {path}{hint}")
     with explained(path):
-        connection = _connect(path, "ro")
+        connection = _connect_reader(path)
         try:
             version = _check(connection, path)
             if version == 0:
@@ -249,6 +250,19 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def _connect_reader(path: Path) -> sqlite3.Connection:
+    """A connection that only reads, and leaves nothing beside the log.
+
+    Whoever reads a log in WAL mode makes two files beside it; the last one to close it takes them
+    away again, if it may write. Where nothing may be written there is no other way than to read.
+    """
+    if all(os.access(place, os.W_OK) for place in (path, path.absolute().parent)):
+        connection = _connect(path, "rw")
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+    return _connect(path, "ro")
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

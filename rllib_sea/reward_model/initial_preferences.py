@@ -19,6 +19,7 @@ from rllib_sea.preference_log.written_preferences import (
 )
 from text_duel.conversations import as_text
 from text_duel.errors import ConfigError
+from text_duel.paths import user_path
 from text_duel.verdicts import Label
 
 KEY = "initial_preferences"
@@ -115,7 +116,7 @@ def read_initial_preferences(
 
 
 def _open(path: str | Path) -> PreferenceReader:
-    return PreferenceReader(Path(path).expanduser())
+    return PreferenceReader(user_path(path, "initial_preferences"))
 
 
 def _parts(entries: Iterator[LogEntry]) -> Iterator[list[LogEntry]]:

@@ -119,7 +119,35 @@ def in_env(**env_config: Any) -> dict[str, Any]:
             BASE | {"storage_path": "results/~/mine"},
             "storage_path: 'results/~/mine': ~ is the home folder only where it begins",
         ),
-        (BASE | {"restore": "~nobody-here/checkpoint"}, "restore: there is no checkpoint folder"),
+        (
+            BASE | {"restore": "~nobody-here/checkpoint"},
+            "restore: '~nobody-here/checkpoint': there is no user 'nobody-here'",
+        ),
+        (
+            in_config(policy_model="~nobody-here/m"),
+            "model: '~nobody-here/m': there is no user 'nobody-here'",
+        ),
+        (
+            in_config(initial_preferences="~nobody-here/log"),
+            "initial_preferences: '~nobody-here/log': there is no user 'nobody-here'",
+        ),
+        (
+            in_env(prompts="~nobody-here/p.jsonl"),
+            "prompts: '~nobody-here/p.jsonl': there is no user 'nobody-here'",
+        ),
+        (
+            in_env(template="~nobody-here/t.txt"),
+            "template: '~nobody-here/t.txt': there is no user 'nobody-here'",
+        ),
+        (
+            in_env(oracle="reward_model", oracle_config={"model": "~nobody-here/m"}),
+            "oracle_config: model: '~nobody-here/m': there is no user 'nobody-here'",
+        ),
+        (
+            BASE | {"extends": "~nobody-here/a.yaml"},
+            "extends: file: '~nobody-here/a.yaml': there is no user 'nobody-here'",
+        ),
+        (BASE | {"loggers": {"mlfow": {}}}, "loggers: unknown logger 'mlfow' (did you mean "),
         ({"config": {}}, "key 'run' is missing"),
         (in_config(env="other"), "env: 'text_duel/TLDR-v0' here, 'other' in config"),
     ],

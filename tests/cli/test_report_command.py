@@ -27,10 +27,10 @@ class FakeTrial:
         self.path = str(path)
 
 
-def said(experiment: Any, trials: list[Any]) -> str:
+def said(experiment: Any, trials: list[Any], *, interrupted: bool = False) -> str:
     with TextConsole(record=True, file=open("/dev/null", "w"), width=80) as console:
         write_reports(console, experiment, trials)
-        print_summary(console, "mine", trials)
+        print_summary(console, "mine", trials, interrupted=interrupted)
     return console.export_text()
 
 
@@ -48,6 +48,14 @@ def test_each_trial_has_a_page_and_a_search_one_more(tmp_path: Path) -> None:
         assert f"{folder}/report.html" in text
     assert "No report" not in text
     assert "2 runs side by side" in (tmp_path / "report.html").read_text()
+
+
+def test_of_runs_that_were_stopped_those_that_were_done_are_finished(tmp_path: Path) -> None:
+    trials = [FakeTrial(write_run(tmp_path / name, 2)) for name in ("SEA_0", "SEA_1")]
+    trials[0].last_result = trials[0].last_result | {"done": True}
+    text = said(experiment(tmp_path), trials, interrupted=True)
+    assert text.count(": finished after 8 queries") == text.count(": stopped after 8 queries") == 1
+    assert said(experiment(tmp_path), trials).count(": finished after") == 2
 
 
 def test_one_trial_has_one_page(tmp_path: Path) -> None:

@@ -272,6 +272,8 @@ def test_ctrl_c_keeps_the_run_for_resume(joining: Any, tmp_path: Path) -> None:
     assert process.returncode == 130, err
     assert "Stopping" in rest
     assert "--resume" in rest
+    assert "Toy: stopped after " in rest
+    assert "finished" not in rest
     assert "Traceback" not in err
     (folder,) = trial_folders(tmp_path)
     before = len(results(folder))

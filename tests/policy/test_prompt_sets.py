@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rllib_sea.policy import prompt_sets
+from rllib_sea.policy import tokenization
 from rllib_sea.policy.prompt_sets import PromptSet, PromptSets
 from rllib_sea.policy.prompt_split import PromptSplit, read_prompts
 from rllib_sea.policy.tokenization import PromptTokenizer
@@ -42,7 +42,7 @@ def test_an_empty_prompt_does_not_fit(tiny_policy: Path) -> None:
 def test_tokens_are_those_of_the_tokenizer(
     tiny_policy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prompt_sets, "TOKENIZED_AT_ONCE", 2)
+    monkeypatch.setattr(tokenization, "_AT_ONCE", 2)
     tokenizer = PromptTokenizer(tiny_policy)
     texts = ["a", "a longer one", "ünïcödé ☃"]
     kept = PromptSet(prompts(*texts), tokenizer, 1000)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
 from rllib_sea.policy.prompt_identity import is_in_share
@@ -95,6 +96,57 @@ def test_what_is_held_out_is_not_trained_on_and_it_is_said(tmp_path: Path) -> No
         f"prompts: 2 of the 4 training prompts of {tmp_path} are not trained on: their texts are "
         "held out, too",
     )
+
+
+def test_what_is_held_out_may_stand_in_a_file_of_its_own(tmp_path: Path) -> None:
+    training = write(tmp_path / "mine.jsonl", ["a", "b", "c"])
+    other = write(tmp_path / "other.jsonl", ["x", "b", "y"])
+    found = read(training, evaluation_prompts=str(other))
+    assert (posts(found.training), posts(found.held_out)) == (["a", "c"], ["x", "b", "y"])
+    assert found.notes == (
+        f"prompts: 1 of the 3 training prompts of {training} are not trained on: their texts are "
+        "held out, too",
+    )
+    few = read(training, evaluation_prompts=str(other), num_held_out=1)
+    assert (posts(few.training), posts(few.held_out)) == (["a", "b", "c"], ["x"])
+    (tmp_path / "folder").mkdir()
+    write(tmp_path / "folder" / "dev.jsonl", ["z"])
+    folder = str(tmp_path / "folder")
+    assert posts(read(training, evaluation_prompts=folder, split="dev").held_out) == ["z"]
+    for settings, message in (
+        ({"evaluation_prompts": folder}, f"only dev .*of evaluation_prompts: '{folder}'"),
+        ({"evaluation_prompts": str(other), "share": 0.1}, "^evaluation_prompts, held_out_share: "),
+        ({"evaluation_prompts": 3}, "^evaluation_prompts: 3 is not text"),
+        ({"evaluation_prompts": str(training)}, "^evaluation_prompts: all 3 training prompts of "),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            read(training, **settings)  # type: ignore[arg-type]
+
+
+def test_a_data_set_of_the_hub_with_one_split_is_as_one_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = datasets.Dataset.from_list([{"post": post} for post in POSTS])
+    splits = ["train"]
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name, config: splits)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config, split: rows)
+    found = read(Path("owner/name"))
+    assert 0 < len(found.held_out) < 30
+    assert "(it has one split only, and nothing was said; held_out_share: 0.1)" in found.notes[0]
+    with pytest.raises(ConfigError, match="'owner/name' has one split only"):
+        read(Path("owner/name"), split="test")
+    splits.append("test")
+    with pytest.raises(ConfigError, match="all 100 training prompts"):
+        read(Path("owner/name"))
+
+
+def test_what_of_messages_is_not_read_is_said(tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "Hi", "name": "me", "weight": 0, "audio": None}]
+    file = write(tmp_path / "a.jsonl", ["a", talk, "b"])  # type: ignore[list-item]
+    assert (
+        f"prompts: 1 of the 3 of {file} have messages with more than role and content, which is "
+        "not read: name, weight"
+    ) in read(file, share=0.5).notes
 
 
 def test_duplicates_are_kept_and_said_if_they_are_many(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rllib_sea.policy import tokenization
 from rllib_sea.policy.tokenization import PromptTokenizer
 from tests.helpers.tiny_models import EOS
 from text_duel.conversations import turn
@@ -54,8 +55,26 @@ def test_a_conversation_that_the_model_cannot_take_is_one_line(
         "{% if messages[0].role == 'system' %}{{ raise_exception('no\\nsystem') }}{% endif %}"
         "{{ messages[0].content }}"
     )
-    with pytest.raises(ConfigError, match=r"^b: the model's chat template .*: no system$"):
+    with pytest.raises(
+        ConfigError, match=r"^b: the model's chat template .* \(roles system, user\): no system$"
+    ):
         PromptTokenizer(folder).encode_all(["x", talk], ["a", "b"])
+
+
+def test_conversations_that_a_template_refuses_are_told_once_with_their_number(
+    tiny_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenization, "_AT_ONCE", 2)
+    folder = shutil.copytree(tiny_policy, tmp_path / "copy")
+    (folder / "chat_template.jinja").write_text(
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{{ messages[0].content }}"
+    )
+    talk = (*turn("system", "S"), *turn("user", "A"))
+    with pytest.raises(ConfigError) as caught:
+        PromptTokenizer(folder).encode_all(["x", "y", "z", talk, "x", talk, talk], list("abcdefg"))
+    assert str(caught.value).startswith("d: the model's chat template does not take this ")
+    assert str(caught.value).endswith(": no system (2 more prompts are refused, too)")
 
 
 def test_a_chat_template_that_is_asked_for_must_be_there(tiny_policy: Path, tmp_path: Path) -> None:

@@ -272,3 +272,19 @@ def test_what_both_conversations_begin_with_may_have_several_turns(tmp_path: Pat
     row = {"chosen": [*talk, assistant("yes")], "rejected": [*talk, assistant("no")]}
     write(path, [row])
     assert read_preferences(path).preferences == [Preference(tuple(talk), "yes", "no")]
+
+
+def test_messages_as_others_write_them_and_what_of_them_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = {
+        "prompt": [{"from": "human", "value": "Q", "weight": 0}],
+        "chosen": [assistant("yes") | {"name": "b", "tool_calls": None}],
+        "rejected": [{"from": "gpt", "value": "no"}],
+    }
+    write(path, [row])
+    found = read_preferences(path)
+    assert found.preferences == [Preference("Q", "yes", "no")]
+    assert found.form == "prompt, chosen, rejected; not read of messages: name, weight"
+    write(path, [row, row | {"chosen": [assistant("yes") | {"tool_calls": [{"id": 1}]}]}])
+    with pytest.raises(ConfigError, match=r"rows\.jsonl:2: chosen has tool_calls in message 1: "):
+        read_preferences(path)

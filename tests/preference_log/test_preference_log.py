@@ -370,6 +370,26 @@ def test_readers_see_what_is_committed_while_it_is_written(log: PreferenceLog, p
             list(two.query("INSERT INTO runs VALUES (2, 'b', 0, '', 0, '')"))
 
 
+def test_who_only_reads_leaves_nothing_beside_the_log(path: Path) -> None:
+    fill(path)
+    before = path.read_bytes()
+    names = {path.name, f"{path.name}.lock"}
+    for _ in range(2):
+        with PreferenceReader(path) as one, PreferenceReader(path) as other:
+            assert one.num_questions() == other.num_questions() > 0
+            with pytest.raises(PreferenceLogError, match="not to be written to"):
+                list(one.query("INSERT INTO lessons VALUES (1, 7)"))
+        assert {file.name for file in path.parent.iterdir()} == names
+        assert path.read_bytes() == before
+    with PreferenceLog(path, RUN) as log:
+        log.ask(2, [])
+        with PreferenceReader(path) as reader:
+            assert reader.num_questions() == log.num_questions()
+        # Its writer's files stay, and it goes on.
+        assert (path.parent / f"{path.name}-wal").exists()
+        give(log, 1, {2: verdict()})
+
+
 def test_a_second_writer_is_refused_and_the_first_goes_on(log: PreferenceLog, path: Path) -> None:
     with pytest.raises(PreferenceLogError, match=rf"process {os.getpid()} writes to it"):
         PreferenceLog(path, RUN)

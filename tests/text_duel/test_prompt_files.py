@@ -72,6 +72,23 @@ def test_every_kind_gives_the_text_that_was_written(name: str, tmp_path: Path) -
     assert [p.fields for p in load_prompts(str(path), limit=2)] == ROWS[:2]
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t", ","])
+def test_a_csv_file_is_read_with_the_delimiter_of_its_header(
+    tmp_path: Path, delimiter: str
+) -> None:
+    lines = [["id", "post", "summary"], ["1", '"a; b,\tc"', "s"], ["2", "d", '"e\nf"']]
+    text = "\n" + "".join(delimiter.join(cells) + "\r\n" for cells in lines)
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    prompts = load_prompts(str(tmp_path / "a.csv"), template="{post}")
+    assert [(p.id, p.text, p.reference) for p in prompts] == [
+        ("1", "a; b,\tc", "s"),
+        ("2", "d", "e\nf"),
+    ]
+    (tmp_path / "a.csv").write_bytes((text + "3\r\n").encode())
+    with pytest.raises(ConfigError, match=r"a\.csv:6: 1 cells, the header has 3 columns"):
+        load_prompts(str(tmp_path / "a.csv"))
+
+
 @pytest.mark.parametrize("name", ["train.jsonl.gz", "train.json", "train.csv"])
 def test_a_folder_has_a_file_per_split(name: str, tmp_path: Path) -> None:
     WRITERS[name](tmp_path / name)

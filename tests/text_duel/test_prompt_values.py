@@ -38,6 +38,41 @@ def test_a_conversation_is_asked_as_it_is(write_rows: Write, messages: list, tex
     assert prompt.content == prompt.messages
 
 
+def test_messages_as_others_write_them(write_rows: Write) -> None:
+    path = write_rows(
+        "a.jsonl",
+        [
+            {"post": [{"from": "system", "value": "S"}, {"from": "human", "value": "A"}]},
+            {
+                "post": [
+                    {"from": "human", "value": "A", "role": None},
+                    {"from": "gpt", "value": "B", "weight": 0},
+                    {"from": "human", "value": "C"},
+                ]
+            },
+            {
+                "post": [
+                    {"role": "developer", "content": "S", "name": "x", "tool_calls": None},
+                    {"role": "user", "content": "A", "tool_calls": [], "refusal": ""},
+                    {"role": "tool", "content": "B", "tool_call_id": "c1"},
+                    {"role": "user", "content": "C"},
+                ]
+            },
+        ],
+    )
+    prompts = load_prompts(str(path), columns={"reference": None})
+    assert [[(m["role"], m["content"]) for m in p.messages or ()] for p in prompts] == [
+        [("system", "S"), ("user", "A")],
+        [("user", "A"), ("assistant", "B"), ("user", "C")],
+        [("system", "S"), ("user", "A"), ("tool", "B"), ("user", "C")],
+    ]
+    assert [sorted(prompt.unread) for prompt in prompts] == [
+        [],
+        ["weight"],
+        ["name", "tool_call_id"],
+    ]
+
+
 def test_a_conversation_stands_in_the_column_that_is_named(write_rows: Write) -> None:
     path = write_rows("a.jsonl", [{"messages": [SYSTEM, USER], "chosen": [BOT]}])
     (prompt,) = load_prompts(str(path), columns={"post": "messages", "reference": "chosen"})
@@ -66,9 +101,15 @@ def test_a_template_is_about_texts(write_rows: Write) -> None:
         ([USER, BOT], "ends in a turn of role 'assistant': what is asked ends in one of the user"),
         ([SYSTEM], "ends in a turn of role 'system'"),
         ([USER, "a"], "has str as message 2"),
-        ([{"from": "human", "value": "Hi"}], "has a message 1 with from, value, expected role"),
-        ([USER | {"tool_calls": [1]}], "has a message 1 with role, content, tool_calls, expected"),
-        ([{"role": "tool", "content": "a"}], "has the role 'tool' in message 1, expected one of"),
+        ([{"from": "human", "text": "Hi"}], "has a message 1 with from, text, expected role and"),
+        ([{"from": "bing", "value": "Hi"}], "has the role 'bing' in message 1, expected one of"),
+        ([USER | {"tool_calls": [1]}], "has tool_calls in message 1: only text is read"),
+        ([USER, BOT | {"reasoning_content": "Hm"}, USER], "has reasoning_content in message 2: "),
+        (
+            [USER, {"role": "assistant", "content": None, "tool_calls": [{"id": 1}]}, USER],
+            "has tool_calls in message 2: only text is read",
+        ),
+        ([{"role": ["user"], "content": "a"}], r"has the role \['user'\] in message 1, expected"),
         ([USER | {"content": None}], "has a message 1 with role, expected role and content"),
         ([USER | {"content": 3}], "has the number 3 as content of message 1, expected text"),
         ([USER | {"content": " "}], r"has no text in message 1 \(role 'user'\)"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
@@ -25,6 +24,7 @@ from text_duel.model_files import (
     one_line,
 )
 from text_duel.oracles.base import ScoringOracle
+from text_duel.paths import user_path
 from text_duel.prompts import Prompt
 
 KEY = "oracle_config.model"
@@ -74,7 +74,7 @@ class RewardModelOracle(ScoringOracle):
     def check_config(cls, **config: Any) -> None:
         _check_options(**config)
         _, tokenizer, _ = _load_small_parts(config["model"])
-        if Path(config["model"]).expanduser().is_dir():
+        if user_path(config["model"], "oracle_config: model").is_dir():
             check_shapes(*_how(config["model"]), tokenizer)
 
     @classmethod
@@ -191,7 +191,7 @@ def _load_small_parts(model: str) -> tuple[Any, Any, bool]:
     Raises:
         ConfigError: They cannot be found, or it is none.
     """
-    folder = Path(model).expanduser()
+    folder = user_path(model, "oracle_config: model")
     is_hub_name = model.count("/") == 1 and not model.startswith((".", "/", "~"))
     if not folder.is_dir() and not is_hub_name:
         raise ConfigError(
@@ -223,5 +223,5 @@ def _how(model: str) -> tuple[Any, str, str, str]:
 
 
 def _location(model: str) -> str:
-    folder = Path(model).expanduser()
+    folder = user_path(model, "oracle_config: model")
     return str(folder) if folder.is_dir() else model
