@@ -171,7 +171,14 @@ def _make_mlflow(name: str, options: Mapping[str, Any]) -> LoggerCallback:
     os.environ.update({key: os.environ.get(key, text) for key, text in _MLFLOW_PATIENCE.items()})
 
     class OneRunPerTrial(MLflowLoggerCallback):
-        """Ray's callback, which would begin another run when a trial is resumed."""
+        """Ray's callback, which would begin another run when a trial is resumed.
+
+        Nor does it end the runs of trials that somebody stopped.
+        """
+
+        def setup(self, *arguments: Any, **info: Any) -> None:
+            super().setup(*arguments, **info)
+            self._ended: set[Trial] = set()
 
         def log_trial_start(self, trial: Trial) -> None:
             util = self.mlflow_util
@@ -184,10 +191,13 @@ def _make_mlflow(name: str, options: Mapping[str, Any]) -> LoggerCallback:
             self.tags["trial_id"] = trial.trial_id
             super().log_trial_start(trial)
 
+        def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
+            super().log_trial_end(trial, failed)
+            self._ended.add(trial)
+
         def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-            for trial, run_id in self._trial_runs.items():
-                if not trial.is_finished():
-                    self.mlflow_util.end_run(status="KILLED", run_id=run_id)
+            for trial in self._trial_runs.keys() - self._ended:
+                self.mlflow_util.end_run(status="KILLED", run_id=self._trial_runs[trial])
 
     tags = dict(options.get("tags", {}))
     return OneRunPerTrial(**{"experiment_name": name, **options, "tags": tags})

@@ -8,16 +8,18 @@ import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 import yaml
 from mlflow import MlflowClient
 from ray.tune import Callback
 from wandb.proto import wandb_internal_pb2
 
 from rllib_sea.cli.console import TextConsole
-from rllib_sea.cli.loggers import _Guarded, check_loggers
+from rllib_sea.cli.loggers import _Guarded, check_loggers, logger_callbacks
 from text_duel.errors import ConfigError
 
 CPUS = ("--ray-num-cpus", "2")
@@ -84,6 +86,15 @@ def test_metrics_reach_mlflow_and_wandb_under_their_names(
     rllib: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    sessions: list[Path] = []
+    init = ray.init
+
+    def noted(**options: Any) -> Any:
+        context = init(**options)
+        sessions.append(Path(context.address_info["session_dir"]))
+        return context
+
+    monkeypatch.setattr(ray, "init", noted)
     store = (tmp_path / "store").as_uri()
     file = experiment(
         tmp_path,
@@ -117,7 +128,7 @@ def test_metrics_reach_mlflow_and_wandb_under_their_names(
     assert rows[0]["evaluation/win_rate_vs_initial"] == 0.578125
     assert rows[0]["seconds/propose"] == 9.1
     # Neither in results nor in what Ray logs of its session.
-    for place in (tmp_path, Path("/tmp/ray/session_latest/logs").resolve()):
+    for place in (tmp_path, sessions[0] / "logs"):
         for path in place.rglob("*"):
             assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
 
@@ -139,6 +150,26 @@ def test_a_run_that_goes_on_is_one_run_in_mlflow(rllib: Any, tmp_path: Path) -> 
     assert run.info.status == "FINISHED"
     history = client.get_metric_history(run.info.run_id, "round")
     assert [m.value for m in history] == [1, 2, 3, 4]
+
+
+class StoppedTrial:
+    trial_id, config = "t1", {"quality": 1.0}
+
+
+def test_a_run_that_is_stopped_is_killed_in_mlflow(tmp_path: Path) -> None:
+    store = (tmp_path / "store").as_uri()
+    options = {"tracking_uri": store, "tags": {"a": "b"}}
+    experiment = SimpleNamespace(name="mine", spec={"loggers": {"mlflow": options}})
+    (logger,) = logger_callbacks(experiment, TextConsole())  # type: ignore[arg-type]
+    trial: Any = StoppedTrial()
+    logger.setup()
+    logger.log_trial_start(trial)
+    logger.log_trial_result(1, trial, {"training_iteration": 1, "round": 1})
+    logger.on_experiment_end([trial])
+    client = MlflowClient(store)
+    (run,) = client.search_runs([client.get_experiment_by_name("mine").experiment_id])
+    assert (run.info.status, run.data.metrics["round"]) == ("KILLED", 1.0)
+    assert options["tags"] == {"a": "b"}, "what the recipe says is left alone"
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,23 @@ def test_a_policys_card_says_how_it_was_made_up_to_its_checkpoint(
     assert "/home/me" not in card.text
 
 
+def test_a_local_base_model_has_no_name_on_the_hub_and_its_own_license(
+    rllib_sea: Any, run: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "our-base"
+    base.mkdir()
+    (base / "README.md").write_text("---\nlicense: mit\n---\n# Ours\n")
+    params = json.loads((run / "params.json").read_text()) | {"policy_model": str(base)}
+    (run / "params.json").write_text(json.dumps(params))
+    results = (run / "result.json").read_text().replace("smollm2-135m-instruct", str(base))
+    (run / "result.json").write_text(results)
+    assert rllib_sea("push", "policy", run, "me/mine", "--dry-run", tmp_path / "out")[0] == 0
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert (card.data.base_model, card.data.license) == (None, "mit")
+    assert "| policy | our-base (LlamaForCausalLM) |" in card.text
+    assert str(tmp_path) not in card.content
+
+
 def test_preferences_are_a_data_set_that_datasets_loads(
     rllib_sea: Any, run: Path, tmp_path: Path
 ) -> None:
@@ -225,6 +242,10 @@ def test_what_is_wrong_is_said_before_anything_is_pushed(
     )
     assert line("policy", tmp_path / "none", "me/mine", *dry) == (
         f"there is no folder {tmp_path}/none"
+    )
+    write_run(run.parent / "SEA_2", 1)
+    assert line("policy", run.parent, "me/mine", *dry) == (
+        f"{run.parent} has 2 runs: name one of SEA_1, SEA_2"
     )
     (run / "checkpoint_000000" / "policy" / "optimizer.pt").write_bytes(b"other")
     assert "is damaged" in line("policy", run / "checkpoint_000000", "me/mine", *dry)
