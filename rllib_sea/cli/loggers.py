@@ -18,6 +18,7 @@ from ray.tune.experiment import Trial
 from ray.tune.logger import LoggerCallback
 
 from rllib_sea.cli.console import TextConsole
+from rllib_sea.report.runs import without_secrets
 from text_duel.errors import ConfigError, nearest
 from text_duel.model_files import one_line
 
@@ -179,6 +180,10 @@ def _make_mlflow(name: str, options: Mapping[str, Any]) -> LoggerCallback:
         def setup(self, *arguments: Any, **info: Any) -> None:
             super().setup(*arguments, **info)
             self._ended: set[Trial] = set()
+            log = self.mlflow_util.log_params
+            self.mlflow_util.log_params = lambda params_to_log, **run: log(
+                without_secrets(params_to_log), **run
+            )
 
         def log_trial_start(self, trial: Trial) -> None:
             util = self.mlflow_util
@@ -249,6 +254,7 @@ def _make_wandb(name: str, options: Mapping[str, Any]) -> LoggerCallback:
                 # Tune copies what is beside its own files before the actor has written all.
                 Path(trial.path).mkdir(parents=True, exist_ok=True)
                 options = {"dir": trial.path, **options}
+            options["config"] = without_secrets(options["config"])
             options["key"] = os.environ.get("WANDB_API_KEY")
             super()._start_logging_actor(trial, *arguments, **options)
 

@@ -37,11 +37,12 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
 
-def experiment(folder: Path, stop: int, **loggers: Any) -> Path:
+def experiment(folder: Path, config: dict[str, Any], **loggers: Any) -> Path:
+    """A file with an experiment of four rounds."""
     spec = {
         "run": "Toy",
-        "stop": {"round": stop},
-        "config": {"quality": 2.0},
+        "stop": {"round": 4},
+        "config": config,
         "checkpoint_config": {"checkpoint_frequency": 1},
         "storage_path": str(folder / "results"),
         "loggers": loggers,
@@ -82,7 +83,7 @@ def leveldb_records(content: bytes) -> Iterator[bytes]:
             record = b""
 
 
-def test_metrics_reach_mlflow_and_wandb_under_their_names(
+def test_metrics_reach_both_stores_under_their_names_through_a_failure_and_its_resume(
     rllib: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
@@ -98,58 +99,58 @@ def test_metrics_reach_mlflow_and_wandb_under_their_names(
     store = (tmp_path / "store").as_uri()
     file = experiment(
         tmp_path,
-        3,
+        {
+            "quality": 2.0,
+            "judge": {"api_key": "sesame"},
+            "fail_at": 3,
+            "fail_unless": str(tmp_path / "mended"),
+        },
         mlflow={"tracking_uri": store, "tags": {"team": "summaries"}},
         wandb={"project": "sums", "mode": "offline"},
     )
     outcome = rllib("train", "file", file, *CPUS)
-    assert outcome.status == 0, outcome.err
-    assert "logged" not in outcome.out
+    assert outcome.status == 1
+    assert "not logged" not in outcome.out
     assert outcome.err == ""
 
     client = MlflowClient(store)
     (run,) = client.search_runs([client.get_experiment_by_name("mine").experiment_id])
-    assert run.info.status == "FINISHED"
+    assert run.info.status == "FAILED"
     assert run.data.tags["team"] == "summaries"
-    assert run.data.params == {"quality": "2.0"}
+    assert run.data.params["judge/api_key"] == "(not shown)"
+    assert run.data.params["quality"] == "2.0"
     metrics = run.data.metrics
-    assert metrics["num_oracle_queries"] == 48
+    assert metrics["num_oracle_queries"] == 32
     assert metrics["evaluation/win_rate_vs_initial"] == 0.578125
     assert metrics["evaluation/win_rate_vs_initial_low"] == 0.456
     assert metrics["duels/online_win_rate"] == 0.45
     assert not [name for name in metrics if name.startswith("config")]
-    history = client.get_metric_history(run.info.run_id, "num_oracle_queries")
-    assert [(m.step, m.value) for m in history] == [(1, 16), (2, 32), (3, 48)]
 
     (folder,) = (path for path in (tmp_path / "results" / "mine").iterdir() if path.is_dir())
     (offline,) = (folder / "wandb").glob("offline-run-*")
     rows = wandb_history(offline)
-    assert [row["num_oracle_queries"] for row in rows] == [16, 32, 48]
+    assert [row["num_oracle_queries"] for row in rows] == [16, 32]
     assert rows[0]["evaluation/win_rate_vs_initial"] == 0.578125
     assert rows[0]["seconds/propose"] == 9.1
-    # Neither in results nor in what Ray logs of its session.
-    for place in (tmp_path, sessions[0] / "logs"):
-        for path in place.rglob("*"):
-            assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
 
-
-def test_a_run_that_goes_on_is_one_run_in_mlflow(rllib: Any, tmp_path: Path) -> None:
-    store = (tmp_path / "store").as_uri()
-    file = experiment(tmp_path, 4, mlflow={"tracking_uri": store, "experiment_name": "other"})
-    spec = yaml.safe_load(file.read_text())
-    spec["mine"]["config"] |= {"fail_at": 3, "fail_unless": str(tmp_path / "mended")}
-    file.write_text(yaml.safe_dump(spec))
-    assert rllib("train", "file", file, *CPUS).status == 1
-    client = MlflowClient(store)
-    ids = [client.get_experiment_by_name("other").experiment_id]
-    (run,) = client.search_runs(ids)
-    assert run.info.status == "FAILED"
     (tmp_path / "mended").touch()
     assert rllib("train", "file", file, *CPUS, "--resume").status == 0
-    (run,) = client.search_runs(ids)
+    # The same run goes on.
+    (run,) = client.search_runs([run.info.experiment_id])
     assert run.info.status == "FINISHED"
     history = client.get_metric_history(run.info.run_id, "round")
-    assert [m.value for m in history] == [1, 2, 3, 4]
+    assert [(m.step, m.value) for m in history] == [(n, n) for n in (1, 2, 3, 4)]
+    (_, second) = sorted((folder / "wandb").glob("offline-run-*"))
+    assert [row["round"] for row in wandb_history(second)] == [3, 4]
+
+    # Neither in results nor in what Ray logs of its sessions.
+    for place in (tmp_path, *(session / "logs" for session in sessions)):
+        for path in place.rglob("*"):
+            assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
+    # Nor are others that the settings have passed on.
+    for place in (tmp_path / "store", folder / "wandb"):
+        for path in place.rglob("*"):
+            assert not path.is_file() or b"sesame" not in path.read_bytes(), path
 
 
 class StoppedTrial:
