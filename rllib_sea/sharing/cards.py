@@ -73,6 +73,7 @@ def policy_card(
         labels=labels,
         choices=_counts(labels.choices),
         raters=_counts(labels.raters),
+        judges=" and ".join(labels.oracles),
         settings=settings,
         prompts=public(prompts),
         written=_settings_text(run),

@@ -167,3 +167,25 @@ def test_memory_by_hand(config: dict[str, Any]) -> None:
     assert (two["weights"], two["optimizer"], two["reference"]) == (8.0, 16.0, 8.0)
     fixed = memory(update_policy=False)
     assert list(fixed) == ["engines", "KV cache"]
+
+
+def test_loggers_are_checked_and_named(check: Run, config: dict[str, Any]) -> None:
+    status, out, err = check(config=config, loggers={"wandb": {"mode": "disabled"}})
+    assert (status, err) == (0, "")
+    assert "  loggers              wandb\n" in out
+    status, _, err = check(config=config, loggers={"wandb": {"mod": "disabled"}})
+    assert status == 1
+    assert err.startswith("rllib-sea: mine: loggers: wandb: unknown key 'mod' (did you mean 'mode'")
+
+
+def test_held_out_prompts_may_be_another_file(
+    check: Run, config: dict[str, Any], tmp_path: Path
+) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text("\n".join(json.dumps({"post": post}) for post in ("f" * 5, "a" * 10)))
+    env_config = config["env_config"] | {"evaluation_prompts": str(other)}
+    changed = config | {"env_config": env_config, "evaluation_split": None}
+    status, out, err = check(config=changed)
+    assert (status, err) == (0, "")
+    assert "1 of the 3 training prompts" in out
+    assert "  held-out prompts     2, tokens " in out

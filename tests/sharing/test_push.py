@@ -120,6 +120,7 @@ def test_a_policys_card_says_how_it_was_made_up_to_its_checkpoint(
         'AutoModelForCausalLM.from_pretrained("me/mine")',
         f"| win rate vs initial | {value:.3f} [{low:.3f}, {high:.3f}] |",
         "Measured after round 2, on 7 prompts",
+        "judged by\nlength-1; in brackets are 95% intervals",
         "| KL | ",
         "| labelled by | length-1 16 |",
         "| learned by | ipo, beta 0.1, ",
