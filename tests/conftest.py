@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# What Ray itself chooses for a cluster that it starts; whoever joins one by its address has to say
+# so, before Ray is imported.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 # What takes minutes, longest first: begun last, it would be waited for at the end.
 LONGEST = (

@@ -22,7 +22,7 @@ calibration_error total_loss nll accuracy distance_from_start
 
 policy/
 loss optimism grad_norm lr margin accuracy chosen_logp rejected_logp replay_loss replay_age
-sampler_gap
+kl advantage sampler_gap
 
 evaluation/
 num_prompts win_rate_vs_initial win_rate_vs_initial_soft win_rate_vs_reference

@@ -142,6 +142,14 @@ class FixedPolicy(Checkpointable):
         """
         return {}
 
+    def reinforce(self, prompts: Sequence[CandidateAdvantages]) -> dict[str, float]:
+        """Learns nothing.
+
+        Returns:
+            No metrics.
+        """
+        return {}
+
     def score(self, prompts: Sequence[PromptResponses]) -> ResponseScores:
         """Raises RuntimeError: there is no model here."""
         raise RuntimeError("the policy is not trained, and no process has it for scoring")

@@ -36,8 +36,6 @@ def cluster() -> Iterator[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # Who joins by an address sends a token only if it was told to.
-        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
     ) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
