@@ -22,7 +22,7 @@ from rllib_sea.exploration import STRATEGIES
 from rllib_sea.exploration.checks import check_method
 from rllib_sea.exploration.mixing import SYNTHETIC_PAIRS, gamma_at
 from rllib_sea.exploration.prompt_acquisition import ACQUISITIONS
-from rllib_sea.labelling.labeller import LabellerSettings
+from rllib_sea.labelling.labeller_settings import LabellerSettings
 from rllib_sea.policy.models import check_policy, resolve_model
 from rllib_sea.policy.module import VLLMPolicyModule
 from rllib_sea.policy.precision import DTYPE_OF_PRECISION
@@ -228,6 +228,11 @@ class SEAConfig(AlgorithmConfig, Keys):
         oracle = self.env_config.get("oracle", "embedding")
         if self.measure_candidate_scores and not oracle_class(oracle).has_scores:
             raise ConfigError(f"measure_candidate_scores: the oracle {oracle} has no scores")
+        if self.measure_online_win_rate and oracle_class(oracle).asks_people:
+            raise ConfigError(
+                "measure_online_win_rate: true has no effect with the oracle people, who are "
+                "asked for labels alone (expected false)"
+            )
         check_sampler(self.sampler, self.sampler_config)
         policy = check_policy(self.policy_model, self.chat_template)
         if policy is not None:
@@ -293,6 +298,7 @@ class SEAConfig(AlgorithmConfig, Keys):
             env_config=self.env_config,
             keys=values_of(self, Labelling),
             num_threads=self.threads_per_env_runner,
+            query_budget=self.query_budget,
         )
 
     def policy_module_spec(self, max_model_len: int) -> RLModuleSpec:

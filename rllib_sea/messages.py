@@ -61,6 +61,16 @@ class Messages:
         logger.warning("%s", text)
         self._tell(text)
 
+    def tell_only(self, text: str) -> None:
+        """Tells of what no file may have, such as secret links: on the terminal and nowhere else.
+
+        Without Tune the process is the user's own.
+        """
+        if self._key:
+            self._tell(text)
+        else:
+            print(text, flush=True)
+
     def note(self, text: str) -> None:
         """Tells of something that is as it should be, with the next result."""
         self._notes.append(text)

@@ -29,11 +29,15 @@ class Stream(IntEnum):
     BOOTSTRAP = 10
     KL_SAMPLING = 11
     POLICY_REPLAY = 12
+    SIDES = 13
+    OVERLAP = 14
 
 
-def generator(seed: int, round_index: int, position: int, stream: Stream) -> np.random.Generator:
-    """The generator of one prompt's place in one round, for one use."""
-    return np.random.default_rng([seed, round_index, position, int(stream)])
+def generator(
+    seed: int, round_index: int, position: int, stream: Stream, whose: str = ""
+) -> np.random.Generator:
+    """The generator of one prompt's place in one round, for one use; of one rater's, if named."""
+    return np.random.default_rng([seed, round_index, position, int(stream), *whose.encode()])
 
 
 def generators(

@@ -237,6 +237,7 @@ class SEA(RunLifecycle):
         self._evaluation = None
         if self._ended_by is not None:
             raise self._ended_by
+        self._invite_people()
         # A checkpoint has them among its labels.
         initial = self.config.initial_preferences
         if initial and self._counts.round == 0 and not self._counts.num_initial_preferences:
@@ -252,6 +253,14 @@ class SEA(RunLifecycle):
         result["seconds"]["round"] = time.perf_counter() - start
         self._dashboard.publish(result)
         return result
+
+    def _invite_people(self) -> None:
+        """Serves the page on which people label, and tells their links once."""
+        links = self.labelling.open_page()
+        if links and links != self._links:
+            self._links = links
+            for rater, link in links.items():
+                self._messages.tell_only(f"{rater} labels at {link}")
 
     def _step_or_stop(self) -> dict[str, Any]:
         """A round, and the evaluation that is due; a checkpoint if the oracle is away."""

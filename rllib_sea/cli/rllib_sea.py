@@ -11,6 +11,7 @@ from rllib_sea.cli.check import describe
 from rllib_sea.cli.console import TextConsole
 from rllib_sea.cli.entry import run_command
 from rllib_sea.cli.experiments import experiments_from_file
+from rllib_sea.cli.label import label
 from rllib_sea.cli.options import TrainOptions
 from rllib_sea.cli.preferences import preferences_app
 from rllib_sea.cli.push import push_app
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(preferences_app, name="preferences")
 app.add_typer(push_app, name="push")
 app.command()(report)
+app.command()(label)
 
 
 @app.callback()

@@ -12,7 +12,8 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rllib_sea.labelling.asking import OracleAwayError
-from rllib_sea.labelling.labeller import Labeller, LabellerSettings
+from rllib_sea.labelling.labeller import Labeller
+from rllib_sea.labelling.labeller_settings import LabellerSettings
 
 # How often the user is told of a wait that has begun.
 POLL_S = 1.0

@@ -13,10 +13,10 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from gymnasium.utils.seeding import np_random
@@ -27,52 +27,24 @@ from rllib_sea.labelling.asking import (
     OracleAwayError,
     OracleUnusableError,
 )
+from rllib_sea.labelling.labeller_settings import LabellerSettings, OracleIdentity
 from rllib_sea.preference_log.log import PreferenceLog
-from rllib_sea.preference_log.records import ClosedRound, LogEntry, Question, RunRecord
+from rllib_sea.preference_log.records import ClosedRound, LogEntry, Question
 from rllib_sea.randomness import Stream, integer_seeds
-from rllib_sea.settings.labelling import Labelling
 from text_duel.config import label_rule, oracle_options
 from text_duel.labels import LabelRule
 from text_duel.oracles import Oracle, make_oracle, probability_of
+from text_duel.oracles.people import PeopleOracle
 from text_duel.prompts import Prompt
 from text_duel.verdicts import SIDES, Verdict
+
+if TYPE_CHECKING:
+    from rllib_sea.labelling.web.page_of_log import PageOfLog
 
 logger = logging.getLogger(__name__)
 
 # Skips one after another, after which an oracle decides nothing: each of them costs a query.
 MAX_SKIPS_IN_A_ROW = 64
-
-
-@dataclass(frozen=True, slots=True)
-class LabellerSettings:
-    """What a labeller is made from.
-
-    Attributes:
-        log: The preference log's file.
-        run: The run that it belongs to.
-        env_config: Of the environment: its oracle and label rule.
-        keys: How long the oracle is waited for, and what becomes of late answers.
-        num_threads: Of torch, if the oracle uses it; None: as torch has it.
-    """
-
-    log: Path
-    run: RunRecord
-    env_config: Mapping[str, Any]
-    keys: Labelling = field(default_factory=Labelling)
-    num_threads: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class OracleIdentity:
-    """Who is asked.
-
-    Attributes:
-        name: :attr:`text_duel.Oracle.name`.
-        has_scores: Whether it gives scores.
-    """
-
-    name: str
-    has_scores: bool
 
 
 class Labeller:
@@ -116,6 +88,22 @@ class Labeller:
         return oracle
 
     @cached_property
+    def _page(self) -> PageOfLog | None:
+        """The page on which people are asked; None if nobody is."""
+        if not isinstance(self.oracle, PeopleOracle):
+            return None
+        # A web server, which no other labeller needs.
+        from rllib_sea.labelling.web.page_of_log import PageOfLog
+
+        return PageOfLog(
+            self._log,
+            self.oracle,
+            budget=self._settings.query_budget,
+            on_answer=self._told_by_people,
+            warn=self._warn,
+        )
+
+    @cached_property
     def _asking(self) -> Asking:
         return Asking(self.oracle, self._settings.keys, self._warn, self._waits.append)
 
@@ -131,7 +119,23 @@ class Labeller:
         """
         _ = self._log
         oracle = await asyncio.to_thread(lambda: self.oracle)
-        return OracleIdentity(oracle.name, oracle.has_scores)
+        return OracleIdentity(oracle.name, oracle.has_scores, oracle.asks_people)
+
+    async def open_page(self) -> dict[str, str]:
+        """Serves the page on which people are asked, unless it is served already.
+
+        Returns:
+            Each rater's secret link, by their names; nothing if no people are asked.
+
+        Raises:
+            ConfigError: Its port is taken.
+        """
+        return {} if self._page is None else await self._page.open()
+
+    async def tell_people(self, news: str) -> None:
+        """Tells people what their answers did."""
+        if self._page is not None:
+            self._page.desk.tell(news)
 
     # -- Labels -----------------------------------------------------------------------
 
@@ -147,6 +151,8 @@ class Labeller:
         if was_asked:
             return entries
         self._written |= {entry.id: entry.question for entry in entries}
+        if self._page is not None:
+            self._page.desk.refresh()
         return []
 
     async def label(
@@ -212,7 +218,10 @@ class Labeller:
 
     async def close_round(self, round_index: int) -> ClosedRound:
         """Settles what a round learns from; see :meth:`PreferenceLog.close_round`."""
-        return self._log.close_round(round_index)
+        closed = self._log.close_round(round_index)
+        if self._page is not None:
+            self._page.desk.learned(round_index, closed.lessons)
+        return closed
 
     def _questions(self, ids: Sequence[int]) -> dict[int, Question]:
         """Open questions by their ids, in the order of the ids."""
@@ -234,6 +243,8 @@ class Labeller:
 
     def _withdraw(self, ids: Sequence[int], reason: str) -> None:
         self._log.withdraw(ids, reason)
+        if self._page is not None:
+            self._page.desk.withdrawn(ids)
         self._withdrawn.update(ids)
         self._forget(ids)
         number = "1 question is" if len(ids) == 1 else f"{len(ids)} questions are"
@@ -259,8 +270,11 @@ class Labeller:
             questions: By their ids.
             comparisons: What is asked, by the ids of its questions.
         """
-        rater = self.oracle.name
         ids = list(comparisons)
+        if self._page is not None:
+            await self._page.settled(ids)
+            return
+        rater = self.oracle.name
         self._log.lease(ids, rater, self._settings.keys.oracle_timeout_s)
 
         def write(verdicts: Mapping[int, Verdict]) -> None:
@@ -282,6 +296,11 @@ class Labeller:
         if self._skips_in_a_row >= MAX_SKIPS_IN_A_ROW:
             skips, self._skips_in_a_row = self._skips_in_a_row, 0
             raise OracleUnusableError(f"oracle {rater} has skipped {skips} questions in a row")
+
+    def _told_by_people(self, key: int) -> None:
+        """Takes note of an answer that the page has written."""
+        self._forget([key])
+        asyncio.get_running_loop().create_task(self._tell())
 
     def _note_skip(self, question: Question, verdict: Verdict) -> None:
         """Counts questions that nobody decides; the first of them is told."""
@@ -373,6 +392,8 @@ class Labeller:
     async def inherit(self, source: Path) -> None:
         """Starts the log with all that another log has; see :meth:`PreferenceLog.inherit`."""
         self._log.inherit(source)
+        if self._page is not None:
+            self._page.desk.refresh()
 
     async def take_warnings(self) -> list[str]:
         """What the user should know, each once."""
@@ -390,7 +411,10 @@ class Labeller:
         return os.getpid()
 
     async def close(self) -> None:
-        """Lets another writer to the log in."""
+        """Ends the page if there is one, and lets another writer to the log in."""
+        page = self.__dict__.get("_page")
+        if page is not None:
+            await page.close()
         if "_log" in self.__dict__:
             self._log.close()
 

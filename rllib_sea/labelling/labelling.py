@@ -10,7 +10,7 @@ from rllib_sea.duels.records import Duel, PreferencePair
 from rllib_sea.duels.rounds import Proposal
 from rllib_sea.duels.selection import SelectedDuel
 from rllib_sea.labelling.handle import LabellerHandle
-from rllib_sea.labelling.labeller import LabellerSettings, OracleIdentity
+from rllib_sea.labelling.labeller_settings import LabellerSettings, OracleIdentity
 from rllib_sea.labelling.measuring import Measuring
 from rllib_sea.labelling.questions import (
     Score,
@@ -95,6 +95,24 @@ class Labelling:
             self.labeller.close()
             raise
         self.measuring = Measuring(self.labeller, self._oracle)
+
+    @property
+    def asks_people(self) -> bool:
+        """Whether people are asked, on a page."""
+        return self._oracle.asks_people
+
+    def open_page(self) -> dict[str, str]:
+        """Serves people's page, unless it is served; returns each rater's secret link.
+
+        Raises:
+            ConfigError: Its port is taken.
+        """
+        return self.labeller.call("open_page") if self.asks_people else {}
+
+    def tell_people(self, news: str) -> None:
+        """Tells people what their answers did."""
+        if self.asks_people:
+            self.labeller.call("tell_people", news)
 
     def label(
         self, round_index: int, selected: Sequence[SelectedDuel], score: Score

@@ -11,7 +11,7 @@ from rllib_sea.duels.rounds import EvaluatedPrompt, HeldOutResponses, Measuremen
 from rllib_sea.duels.selection import SelectedDuel
 from rllib_sea.labelling.asking import Comparison
 from rllib_sea.labelling.handle import LabellerHandle
-from rllib_sea.labelling.labeller import OracleIdentity
+from rllib_sea.labelling.labeller_settings import OracleIdentity
 from text_duel.prompts import Prompt
 
 
@@ -144,9 +144,12 @@ class Measuring:
     ) -> tuple[np.ndarray, np.ndarray]:
         """(N,) win probabilities, and (N,) for which of them the oracle was asked.
 
-        Of equal texts (0.5) and without another one (NaN) it is not asked.
+        Of equal texts (0.5) and without another one (NaN) it is not asked. People are asked for
+        labels alone: then all are NaN.
         """
         result = np.full(len(prompts), np.nan)
+        if self._oracle.asks_people:
+            return result, np.zeros(len(prompts), dtype=bool)
         result[[text == other for text, other in zip(texts, others, strict=True)]] = 0.5
         comparisons = {
             i: Comparison(prompt, text, other)

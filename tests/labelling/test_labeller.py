@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from rllib_sea.labelling.asking import Comparison, OracleAwayError, OracleUnusableError
-from rllib_sea.labelling.labeller import Labeller, LabellerSettings
+from rllib_sea.labelling.labeller import Labeller
+from rllib_sea.labelling.labeller_settings import LabellerSettings
 from rllib_sea.preference_log.log import LOG_FILE, PreferenceReader
 from rllib_sea.preference_log.records import PreferenceLogError, Question, RunRecord
 from rllib_sea.randomness import Stream, integer_seeds

@@ -16,7 +16,7 @@ import ray
 
 from rllib_sea.labelling.asking import OracleAwayError
 from rllib_sea.labelling.handle import LabellerHandle
-from rllib_sea.labelling.labeller import LabellerSettings
+from rllib_sea.labelling.labeller_settings import LabellerSettings
 from rllib_sea.preference_log.reader import LOG_FILE, PreferenceReader
 from rllib_sea.preference_log.records import PreferenceLogError, Question, RunRecord
 from rllib_sea.settings.labelling import Labelling

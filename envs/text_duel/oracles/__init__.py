@@ -34,6 +34,7 @@ from text_duel.oracles.length import LengthOracle
 ORACLES = {
     "embedding": "text_duel.oracles.embedding:EmbeddingOracle",
     "length": "text_duel.oracles.length:LengthOracle",
+    "people": "text_duel.oracles.people:PeopleOracle",
     "reader": "text_duel.oracles.reader:ReaderOracle",
     "reward_model": "text_duel.oracles.reward_model:RewardModelOracle",
 }

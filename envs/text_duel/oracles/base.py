@@ -25,12 +25,14 @@ class Oracle(ABC):
         name: Identity with every parameter that matters; recorded with a run.
         has_scores: Whether :meth:`score` gives numbers.
         needs_references: Whether every prompt must have a reference response.
+        asks_people: Whether it is people, who are asked for labels alone, on a page.
         num_cut: Of how many texts it has read the beginning only, so far.
     """
 
     name: str
     has_scores: bool = False
     needs_references: bool = False
+    asks_people: bool = False
     num_cut: int = 0
 
     @classmethod  # noqa: B027 - overriding it is optional

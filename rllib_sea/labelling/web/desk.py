@@ -1,0 +1,563 @@
+"""Between the preference log and whoever labels: hands questions out, takes answers in.
+
+Free of HTTP. It lives in one event loop, that of the log's writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Literal
+
+from rllib_sea.labelling.web.queue import QuestionQueue, QueuedQuestion
+from rllib_sea.preference_log.log import PreferenceLog
+from rllib_sea.preference_log.records import Lesson, Question
+from rllib_sea.randomness import Stream, generator
+from text_duel.conversations import as_messages
+from text_duel.verdicts import Choice, Side, Verdict
+
+PageChoice = Literal["left", "right", "tie", "both_bad", "skip"]
+Phase = Literal["asking", "learning", "done", "away", "closed"]
+Status = Literal["kept", "already", "late", "withdrawn"]
+# For how long a round waits for somebody who has taken an answer back.
+REOPENED_S = 60.0
+
+
+class RefusedError(Exception):
+    """What was sent is not taken, and why, in words for whoever sent it.
+
+    Args:
+        message: The words.
+        status: The HTTP status that says it best.
+    """
+
+    def __init__(self, message: str, status: int = 409) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a rater says about a question as it was shown.
+
+    Attributes:
+        question: Its id.
+        choice: The side that is better, or none.
+        correction: Whether it takes the place of an answer that the rater gave before.
+        strength: How clearly, or None.
+        reason: Why it is skipped, or None.
+        seconds: How long it took, or None.
+    """
+
+    question: int
+    choice: PageChoice
+    correction: bool = False
+    strength: float | None = None
+    reason: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a prompt.
+
+    Attributes:
+        role: Whose: ``system``, ``user`` or ``assistant``.
+        content: What was said.
+    """
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShownQuestion:
+    """A question as a rater sees it.
+
+    Attributes:
+        id: Its number in the log.
+        round: The round that asked it.
+        prompt: Its prompt, a text as one turn of the user.
+        left: The response on the left.
+        right: The other one.
+        answered: What the rater has said, if they have taken it back to say it again.
+    """
+
+    id: int
+    round: int
+    prompt: tuple[Turn, ...]
+    left: str
+    right: str
+    answered: PageChoice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of an answer.
+
+    Attributes:
+        status: ``kept``; ``already``: it was sent before; ``late``: somebody else answered the
+            question meanwhile; ``withdrawn``: the question was.
+        message: The same in words; empty if there is nothing to say.
+    """
+
+    status: Status
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How a rater and the run stand.
+
+    Attributes:
+        rater: Whose.
+        phase: ``asking``; ``learning``: all questions are answered, others come by themselves;
+            ``done``: they were the last; ``away``: no run asks, others come once one goes on;
+            ``closed``: the page ends.
+        round: The newest round that has asked; None before the first.
+        round_questions: How many questions it asked.
+        round_open: How many of them nobody has answered.
+        answered: Questions that are answered, in all.
+        open: Questions that nobody has answered, in all.
+        budget: How many the run will ask for; None: nobody said.
+        mine: Standing answers of the rater.
+        mine_today: Those of today.
+        learned_round: The newest round that has learned; None before the first.
+        learned_mine: From how many answers of the rater it did.
+        news: What the run says of itself since; empty if nothing.
+    """
+
+    rater: str
+    phase: Phase
+    round: int | None
+    round_questions: int
+    round_open: int
+    answered: int
+    open: int
+    budget: int | None
+    mine: int
+    mine_today: int
+    learned_round: int | None
+    learned_mine: int
+    news: str
+
+
+class Desk:
+    """Hands out the questions of a log, and writes down what people say.
+
+    Args:
+        log: The log, which nobody else writes.
+        lease_s: For how long a question is somebody's.
+        undo_s: How long a round waits after its last answer.
+        overlap: The share of questions that a second rater judges, too.
+        budget: How many questions the run will ask for, to be shown.
+        has_run: Whether a run asks, and learns.
+        on_answer: Told of questions that were answered.
+        clock: The time, in seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        log: PreferenceLog,
+        *,
+        lease_s: float,
+        undo_s: float = 0.0,
+        overlap: float = 0.0,
+        budget: int | None = None,
+        has_run: bool = True,
+        on_answer: Callable[[int], None] = lambda key: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._log = log
+        self._lease_s = lease_s
+        self._undo_s = undo_s
+        self._overlap = overlap
+        self._budget = budget
+        self._has_run = has_run
+        self._on_answer = on_answer
+        self._clock = clock
+        self._queue = QuestionQueue(lease_s)
+        self._known = 0  # ids up to this one are in the queue, or done with
+        self._reopened: dict[int, tuple[str, float]] = {}
+        self._answered_at: dict[int, float] = {}  # of questions that a round may wait for
+        self._changed = asyncio.Event()
+        self._closed = False
+        self._news = ""
+        self._learned: tuple[int, Counter[str]] | None = None
+        self._mine: Counter[str] = Counter()
+        self._today: tuple[date, Counter[str]] = (self._date(), Counter())
+        self._num_answered, self._rounds = 0, Counter[int]()
+        self._round_of: dict[int, int] = {}
+        self._round_open: Counter[int] = Counter()
+        self._count_all()
+        self.refresh()
+
+    # -- What raters do ---------------------------------------------------------------
+
+    def hand_out(self, rater: str, count: int) -> list[ShownQuestion]:
+        """Puts questions before a rater; see :meth:`QuestionQueue.hand_out`.
+
+        Args:
+            rater: Who.
+            count: How many they want to have ahead.
+        """
+        ids, leased = self._queue.hand_out(rater, count, self._clock())
+        if leased:
+            self._log.lease(leased, rater, self._lease_s)
+        return self._shown(ids, rater)
+
+    def answer(self, rater: str, given: Answer) -> Kept:
+        """Writes an answer down.
+
+        The same one sent again, after a lost connection, is one answer.
+
+        Raises:
+            RefusedError: The question was never put before the rater, or they gave another answer
+                before.
+            PreferenceLogError: It cannot be written; nothing was.
+        """
+        key = given.question
+        state = self._state(key)
+        if not self._was_leased(key, rater):
+            raise RefusedError(f"question {key} was never put before {rater}")
+        shown_first = self._left(key, rater)
+        verdict = Verdict(
+            _choice(given.choice, shown_first),
+            strength=given.strength,
+            reason=given.reason,
+            seconds=given.seconds,
+            shown_first=shown_first,
+        )
+        standing = self._standing(key, rater)
+        if standing is not None and _is_same(standing, verdict):
+            self._take_up(key)
+            return Kept("already", "it was sent before, and counts once")
+        if standing is not None:
+            if not given.correction:
+                said = page_choice(standing.choice, shown_first)
+                raise RefusedError(
+                    f"you have answered question {key} before ({said}); that stays, unless you "
+                    "take it back"
+                )
+            self._check_unlearned(key)
+            self._log.correct(key, rater, verdict)
+            self._take_up(key)
+            return Kept("kept")
+        self._log.give(rater, {key: verdict})
+        self._count(key, rater, state)
+        self._queue.answered(key, rater)
+        self._answered_at[key] = self._clock()
+        self._on_answer(key)
+        self._tell()
+        if state == "withdrawn":
+            return Kept("withdrawn", "the question was withdrawn meanwhile: nothing is learned")
+        others = [one.rater for one in self._log.standing_verdicts([key])[key]]
+        if state == "answered" and len(others) > self._wanted(*self._places([key])[key]):
+            return Kept("late", f"{others[0]} answered it meanwhile: yours is kept beside it")
+        return Kept("kept")
+
+    def reopen(self, rater: str, key: int | None = None) -> ShownQuestion:
+        """Takes an answer back to a rater, who may give another one in its place.
+
+        Until they do, it stands.
+
+        Args:
+            rater: Who.
+            key: The question; None: the last one that they answered and have not taken back.
+
+        Raises:
+            RefusedError: There is none, or a round has learned from it.
+        """
+        if key is None:
+            rows = self._log.query(
+                "SELECT question_id FROM verdicts WHERE rater = ? AND replaces IS NULL "
+                "ORDER BY id DESC LIMIT 100",
+                rater,
+            )
+            mine = (found for (found,) in rows)
+            key = next((k for k in mine if self._reopened.get(k, ("",))[0] != rater), None)
+            if key is None:
+                raise RefusedError("there is no answer of yours to take back", 404)
+        self._state(key)
+        standing = self._standing(key, rater)
+        if standing is None:
+            raise RefusedError(f"question {key} has no answer of yours", 404)
+        self._check_unlearned(key)
+        self._reopened[key] = (rater, self._clock() + REOPENED_S)
+        self._tell()
+        return self._shown([key], rater, standing)[0]
+
+    def progress(self, rater: str) -> Progress:
+        """How a rater and the run stand."""
+        newest = max(self._rounds, default=None)
+        of_today, today = self._today
+        learned_round, learned = self._learned or (None, Counter[str]())
+        return Progress(
+            rater=rater,
+            phase=self._phase(),
+            round=newest,
+            round_questions=0 if newest is None else self._rounds[newest],
+            round_open=0 if newest is None else self._round_open[newest],
+            answered=self._num_answered,
+            open=self._queue.num_open,
+            budget=self._budget,
+            mine=self._mine[rater],
+            mine_today=today[rater] if of_today == self._date() else 0,
+            learned_round=learned_round,
+            learned_mine=learned[rater],
+            news=self._news,
+        )
+
+    def _phase(self) -> Phase:
+        if self._closed:
+            return "closed"
+        if self._queue.num_open:
+            return "asking"
+        if self._budget is not None and self._num_answered >= self._budget:
+            return "done"
+        return "learning" if self._has_run else "away"
+
+    # -- What the run does ------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Takes in the questions that were written to the log since."""
+        rows = list(
+            self._log.query(
+                "SELECT question_id, round, position, state FROM states WHERE question_id > ? "
+                "ORDER BY round, position",
+                self._known,
+            )
+        )
+        if not rows:
+            return
+        before, self._known = self._known, max(row[0] for row in rows)
+        wanted: dict[int, tuple[int, int, int]] = {}
+        for key, round_index, position, state in rows:
+            self._rounds[round_index] += 1
+            number = self._wanted(round_index, position)
+            if state == "open" or (state == "answered" and number > 1):
+                wanted[key] = (round_index, position, number)
+            if state == "open":
+                self._round_open[round_index] += 1
+                self._round_of[key] = round_index
+        given: dict[int, set[str]] = {key: set() for key in wanted}
+        # The newest lease of a question is its last row here.
+        leases = {
+            key: (rater, datetime.fromisoformat(until).timestamp())
+            for key, rater, until in self._log.query(
+                "SELECT question_id, rater, ends_at FROM leases WHERE question_id > ? ORDER BY id",
+                before,
+            )
+            if key in wanted
+        }
+        for key, rater in self._log.query(
+            "SELECT question_id, rater FROM standing_verdicts WHERE question_id > ?", before
+        ):
+            if key in wanted:
+                given[key].add(rater)
+        for key, (round_index, position, number) in wanted.items():
+            holder, until = leases.get(key, (None, 0.0))
+            place = (round_index, position)
+            if holder in given[key]:
+                holder = None
+            self._queue.add(QueuedQuestion(key, place, number, given[key], holder, until))
+        self._tell()
+
+    def withdrawn(self, ids: Iterable[int]) -> None:
+        """Forgets questions that the run has taken back."""
+        ids = list(ids)
+        self._queue.withdraw(ids)
+        for key in ids:
+            self._close_one(key)
+        self._tell()
+
+    def learned(self, round_index: int, lessons: Sequence[Lesson]) -> None:
+        """Tells raters what a round has learned from."""
+        verdicts = self._log.standing_verdicts([lesson.id for lesson in lessons])
+        by_rater = Counter(one.rater for given in verdicts.values() for one in given)
+        self._learned, self._news = (round_index, by_rater), ""
+        self._answered_at = {}
+        self._tell()
+
+    def tell(self, news: str) -> None:
+        """Tells raters what their answers did."""
+        self._news = news
+        self._tell()
+
+    async def settled(self, ids: Collection[int]) -> None:
+        """Waits until questions are answered or withdrawn, and nobody is about to change that."""
+        left = set(ids)
+        while True:
+            changed = self._changed
+            left = {key for key in left if self._queue.is_open(key)}
+            if not left:
+                now = self._clock()
+                ends = [self._reopened[key][1] for key in ids if key in self._reopened]
+                ends += [
+                    self._answered_at[key] + self._undo_s for key in ids if key in self._answered_at
+                ]
+                wait = max(ends, default=now) - now
+                if wait <= 0:
+                    return
+                try:
+                    async with asyncio.timeout(wait):
+                        await changed.wait()
+                except TimeoutError:
+                    pass
+                continue
+            await changed.wait()
+
+    def next_change(self) -> asyncio.Event:
+        """Set at the next change of what :meth:`progress` says."""
+        return self._changed
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the page ends."""
+        return self._closed
+
+    def close(self) -> None:
+        """Tells whoever waits that the page ends."""
+        self._closed = True
+        self._tell()
+
+    # -- Inside -----------------------------------------------------------------------
+
+    def _shown(
+        self, ids: Sequence[int], rater: str, standing: Verdict | None = None
+    ) -> list[ShownQuestion]:
+        questions = [entry.question for entry in self._log.entries(ids)] if ids else []
+        return [
+            self._shown_one(key, question, rater, standing)
+            for key, question in zip(ids, questions, strict=True)
+        ]
+
+    def _shown_one(
+        self, key: int, question: Question, rater: str, standing: Verdict | None
+    ) -> ShownQuestion:
+        left = self._side(question.round, question.position, rater)
+        texts = question.first.text, question.second.text
+        return ShownQuestion(
+            id=key,
+            round=question.round,
+            prompt=tuple(Turn(m["role"], m["content"]) for m in as_messages(question.prompt)),
+            left=texts[left != "first"],
+            right=texts[left == "first"],
+            answered=None if standing is None else page_choice(standing.choice, left),
+        )
+
+    def _left(self, key: int, rater: str) -> Side:
+        return self._side(*self._places([key])[key], rater)
+
+    def _side(self, round_index: int, position: int, rater: str) -> Side:
+        """Which response a rater sees on the left: drawn for them and this question."""
+        rng = generator(self._log.run.seed, round_index, position, Stream.SIDES, rater)
+        return "first" if rng.random() < 0.5 else "second"
+
+    def _wanted(self, round_index: int, position: int) -> int:
+        if not self._overlap:
+            return 1
+        rng = generator(self._log.run.seed, round_index, position, Stream.OVERLAP)
+        return 2 if rng.random() < self._overlap else 1
+
+    def _places(self, ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+        listed = ", ".join(str(int(key)) for key in ids)
+        rows = self._log.query(f"SELECT id, round, position FROM questions WHERE id IN ({listed})")
+        return {key: (round_index, position) for key, round_index, position in rows}
+
+    def _state(self, key: int) -> str:
+        rows = self._log.query("SELECT state FROM states WHERE question_id = ?", key)
+        for (state,) in rows:
+            return state
+        raise RefusedError(f"there is no question {key}", 404)
+
+    def _was_leased(self, key: int, rater: str) -> bool:
+        rows = self._log.query(
+            "SELECT 1 FROM leases WHERE question_id = ? AND rater = ? LIMIT 1", key, rater
+        )
+        return next(rows, None) is not None
+
+    def _standing(self, key: int, rater: str) -> Verdict | None:
+        given = self._log.standing_verdicts([key])[key]
+        return next((one.verdict for one in given if one.rater == rater), None)
+
+    def _check_unlearned(self, key: int) -> None:
+        for (learned_in,) in self._log.query(
+            "SELECT round FROM lessons WHERE question_id = ?", key
+        ):
+            raise RefusedError(
+                f"round {learned_in + 1} has learned from your answer to question {key}: it stays"
+            )
+
+    def _take_up(self, key: int) -> None:
+        """Notes that a question which was taken back has its answer again."""
+        if self._reopened.pop(key, None) is not None:
+            self._answered_at[key] = self._clock()
+            self._tell()
+
+    def _count_all(self) -> None:
+        self._num_answered = self._log.num_answered()
+        _, today = self._today
+        midnight = datetime.combine(self._date(), datetime.min.time()).astimezone().timestamp()
+        for rater, given_at in self._log.query("SELECT rater, given_at FROM standing_verdicts"):
+            self._mine[rater] += 1
+            if datetime.fromisoformat(given_at).timestamp() >= midnight:
+                today[rater] += 1
+        rows = self._log.query("SELECT max(round) FROM closed_rounds")
+        for (round_index,) in rows:
+            if round_index is not None:
+                verdicts = self._log.standing_verdicts(
+                    lesson.id for lesson in self._log.lessons(round_index)
+                )
+                by_rater = Counter(one.rater for given in verdicts.values() for one in given)
+                self._learned = (round_index, by_rater)
+
+    def _count(self, key: int, rater: str, state: str) -> None:
+        if self._today[0] != self._date():
+            self._today = (self._date(), Counter())
+        self._mine[rater] += 1
+        self._today[1][rater] += 1
+        if state == "open":
+            self._num_answered += 1
+            self._close_one(key)
+
+    def _close_one(self, key: int) -> None:
+        round_index = self._round_of.pop(key, None)
+        if round_index is not None:
+            self._round_open[round_index] -= 1
+
+    def _date(self) -> date:
+        return datetime.fromtimestamp(self._clock()).date()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def page_choice(choice: Choice, left: Side) -> PageChoice:
+    """A verdict's choice as it looks on the page.
+
+    Args:
+        choice: In the question's own order.
+        left: Which response stands on the left.
+    """
+    if choice in ("first", "second"):
+        return "left" if choice == left else "right"
+    return choice  # type: ignore[return-value]
+
+
+def _choice(choice: PageChoice, left: Side) -> Choice:
+    """A choice on the page in the question's own order."""
+    right: Side = "second" if left == "first" else "first"
+    if choice == "left":
+        return left
+    return right if choice == "right" else choice
+
+
+def _is_same(one: Verdict, other: Verdict) -> bool:
+    """Whether two verdicts say the same; how long they took says nothing."""
+    return (one.choice, one.strength, one.reason) == (other.choice, other.strength, other.reason)

@@ -1,0 +1,88 @@
+"""The page of one log, from its parts: links, desk, server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from rllib_sea.labelling.web.app import make_app
+from rllib_sea.labelling.web.desk import Desk
+from rllib_sea.labelling.web.raters import Raters
+from rllib_sea.labelling.web.server import PageServer, is_loopback, listen
+from rllib_sea.preference_log.log import PreferenceLog
+from text_duel.oracles.people import PeopleOracle
+
+
+class PageOfLog:
+    """Serves a log's questions to people.
+
+    Args:
+        log: The log, which this process alone writes.
+        people: Who is asked, and where.
+        budget: How many questions the run will ask for, to be shown.
+        has_run: Whether a run asks, and learns.
+        on_answer: Told of questions that were answered.
+        warn: Told of what the user should know.
+    """
+
+    def __init__(
+        self,
+        log: PreferenceLog,
+        people: PeopleOracle,
+        *,
+        budget: int | None = None,
+        has_run: bool = True,
+        on_answer: Callable[[int], None] = lambda key: None,
+        warn: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._people = people
+        self._warn = warn
+        self._server: PageServer | None = None
+        self.raters = Raters(log.path)
+        self.raters.invite(people.raters)
+        self.desk = Desk(
+            log,
+            lease_s=people.lease_s,
+            undo_s=people.undo_s,
+            overlap=people.overlap,
+            budget=budget,
+            has_run=has_run,
+            on_answer=on_answer,
+        )
+        self._title = log.run.run_id
+
+    async def open(self) -> dict[str, str]:
+        """Begins to serve, unless it does already; returns each rater's secret link.
+
+        Raises:
+            ConfigError: The port is taken.
+        """
+        if self._server is None:
+            people, before = self._people, self.raters.port
+            listening = listen(people.host, people.port, before)
+            app = make_app(self.desk, self.raters, title=self._title, rubric=self._people.rubric)
+            self._server = PageServer(app, listening)
+            self.raters.served_at(people.host, self._server.port)
+            await self._server.start()
+            if not people.port and before not in (None, self._server.port):
+                self._warn(
+                    f"port {before} of the raters' links is taken: the page is at port "
+                    f"{self._server.port} now, and `rllib-sea label` of the log prints the links"
+                )
+            if not is_loopback(people.host):
+                self._warn(
+                    f"the page is served on {people.host} without encryption: whoever is in "
+                    "between reads links and texts; put HTTPS before it, or a tunnel"
+                )
+        return self.raters.links()
+
+    async def settled(self, ids: Sequence[int] | Collection[int]) -> None:
+        """Opens the page, and waits for people; see :meth:`Desk.settled`."""
+        await self.open()
+        await self.desk.settled(ids)
+
+    async def close(self) -> None:
+        """Ends it; pages say so to who is looking at them."""
+        self.desk.close()
+        if self._server is not None:
+            await self._server.stop()
+            self._server = None
