@@ -34,7 +34,13 @@ from rllib_sea.preference_log.records import PreferenceLogError
 from text_duel.conversations import check_characters
 
 PAGE = Path(__file__).parent / "page"
-FILES = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+FILES = {
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "outbox.js": "text/javascript",
+    "texts.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 # Questions that somebody may have ahead.
 MAX_AHEAD = 20
 MAX_REASON = 2000

@@ -114,6 +114,7 @@ class Progress:
     """How a rater and the run stand.
 
     Attributes:
+        log: Which log it is, so that no answer gets into another one at the same address.
         rater: Whose.
         phase: ``asking``; ``learning``: all questions are answered, others come by themselves;
             ``done``: they were the last; ``away``: no run asks, others come once one goes on;
@@ -131,6 +132,7 @@ class Progress:
         news: What the run says of itself since; empty if nothing.
     """
 
+    log: str
     rater: str
     phase: Phase
     round: int | None
@@ -181,6 +183,8 @@ class Desk:
         self._on_answer = on_answer
         self._clock = clock
         self._queue = QuestionQueue(lease_s)
+        opened_at = next(log.query("SELECT opened_at FROM runs ORDER BY id LIMIT 1"))[0]
+        self._identity = f"{log.run.run_id} {opened_at}"
         self._known = 0  # ids up to this one are in the queue, or done with
         self._reopened: dict[int, tuple[str, float]] = {}
         self._answered_at: dict[int, float] = {}  # of questions that a round may wait for
@@ -297,6 +301,7 @@ class Desk:
         of_today, today = self._today
         learned_round, learned = self._learned or (None, Counter[str]())
         return Progress(
+            log=self._identity,
             rater=rater,
             phase=self._phase(),
             round=newest,
