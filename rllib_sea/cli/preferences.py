@@ -12,9 +12,8 @@ import typer
 from rllib_sea.cli.yaml_files import parse_option
 from rllib_sea.messages import duration_text
 from rllib_sea.preference_log.export import export_preferences
-from rllib_sea.preference_log.importing import NO_POLICY_VERSION, import_preferences
 from rllib_sea.preference_log.log import PreferenceReader
-from rllib_sea.preference_log.records import LogEntry
+from rllib_sea.preference_log.records import NO_POLICY_VERSION, LogEntry
 from rllib_sea.preference_log.statistics import LogStatistics, log_statistics
 
 preferences_app = typer.Typer(
@@ -109,6 +108,9 @@ def import_file(
     ] = None,
 ) -> None:
     """Make a log of labels that exist, for a run to start from (initial_preferences)."""
+    # Tokenizers, for which the other commands do not wait.
+    from rllib_sea.preference_log.importing import import_preferences
+
     names = {} if columns is None else parse_option("--columns", columns)
     made = import_preferences(file, log, model, chat, names)
     typer.echo(f"{file}: {made.read.num_rows} rows of {made.read.form}")

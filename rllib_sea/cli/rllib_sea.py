@@ -7,12 +7,9 @@ from typing import Annotated
 
 import typer
 
-from rllib_sea.cli.check import describe
 from rllib_sea.cli.console import TextConsole
 from rllib_sea.cli.entry import run_command
-from rllib_sea.cli.experiments import experiments_from_file
 from rllib_sea.cli.label import label
-from rllib_sea.cli.options import TrainOptions
 from rllib_sea.cli.preferences import preferences_app
 from rllib_sea.cli.push import push_app
 from rllib_sea.cli.ray_session import set_log_levels
@@ -44,6 +41,13 @@ def check(
     storage_path: Annotated[str | None, typer.Option(help="As for `rllib train file`.")] = None,
 ) -> None:
     """Check all of a recipe as `rllib train file` does, and say what it will do; starts nothing."""
+    # RLlib and models' libraries, for which the other commands do not wait.
+    from rllib_sea.cli.check import describe
+    from rllib_sea.cli.experiments import experiments_from_file
+    from rllib_sea.cli.options import TrainOptions
+    from rllib_sea.cli.ray_session import set_log_levels
+    from rllib_sea.cli.recipes import find_recipe
+
     set_log_levels(0)
     try:
         file = recipe if recipe.exists() or recipe.suffix else find_recipe(str(recipe))

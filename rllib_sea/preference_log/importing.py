@@ -14,6 +14,7 @@ from rllib_sea.preference_log.log import PreferenceLog
 from rllib_sea.preference_log.preference_forms import END_TOKENS, LeftOut, find_form, without_end
 from rllib_sea.preference_log.records import (
     IMPORTED,
+    NO_POLICY_VERSION,
     PreferenceLogError,
     Question,
     RunRecord,
@@ -27,9 +28,6 @@ from text_duel.conversations import as_text, unread_keys
 from text_duel.errors import ConfigError
 from text_duel.sources import FileSource
 from text_duel.verdicts import Verdict
-
-# In the place of a version of the policy: no run sampled the responses.
-NO_POLICY_VERSION = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,215 @@
+"""Between the log and the page: what is handed out, kept, refused and waited for; without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rllib_sea.labelling.web.desk import Answer, Desk, RefusedError
+from rllib_sea.preference_log.log import LOG_FILE, PreferenceLog
+from tests.helpers.preference_log_cases import RUN, question
+
+
+class Clock:
+    now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[PreferenceLog]:
+    with PreferenceLog(tmp_path / LOG_FILE, RUN) as opened:
+        opened.ask(0, [question(0, i) for i in range(6)])
+        yield opened
+
+
+def desk(log: PreferenceLog, **options: object) -> Desk:
+    return Desk(log, **({"lease_s": 100.0} | options))  # type: ignore[arg-type]
+
+
+def test_the_verdict_is_in_the_questions_own_order(log: PreferenceLog) -> None:
+    """Sides are drawn for each rater and question, the same ones again after a restart."""
+    log.ask(1, [question(1, i) for i in range(60)])
+    first, left = desk(log), {}
+    for rater in ("ann", "bob"):
+        for _ in range(33):
+            (shown,) = first.hand_out(rater, 1)
+            left[rater, shown.id] = shown.left
+            first.answer(rater, Answer(shown.id, "left", seconds=2.5))
+    assert len(left) == 66
+    on_left = set()
+    for entry in log.read():
+        (given,) = entry.verdicts
+        chosen = getattr(entry.question, given.verdict.choice).text
+        assert chosen == left[given.rater, entry.id]
+        assert given.verdict.shown_first == given.verdict.choice
+        assert given.verdict.seconds == 2.5
+        assert entry.label is not None
+        assert entry.label.preference == (given.verdict.choice == "first")
+        on_left.add((given.rater, given.verdict.choice))
+    assert len(on_left) == 4, "each of them sees both kinds on the left"
+    again = desk(log, overlap=1.0)
+    sides = {shown.id: shown.left for shown in again.hand_out("bob", 66)}
+    same = [left["ann", key] == text for key, text in sides.items()]
+    assert len(same) == 33, "what ann has answered, for a second rater"
+    assert 5 < sum(same) < 28, "not the same sides for both"
+
+
+def test_what_was_handed_out_stays_after_a_restart(log: PreferenceLog) -> None:
+    before = [shown.id for shown in desk(log).hand_out("ann", 4)]
+    again = desk(log)
+    assert [shown.id for shown in again.hand_out("bob", 4)] == [5, 6], "what is hers is not his"
+    assert [shown.id for shown in again.hand_out("ann", 4)] == before
+
+
+def test_an_answer_counts_once_and_changes_by_a_correction(log: PreferenceLog) -> None:
+    made = desk(log)
+    shown = made.hand_out("ann", 1)[0]
+    assert made.answer("ann", Answer(shown.id, "tie", seconds=1.0)).status == "kept"
+    assert made.answer("ann", Answer(shown.id, "tie", seconds=9.0)).status == "already"
+    with pytest.raises(RefusedError, match=r"answered question 1 before \(tie\)"):
+        made.answer("ann", Answer(shown.id, "left"))
+    again = made.reopen("ann")
+    assert (again.id, again.answered) == (shown.id, "tie")
+    assert made.answer("ann", Answer(shown.id, "left", correction=True)).status == "kept"
+    assert made.answer("ann", Answer(shown.id, "left", correction=True)).status == "already"
+    (entry,) = log.entries([shown.id])
+    (given,) = entry.verdicts
+    assert getattr(entry.question, given.verdict.choice).text == shown.left
+    assert next(log.query("SELECT count(*) FROM verdicts")) == (2,)
+    progress = made.progress("ann")
+    assert (progress.mine, progress.mine_today, progress.answered) == (1, 1, 1)
+
+
+def test_undo_goes_back_from_answer_to_answer(log: PreferenceLog) -> None:
+    made = desk(log)
+    ids = [shown.id for shown in made.hand_out("ann", 3)]
+    for key in ids:
+        made.answer("ann", Answer(key, "tie"))
+    assert [made.reopen("ann").id for _ in ids] == ids[::-1]
+    with pytest.raises(RefusedError, match="no answer of yours to take back"):
+        made.reopen("ann")
+    with pytest.raises(RefusedError, match="no answer of yours"):
+        made.reopen("bob", ids[0])
+
+
+def test_what_was_learned_from_stays(log: PreferenceLog) -> None:
+    made = desk(log)
+    (shown,) = made.hand_out("ann", 1)
+    made.answer("ann", Answer(shown.id, "left"))
+    closed = log.close_round(0)
+    made.learned(0, closed.lessons)
+    for attempt in (
+        lambda: made.reopen("ann"),
+        lambda: made.answer("ann", Answer(shown.id, "right", correction=True)),
+    ):
+        with pytest.raises(RefusedError, match="round 1 has learned from your answer"):
+            attempt()
+    progress = made.progress("ann")
+    assert (progress.learned_round, progress.learned_mine) == (0, 1)
+    assert made.progress("bob").learned_mine == 0
+    assert desk(log).progress("ann").learned_mine == 1, "also after a restart"
+
+
+def test_whom_a_question_is_not_put_before_cannot_answer_it(log: PreferenceLog) -> None:
+    made = desk(log)
+    with pytest.raises(RefusedError, match="question 1 was never put before ann"):
+        made.answer("ann", Answer(1, "left"))
+    with pytest.raises(RefusedError, match="there is no question 99") as refused:
+        made.answer("ann", Answer(99, "left"))
+    assert refused.value.status == 404
+    assert next(log.query("SELECT count(*) FROM verdicts")) == (0,)
+
+
+def test_late_and_withdrawn_answers_are_kept(log: PreferenceLog) -> None:
+    clock = Clock()
+    made = desk(log, clock=clock)
+    made.hand_out("ann", 1)
+    clock.now += 101
+    assert made.hand_out("bob", 1)[0].id == 1
+    assert made.answer("bob", Answer(1, "tie")).status == "kept"
+    late = made.answer("ann", Answer(1, "left"))
+    assert (late.status, late.message) == (
+        "late",
+        "bob answered it meanwhile: yours is kept beside it",
+    )
+    made.hand_out("ann", 1)
+    log.withdraw([2], "too old")
+    made.withdrawn([2])
+    assert made.answer("ann", Answer(2, "left")).status == "withdrawn"
+    one, two = log.entries([1, 2])
+    assert [given.rater for given in one.verdicts] == ["bob", "ann"]
+    assert one.label is not None
+    assert one.label.is_tie, "the first answer is the label"
+    assert (two.state, two.label, len(two.verdicts)) == ("withdrawn", None, 1)
+    assert made.progress("ann").answered == log.num_answered() == 1
+    assert made.progress("ann").round_open == log.num_open() == 4
+
+
+def test_overlap_is_a_share_that_a_second_rater_judges(log: PreferenceLog) -> None:
+    log.ask(1, [question(1, i) for i in range(94)])
+    made = desk(log, overlap=0.2)
+    for rater in ("ann", "bob"):
+        while shown := made.hand_out(rater, 20):
+            for one in shown:
+                made.answer(rater, Answer(one.id, "left"))
+    raters = [len(entry.verdicts) for entry in log.read()]
+    assert set(raters) == {1, 2}
+    assert 10 < raters.count(2) < 32
+    assert log.num_answered() == 100
+
+
+def test_a_round_waits_for_people_and_for_who_takes_an_answer_back(log: PreferenceLog) -> None:
+    async def run() -> None:
+        made = desk(log, undo_s=0.3)
+        ids = [shown.id for shown in made.hand_out("ann", 6)]
+        waiting = asyncio.create_task(made.settled(ids))
+        for key in ids:
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            made.answer("ann", Answer(key, "left"))
+        await asyncio.sleep(0.05)
+        assert not waiting.done(), "the last answer may be undone"
+        made.reopen("ann")
+        await asyncio.sleep(0.4)
+        assert not waiting.done(), "she thinks again"
+        made.answer("ann", Answer(ids[-1], "right", correction=True))
+        await asyncio.wait_for(waiting, 5.0)
+        await asyncio.wait_for(made.settled(ids), 0.05)
+
+    asyncio.run(run())
+
+
+def test_a_round_does_not_wait_for_what_is_withdrawn(log: PreferenceLog) -> None:
+    async def run() -> None:
+        made = desk(log)
+        waiting = asyncio.create_task(made.settled([1, 2]))
+        made.hand_out("ann", 1)
+        made.answer("ann", Answer(1, "skip", reason="cannot judge"))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        made.withdrawn([2])
+        await asyncio.wait_for(waiting, 5.0)
+
+    asyncio.run(run())
+
+
+def test_phases(log: PreferenceLog) -> None:
+    made, alone = desk(log, budget=7), desk(log, has_run=False)
+    assert made.progress("ann").phase == "asking"
+    for shown in made.hand_out("ann", 6):
+        made.answer("ann", Answer(shown.id, "left"))
+        alone.withdrawn([shown.id])
+    assert (made.progress("ann").phase, alone.progress("ann").phase) == ("learning", "away")
+    log.ask(1, [question(1, 0)])
+    made.refresh()
+    progress = made.progress("ann")
+    assert (progress.phase, progress.round, progress.round_open) == ("asking", 1, 1)
+    made.answer("ann", Answer(made.hand_out("ann", 1)[0].id, "left"))
+    assert made.progress("ann").phase == "done"
+    made.close()
+    assert made.progress("ann").phase == "closed"
