@@ -19,11 +19,12 @@ class ServedLog:
         raters: Who labels.
 
     Attributes:
+        log: The log.
         links: Each rater's secret link.
     """
 
     def __init__(self, log: Path, *raters: str) -> None:
-        self._log = log
+        self.log = log
         self._raters = raters
         self.links: dict[str, str] = {}
         self._process: subprocess.Popen[str] | None = None
@@ -33,7 +34,7 @@ class ServedLog:
         """Serves, at the same links as before."""
         names = [word for rater in self._raters for word in ("--rater", rater)]
         self._process = subprocess.Popen(
-            [*_COMMAND, str(self._log), *names], stdout=subprocess.PIPE, text=True
+            [*_COMMAND, str(self.log), *names], stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None
         for line in self._process.stdout:
@@ -51,8 +52,10 @@ class ServedLog:
         self._process.communicate()
 
     def stop(self) -> str:
-        """Ends it with Ctrl-C; returns what it still printed."""
+        """Ends it with Ctrl-C if it is there; returns what it still printed."""
         assert self._process is not None
+        if self._process.poll() is not None:
+            return ""
         self._process.send_signal(signal.SIGINT)
         rest, _ = self._process.communicate(timeout=30)
         return rest

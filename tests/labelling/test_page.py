@@ -1,0 +1,262 @@
+"""The page in a real browser: keys, clicks, two windows, no network, a server that is killed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from rllib_sea.preference_log.log import LOG_FILE, PreferenceLog, PreferenceReader
+from rllib_sea.preference_log.records import LogEntry, Question
+from tests.helpers.preference_log_cases import RUN, question, response
+from tests.helpers.served_log import ServedLog
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="there is no Chromium: apt-get install chromium"
+)
+DESK = {"width": 1280, "height": 800}
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 390, "height": 844},
+    "has_touch": True,
+    "is_mobile": True,
+}
+ATTACK = "<img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+Serve = Callable[..., ServedLog]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Serves a log of questions to raters."""
+    started: list[ServedLog] = []
+
+    def start(questions: list[Question], *raters: str) -> ServedLog:
+        with PreferenceLog(tmp_path / LOG_FILE, RUN) as log:
+            log.ask(0, questions)
+        started.append(ServedLog(tmp_path / LOG_FILE, *raters))
+        return started[0]
+
+    yield start
+    for served in started:
+        served.stop()
+
+
+class Rater:
+    """Somebody at a page, who remembers what they said."""
+
+    def __init__(self, browser: Browser, link: str, **options: Any) -> None:
+        self.context = browser.new_context(**({"viewport": DESK} | options))
+        self.link = link
+        self.said: dict[str, tuple[str, str]] = {}
+        self.page = self.window()
+
+    def window(self) -> Page:
+        page = self.context.new_page()
+        page.set_default_timeout(20_000)
+        page.goto(self.link)
+        expect(page.locator("#question")).to_be_visible(timeout=20_000)
+        return page
+
+    def prompt(self, page: Page | None = None) -> str:
+        return (page or self.page).locator("#prompt").inner_text()
+
+    def press(self, key: str, page: Page | None = None) -> str:
+        """Answers with a key; returns the prompt."""
+        return self._answer(page or self.page, key, lambda at: at.keyboard.press(key))
+
+    def click(self, name: str, key: str) -> str:
+        """The same with a button."""
+        return self._answer(
+            self.page, key, lambda at: at.get_by_role("button", name=name).first.click()
+        )
+
+    def _answer(self, page: Page, key: str, act: Callable[[Page], None]) -> str:
+        prompt = self.prompt(page)
+        left = page.locator("#left").inner_text()
+        act(page)
+        self.said[prompt] = key, left
+        page.wait_for_function(
+            "text => document.getElementById('question').hidden"
+            " || document.getElementById('prompt').innerText !== text",
+            arg=prompt,
+        )
+        return prompt
+
+    def check(self, entry: LogEntry) -> str:
+        """Compares what the log has with what was said."""
+        (given,) = entry.verdicts
+        verdict = given.verdict
+        key, left = self.said[entry.question.prompt_text]
+        on_left = "first" if entry.question.first.text == left else "second"
+        right = "second" if on_left == "first" else "first"
+        choices = {"1": on_left, "2": right, "0": "tie", "b": "both_bad", "s": "skip"}
+        assert (verdict.choice, verdict.shown_first) == (choices[key], on_left)
+        assert verdict.seconds is not None
+        return verdict.choice
+
+
+def questions(number: int) -> list[Question]:
+    return [
+        question(
+            0,
+            i,
+            prompt_text=f"Summarise post {i}.",
+            first=response(f"It is about {i}, and no more."),
+            second=response(f"It is about {i}, and much more than that."),
+        )
+        for i in range(number)
+    ]
+
+
+def test_nothing_is_lost_and_nothing_is_asked_twice(browser: Browser, serve: Serve) -> None:
+    """Two raters; one loses the network, opens a second window and reloads; the server dies."""
+    served = serve(questions(24), "ann", "bob")
+    ann, bob = (Rater(browser, served.links[name]) for name in ("ann", "bob"))
+    assert "#" not in ann.page.url, "the token is gone from the address"
+    ann.press("1")
+    bob.click("B is better", "2")
+    ann.press("0")
+    bob.press("b")
+    # Undo, and another answer.
+    taken_back = ann.press("1")
+    expect(ann.page.locator("#connection")).to_have_text("all saved")
+    ann.page.keyboard.press("u")
+    expect(ann.page.locator("#before")).to_contain_text("You have said: A is better")
+    assert ann.prompt() == taken_back
+    assert ann.press("2") == taken_back
+    # Skip, with a reason.
+    prompt = ann.prompt()
+    ann.said[prompt] = "s", ann.page.locator("#left").inner_text()
+    ann.page.keyboard.press("s")
+    ann.page.get_by_label("Something else").fill("two languages \N{GRINNING FACE}")
+    ann.page.get_by_role("button", name="Skip", exact=True).last.click()
+    expect(ann.page.locator("#prompt")).not_to_have_text(prompt)
+    # Two windows: what is answered in one is gone from the other.
+    other = ann.window()
+    before = ann.prompt()
+    assert ann.prompt(other) == before
+    ann.press("1", other)
+    expect(ann.page.locator("#prompt")).not_to_have_text(before)
+    # Without a network answers are kept; so they are by a reload once it is back.
+    ann.context.set_offline(True)
+    ann.press("2")
+    ann.press("1")
+    # One of them is taken back before anybody has heard of it.
+    unheard = ann.press("1")
+    ann.page.keyboard.press("u")
+    expect(ann.page.locator("#prompt")).to_have_text(unheard)
+    ann.press("b")
+    expect(ann.page.locator("#connection")).to_contain_text("kept here")
+    ann.context.set_offline(False)
+    ann.page.reload()
+    expect(ann.page.locator("#question")).to_be_visible()
+    expect(ann.page.locator("#connection")).to_have_text("all saved", timeout=20_000)
+    # The server dies with answers under way, and comes back at the same links.
+    served.kill()
+    bob.press("1")
+    ann.press("0")
+    served.start()
+    bob.press("2")
+    for rater in (ann, bob):
+        expect(rater.page.locator("#connection")).to_have_text("all saved", timeout=20_000)
+    while any(rater.page.locator("#question").is_visible() for rater in (ann, bob)):
+        for rater in (ann, bob):
+            if rater.page.locator("#question").is_visible():
+                rater.press("2")
+            rater.page.wait_for_timeout(100)
+    expect(ann.page.locator("#waiting-title")).to_have_text("All answered, thank you")
+    assert served.stop().endswith("0 open\n")
+    with PreferenceReader(served.log) as log:
+        entries = list(log.read())
+        corrections = next(log.query("SELECT count(*) FROM verdicts WHERE replaces IS NOT NULL"))
+    assert [len(entry.verdicts) for entry in entries] == [1] * 24
+    raters = {"ann": ann, "bob": bob}
+    found = [raters[entry.verdicts[0].rater].check(entry) for entry in entries]
+    assert set(found) == {"first", "second", "tie", "both_bad", "skip"}
+    assert len(ann.said) + len(bob.said) == 24
+    assert corrections == (1,)
+    reasons = [e.verdicts[0].verdict.reason for e in entries if e.verdicts[0].verdict.reason]
+    assert reasons == ["two languages \N{GRINNING FACE}"]
+
+
+def test_anybody_can_use_it(browser: Browser, serve: Serve) -> None:
+    """No violation of WCAG 2.2 AA that axe knows, in light and dark, at a desk and on a phone."""
+    served = serve(questions(8), "ann")
+    axe = Axe()
+    for scheme in ("light", "dark"):
+        for options in ({}, PHONE):
+            rater = Rater(browser, served.links["ann"], color_scheme=scheme, **options)
+            page = rater.page
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+            def violations(page: Page = page) -> list[str]:
+                page.wait_for_timeout(300)  # colours of what comes into sight
+                found = axe.run(page).response["violations"]
+                return [f"{v['id']}: {v['nodes'][0]['html']}" for v in found]
+
+            assert violations() == []
+            page.keyboard.press("d")
+            assert page.locator("mark").all_inner_texts() != []
+            assert violations() == []
+            for key in ("?", "s"):
+                page.keyboard.press(key)
+                assert violations() == []
+                page.keyboard.press("Escape")
+            rater.context.close()
+    rater = Rater(browser, served.links["ann"], **PHONE)
+    for _ in range(8):
+        assert rater.page.locator("#question").is_visible()
+        rater.page.get_by_role("button", name="A better").tap()
+        rater.page.wait_for_timeout(200)
+    expect(rater.page.locator("#waiting-title")).to_have_text("All answered, thank you")
+    assert axe.run(rater.page).response["violations"] == []
+
+
+def test_texts_of_models_are_texts(browser: Browser, serve: Serve) -> None:
+    """HTML, 100 kB, right to left, nothing; a conversation; and a link that is nobody's."""
+    messages = (
+        {"role": "system", "content": ATTACK},
+        {"role": "user", "content": "How much?"},
+    )
+    long = "word " * 20_000
+    cases = [
+        question(0, 0, first=response(ATTACK), second=response("\u0645\u0631\u062d\u0628\u0627")),
+        question(0, 1, first=response(long), second=response("")),
+        question(0, 2, prompt_messages=messages),
+    ]
+    served = serve(cases, "ann")
+    rater = Rater(browser, served.links["ann"])
+    page = rater.page
+    shown = page.locator(".response .text")
+    assert sorted(shown.all_inner_texts()) == sorted([ATTACK, "\u0645\u0631\u062d\u0628\u0627"])
+    assert page.locator(".response img, .response script").count() == 0
+    page.keyboard.press("d")
+    assert page.locator(".response img, .response script").count() == 0
+    page.keyboard.press("1")
+    expect(shown.filter(has_text="(empty)")).to_have_count(1)
+    assert max(map(len, shown.all_inner_texts())) > 99_000
+    assert page.get_by_role("button", name="B is better").is_visible()
+    page.keyboard.press("d")
+    page.keyboard.press("2")
+    expect(page.locator("#prompt h3")).to_have_text(["System", "User"])
+    assert page.locator("#prompt").inner_text().startswith(f"System\n{ATTACK}")
+    assert "broken" not in page.title()
+    stranger = rater.context.browser.new_context().new_page()  # type: ignore[union-attr]
+    stranger.goto(served.links["ann"][:-4] + "xxxx")
+    expect(stranger.locator("#waiting-title")).to_have_text("This link does not open the page")
+    assert stranger.locator("#question").is_hidden()
