@@ -1,0 +1,138 @@
+"""Runs whose labels people give: their processes, their restarts, what is learned from."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from rllib_sea import SEAConfig
+from rllib_sea.labelling.handle import LabellerHandle
+from rllib_sea.labelling.labeller_settings import LabellerSettings
+from rllib_sea.preference_log.reader import LOG_FILE, PreferenceReader
+from rllib_sea.preference_log.records import RunRecord
+from tests.helpers.http_rater import HttpRater
+from tests.helpers.killed_runs import TrainCommand, write_recipe
+from tests.helpers.preference_log_cases import question
+from tests.helpers.sea_runs import IN_PROCESS
+from tests.helpers.served_log import ServedLog
+from text_duel import load_prompts
+from text_duel.errors import ConfigError
+
+PROMPTS = load_prompts("tldr_mini")
+CODE = [Path(__file__).parents[2], Path(__file__).parents[2] / "envs"]
+LINK = re.compile(r"(\w+) labels at (\S+)")
+
+
+@pytest.fixture
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def test_people_are_asked_for_labels_alone(tiny_policy: Path) -> None:
+    config = {
+        "policy_model": str(tiny_policy),
+        "env_config": {"oracle": "people"},
+        "query_budget": 9,
+    }
+    with pytest.raises(ConfigError, match="measure_online_win_rate: true has no effect with the"):
+        SEAConfig.from_user_dict(config)
+    scores = {"measure_online_win_rate": False, "measure_candidate_scores": True}
+    with pytest.raises(ConfigError, match="measure_candidate_scores: the oracle people has no"):
+        SEAConfig.from_user_dict(config | scores)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_page_comes_back_with_the_labellers_process(tmp_path: Path) -> None:
+    """Killed in the middle of a round: the same links, the same questions, all answers."""
+    labeller = LabellerHandle(
+        LabellerSettings(
+            log=tmp_path / LOG_FILE,
+            run=RunRecord("run", 3, "tiny", False),
+            env_config={"oracle": "people", "oracle_config": {"raters": ["ann"], "undo_s": 0.0}},
+            query_budget=9,
+        ),
+        0,
+        lambda text: None,
+    )
+    try:
+        assert labeller.call("start").asks_people
+        links = labeller.call("open_page")
+        assert list(links) == ["ann"]
+        assert labeller.call("open_page") == links
+        cases = [
+            question(0, i, prompt_id=PROMPTS[i].id, prompt_text=PROMPTS[i].text) for i in range(6)
+        ]
+        labeller.call("ask", 0, cases)
+        ann, process = HttpRater(links["ann"]), labeller.process_id()
+
+        def answer() -> None:
+            ann.label(3)
+            os.kill(process, signal.SIGKILL)
+            ann.label(3)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        labeller.call("label", 0, {(prompt.id, prompt.text): prompt for prompt in PROMPTS})
+        answering.join()
+        assert labeller.process_id() != process
+        assert labeller.call("open_page") == links
+        closed = labeller.call("close_round", 0)
+        assert (closed.num_answered, closed.num_open) == (6, 0)
+        assert (ann.progress()["budget"], ann.progress()["learned_mine"]) == (9, 6)
+        assert ann.answered == [1, 2, 3, 4, 5, 6]
+    finally:
+        labeller.close()
+
+
+def test_a_run_that_people_label_is_killed_and_resumed(
+    tiny_policy: Path, tmp_path: Path
+) -> None:
+    """The real command: links, answers, kill -9, answers while it is away, the rest, the end."""
+    who = {"raters": ["ann", "bob"], "undo_s": 0.0}
+    write_recipe(tmp_path, tiny_policy, "people", who, query_budget=12, **IN_PROCESS)
+    with TrainCommand(tmp_path, import_path=CODE) as command:
+        assert command.wait_for("bob labels at", 180.0)
+        links = dict(LINK.findall(command.output))
+        ann, bob = HttpRater(links["ann"]), HttpRater(links["bob"])
+        ann.label(2)
+        bob.label(1)
+        command.kill()
+    (log,) = tmp_path.glob(f"tiny/*/{LOG_FILE}")
+    away = ServedLog(log, "ann", "bob")
+    assert away.links == links
+    assert ann.progress()["phase"] == "asking"
+    ann.label(1)
+    away.stop()
+    with TrainCommand(tmp_path, ["--resume"], CODE) as command:
+        assert command.wait_for("bob labels at", 180.0)
+        assert dict(LINK.findall(command.output)) == links
+        ann.label(2)
+        bob.label(6)
+        assert command.wait(120.0) == 0, command.output
+    assert "12/12 queries" in command.output
+    assert "win rate vs" not in command.output, "nobody was asked"
+    with PreferenceReader(log) as reader:
+        entries = list(reader.read())
+    assert [len(entry.verdicts) for entry in entries] == [1] * 12
+    assert [entry.learned_in for entry in entries] == [0] * 8 + [1] * 4
+    answered = {"ann": ann.answered, "bob": bob.answered}
+    assert sorted(answered["ann"] + answered["bob"]) == [entry.id for entry in entries]
+    for entry in entries:
+        assert entry.id in answered[entry.verdicts[0].rater]
+        first, second = len(entry.question.first.text), len(entry.question.second.text)
+        assert entry.label is not None
+        assert entry.label.preference == (0.5 if first == second else float(first < second))
+    tokens = [link.partition("#")[2] for link in links.values()]
+    for file in tmp_path.glob("tiny/**/*"):
+        if file.is_file() and not file.name.endswith(".raters.json"):
+            assert not any(token.encode() in file.read_bytes() for token in tokens), file
+    assert (log.parent / "report.html").is_file()
