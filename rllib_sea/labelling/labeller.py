@@ -11,23 +11,21 @@ import logging
 import math
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from gymnasium.utils.seeding import np_random
 
 from rllib_sea.labelling.asking import (
     Asking,
     Comparison,
-    OracleAwayError,
     OracleUnusableError,
 )
 from rllib_sea.labelling.labeller_settings import LabellerSettings, OracleIdentity
+from rllib_sea.labelling.measurements import Measurements
 from rllib_sea.preference_log.log import PreferenceLog
 from rllib_sea.preference_log.records import ClosedRound, LogEntry, Question
 from rllib_sea.randomness import Stream, integer_seeds
@@ -63,8 +61,6 @@ class Labeller:
         self._waits: list[str] = []
         self._skips_in_a_row = 0
         self._has_skipped = False
-        # Asked only to be measured, an oracle that has failed so is not waited for again.
-        self._measuring_failed = False
         # Questions that this process wrote and that are open, so that they are not read again.
         self._written: dict[int, Question] = {}
         # Ids of the questions that the oracle has before it, by the task that asks them.
@@ -106,6 +102,10 @@ class Labeller:
     @cached_property
     def _asking(self) -> Asking:
         return Asking(self.oracle, self._settings.keys, self._warn, self._waits.append)
+
+    @cached_property
+    def _measurements(self) -> Measurements:
+        return Measurements(self._asking, self._warn)
 
     @cached_property
     def _label_rule(self) -> LabelRule:
@@ -337,50 +337,12 @@ class Labeller:
     # -- Measuring: nothing is learned from it, nothing of it is in the log ------------------------
 
     async def compare(self, comparisons: Sequence[Comparison]) -> list[float]:
-        """Win probabilities of the first responses; NaN if the oracle skips the question.
-
-        Raises:
-            OracleAwayError: The oracle does not answer.
-        """
-        found = np.full(len(comparisons), np.nan)
-
-        def keep(verdicts: Mapping[int, Verdict]) -> None:
-            for place, verdict in verdicts.items():
-                found[place] = probability_of(verdict)
-
-        async with self._measuring(len(comparisons)) as (retries, lost):
-            lost |= await self._asking.ask(comparisons, keep, retries=retries)
-        return found.tolist()
+        """Win probabilities, see :meth:`Measurements.compare`."""
+        return await self._measurements.compare(comparisons)
 
     async def score(self, responses: Sequence[tuple[Prompt, str]]) -> list[float]:
-        """The oracle's scores of responses; NaN where it has none.
-
-        Raises:
-            OracleAwayError: The oracle does not answer.
-        """
-        prompts, texts = [prompt for prompt, _ in responses], [text for _, text in responses]
-        async with self._measuring(len(responses)) as (retries, lost):
-            scores, refused = await self._asking.score(prompts, texts, retries=retries)
-            lost |= refused
-        return scores
-
-    @asynccontextmanager
-    async def _measuring(self, num: int) -> AsyncIterator[tuple[int | None, dict[int, str]]]:
-        """Yields how often to ask again, and what takes the questions that have no answer.
-
-        A run does not end for want of a measurement: nor does it wait for one for minutes in every
-        round. Once all attempts have failed there is one, until an answer comes again.
-        """
-        lost: dict[int, str] = {}
-        try:
-            yield (0 if self._measuring_failed else None), lost
-        except OracleAwayError:
-            self._measuring_failed = True
-            raise
-        self._measuring_failed = False
-        if lost:
-            reason = next(iter(lost.values()))
-            self._warn(f"{len(lost)} of {num} measurements have no value: {reason}")
+        """The oracle's scores of responses, see :meth:`Measurements.score`."""
+        return await self._measurements.score(responses)
 
     async def take_num_cut(self) -> int:
         """Of how many texts the oracle has read the beginning only, since the last call."""

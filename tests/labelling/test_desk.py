@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rllib_sea.labelling.web.desk import Answer, Desk, RefusedError
+from rllib_sea.labelling.web.desk import Desk
+from rllib_sea.labelling.web.desk_records import Answer, RefusedError
 from rllib_sea.preference_log.log import LOG_FILE, PreferenceLog
 from tests.helpers.preference_log_cases import RUN, question
 

@@ -93,9 +93,7 @@ def test_the_page_comes_back_with_the_labellers_process(tmp_path: Path) -> None:
         labeller.close()
 
 
-def test_a_run_that_people_label_is_killed_and_resumed(
-    tiny_policy: Path, tmp_path: Path
-) -> None:
+def test_a_run_that_people_label_is_killed_and_resumed(tiny_policy: Path, tmp_path: Path) -> None:
     """The real command: links, answers, kill -9, answers while it is away, the rest, the end."""
     who = {"raters": ["ann", "bob"], "undo_s": 0.0}
     write_recipe(tmp_path, tiny_policy, "people", who, query_budget=12, **IN_PROCESS)

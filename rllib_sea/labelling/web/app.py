@@ -19,9 +19,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from rllib_sea.labelling.web.desk import (
+from rllib_sea.labelling.web.desk import Desk
+from rllib_sea.labelling.web.desk_records import (
     Answer,
-    Desk,
     Kept,
     Progress,
     RefusedError,

@@ -7,145 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Literal
+from datetime import datetime
 
+from rllib_sea.labelling.web.desk_records import (
+    Answer,
+    Kept,
+    Phase,
+    Progress,
+    RefusedError,
+    ShownQuestion,
+    Turn,
+    own_choice,
+    page_choice,
+)
 from rllib_sea.labelling.web.queue import QuestionQueue, QueuedQuestion
+from rllib_sea.labelling.web.tally import Tally
 from rllib_sea.preference_log.log import PreferenceLog
 from rllib_sea.preference_log.records import Lesson, Question
 from rllib_sea.randomness import Stream, generator
 from text_duel.conversations import as_messages
-from text_duel.verdicts import Choice, Side, Verdict
+from text_duel.verdicts import Side, Verdict
 
-PageChoice = Literal["left", "right", "tie", "both_bad", "skip"]
-Phase = Literal["asking", "learning", "done", "away", "closed"]
-Status = Literal["kept", "already", "late", "withdrawn"]
 # For how long a round waits for somebody who has taken an answer back.
 REOPENED_S = 60.0
-
-
-class RefusedError(Exception):
-    """What was sent is not taken, and why, in words for whoever sent it.
-
-    Args:
-        message: The words.
-        status: The HTTP status that says it best.
-    """
-
-    def __init__(self, message: str, status: int = 409) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a rater says about a question as it was shown.
-
-    Attributes:
-        question: Its id.
-        choice: The side that is better, or none.
-        correction: Whether it takes the place of an answer that the rater gave before.
-        strength: How clearly, or None.
-        reason: Why it is skipped, or None.
-        seconds: How long it took, or None.
-    """
-
-    question: int
-    choice: PageChoice
-    correction: bool = False
-    strength: float | None = None
-    reason: str | None = None
-    seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One turn of a prompt.
-
-    Attributes:
-        role: Whose: ``system``, ``user`` or ``assistant``.
-        content: What was said.
-    """
-
-    role: str
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
-class ShownQuestion:
-    """A question as a rater sees it.
-
-    Attributes:
-        id: Its number in the log.
-        round: The round that asked it.
-        prompt: Its prompt, a text as one turn of the user.
-        left: The response on the left.
-        right: The other one.
-        answered: What the rater has said, if they have taken it back to say it again.
-    """
-
-    id: int
-    round: int
-    prompt: tuple[Turn, ...]
-    left: str
-    right: str
-    answered: PageChoice | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What became of an answer.
-
-    Attributes:
-        status: ``kept``; ``already``: it was sent before; ``late``: somebody else answered the
-            question meanwhile; ``withdrawn``: the question was.
-        message: The same in words; empty if there is nothing to say.
-    """
-
-    status: Status
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How a rater and the run stand.
-
-    Attributes:
-        log: Which log it is, so that no answer gets into another one at the same address.
-        rater: Whose.
-        phase: ``asking``; ``learning``: all questions are answered, others come by themselves;
-            ``done``: they were the last; ``away``: no run asks, others come once one goes on;
-            ``closed``: the page ends.
-        round: The newest round that has asked; None before the first.
-        round_questions: How many questions it asked.
-        round_open: How many of them nobody has answered.
-        answered: Questions that are answered, in all.
-        open: Questions that nobody has answered, in all.
-        budget: How many the run will ask for; None: nobody said.
-        mine: Standing answers of the rater.
-        mine_today: Those of today.
-        learned_round: The newest round that has learned; None before the first.
-        learned_mine: From how many answers of the rater it did.
-        news: What the run says of itself since; empty if nothing.
-    """
-
-    log: str
-    rater: str
-    phase: Phase
-    round: int | None
-    round_questions: int
-    round_open: int
-    answered: int
-    open: int
-    budget: int | None
-    mine: int
-    mine_today: int
-    learned_round: int | None
-    learned_mine: int
-    news: str
 
 
 class Desk:
@@ -191,13 +76,7 @@ class Desk:
         self._changed = asyncio.Event()
         self._closed = False
         self._news = ""
-        self._learned: tuple[int, Counter[str]] | None = None
-        self._mine: Counter[str] = Counter()
-        self._today: tuple[date, Counter[str]] = (self._date(), Counter())
-        self._num_answered, self._rounds = 0, Counter[int]()
-        self._round_of: dict[int, int] = {}
-        self._round_open: Counter[int] = Counter()
-        self._count_all()
+        self._tally = Tally(log, clock)
         self.refresh()
 
     # -- What raters do ---------------------------------------------------------------
@@ -230,7 +109,7 @@ class Desk:
             raise RefusedError(f"question {key} was never put before {rater}")
         shown_first = self._left(key, rater)
         verdict = Verdict(
-            _choice(given.choice, shown_first),
+            own_choice(given.choice, shown_first),
             strength=given.strength,
             reason=given.reason,
             seconds=given.seconds,
@@ -252,7 +131,7 @@ class Desk:
             self._take_up(key)
             return Kept("kept")
         self._log.give(rater, {key: verdict})
-        self._count(key, rater, state)
+        self._tally.answered(key, rater, was_open=state == "open")
         self._queue.answered(key, rater)
         self._answered_at[key] = self._clock()
         self._on_answer(key)
@@ -297,23 +176,22 @@ class Desk:
 
     def progress(self, rater: str) -> Progress:
         """How a rater and the run stand."""
-        newest = max(self._rounds, default=None)
-        of_today, today = self._today
-        learned_round, learned = self._learned or (None, Counter[str]())
+        mine, mine_today, learned_mine = self._tally.of_rater(rater)
+        round_questions, round_open = self._tally.of_round()
         return Progress(
             log=self._identity,
             rater=rater,
             phase=self._phase(),
-            round=newest,
-            round_questions=0 if newest is None else self._rounds[newest],
-            round_open=0 if newest is None else self._round_open[newest],
-            answered=self._num_answered,
+            round=self._tally.round,
+            round_questions=round_questions,
+            round_open=round_open,
+            answered=self._tally.num_answered,
             open=self._queue.num_open,
             budget=self._budget,
-            mine=self._mine[rater],
-            mine_today=today[rater] if of_today == self._date() else 0,
-            learned_round=learned_round,
-            learned_mine=learned[rater],
+            mine=mine,
+            mine_today=mine_today,
+            learned_round=self._tally.learned_round,
+            learned_mine=learned_mine,
             news=self._news,
         )
 
@@ -322,7 +200,7 @@ class Desk:
             return "closed"
         if self._queue.num_open:
             return "asking"
-        if self._budget is not None and self._num_answered >= self._budget:
+        if self._budget is not None and self._tally.num_answered >= self._budget:
             return "done"
         return "learning" if self._has_run else "away"
 
@@ -342,13 +220,10 @@ class Desk:
         before, self._known = self._known, max(row[0] for row in rows)
         wanted: dict[int, tuple[int, int, int]] = {}
         for key, round_index, position, state in rows:
-            self._rounds[round_index] += 1
+            self._tally.asked(key, round_index, is_open=state == "open")
             number = self._wanted(round_index, position)
             if state == "open" or (state == "answered" and number > 1):
                 wanted[key] = (round_index, position, number)
-            if state == "open":
-                self._round_open[round_index] += 1
-                self._round_of[key] = round_index
         given: dict[int, set[str]] = {key: set() for key in wanted}
         # The newest lease of a question is its last row here.
         leases = {
@@ -377,14 +252,13 @@ class Desk:
         ids = list(ids)
         self._queue.withdraw(ids)
         for key in ids:
-            self._close_one(key)
+            self._tally.closed(key)
         self._tell()
 
     def learned(self, round_index: int, lessons: Sequence[Lesson]) -> None:
         """Tells raters what a round has learned from."""
-        verdicts = self._log.standing_verdicts([lesson.id for lesson in lessons])
-        by_rater = Counter(one.rater for given in verdicts.values() for one in given)
-        self._learned, self._news = (round_index, by_rater), ""
+        self._tally.learned(round_index, lessons)
+        self._news = ""
         self._answered_at = {}
         self._tell()
 
@@ -504,63 +378,9 @@ class Desk:
             self._answered_at[key] = self._clock()
             self._tell()
 
-    def _count_all(self) -> None:
-        self._num_answered = self._log.num_answered()
-        _, today = self._today
-        midnight = datetime.combine(self._date(), datetime.min.time()).astimezone().timestamp()
-        for rater, given_at in self._log.query("SELECT rater, given_at FROM standing_verdicts"):
-            self._mine[rater] += 1
-            if datetime.fromisoformat(given_at).timestamp() >= midnight:
-                today[rater] += 1
-        rows = self._log.query("SELECT max(round) FROM closed_rounds")
-        for (round_index,) in rows:
-            if round_index is not None:
-                verdicts = self._log.standing_verdicts(
-                    lesson.id for lesson in self._log.lessons(round_index)
-                )
-                by_rater = Counter(one.rater for given in verdicts.values() for one in given)
-                self._learned = (round_index, by_rater)
-
-    def _count(self, key: int, rater: str, state: str) -> None:
-        if self._today[0] != self._date():
-            self._today = (self._date(), Counter())
-        self._mine[rater] += 1
-        self._today[1][rater] += 1
-        if state == "open":
-            self._num_answered += 1
-            self._close_one(key)
-
-    def _close_one(self, key: int) -> None:
-        round_index = self._round_of.pop(key, None)
-        if round_index is not None:
-            self._round_open[round_index] -= 1
-
-    def _date(self) -> date:
-        return datetime.fromtimestamp(self._clock()).date()
-
     def _tell(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-def page_choice(choice: Choice, left: Side) -> PageChoice:
-    """A verdict's choice as it looks on the page.
-
-    Args:
-        choice: In the question's own order.
-        left: Which response stands on the left.
-    """
-    if choice in ("first", "second"):
-        return "left" if choice == left else "right"
-    return choice  # type: ignore[return-value]
-
-
-def _choice(choice: PageChoice, left: Side) -> Choice:
-    """A choice on the page in the question's own order."""
-    right: Side = "second" if left == "first" else "first"
-    if choice == "left":
-        return left
-    return right if choice == "right" else choice
 
 
 def _is_same(one: Verdict, other: Verdict) -> bool:
