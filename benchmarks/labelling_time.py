@@ -22,7 +22,7 @@ import ray
 from benchmarks.memory import proportional_set_size
 from rllib_sea.duels.records import Candidate
 from rllib_sea.labelling.handle import LabellerHandle
-from rllib_sea.labelling.labeller import LabellerSettings
+from rllib_sea.labelling.labeller_settings import LabellerSettings
 from rllib_sea.preference_log.log import LOG_FILE, PreferenceLog, PreferenceReader
 from rllib_sea.preference_log.records import Question, RunRecord
 from text_duel import load_prompts

@@ -6,6 +6,7 @@ Free of HTTP. It lives in one event loop, that of the log's writer.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
@@ -24,7 +25,7 @@ from rllib_sea.labelling.web.desk_records import (
 from rllib_sea.labelling.web.queue import QuestionQueue, QueuedQuestion
 from rllib_sea.labelling.web.tally import Tally
 from rllib_sea.preference_log.log import PreferenceLog
-from rllib_sea.preference_log.records import Lesson, Question
+from rllib_sea.preference_log.records import Lesson
 from rllib_sea.randomness import Stream, generator
 from text_duel.conversations import as_messages
 from text_duel.verdicts import Side, Verdict
@@ -309,25 +310,30 @@ class Desk:
     def _shown(
         self, ids: Sequence[int], rater: str, standing: Verdict | None = None
     ) -> list[ShownQuestion]:
-        questions = [entry.question for entry in self._log.entries(ids)] if ids else []
-        return [
-            self._shown_one(key, question, rater, standing)
-            for key, question in zip(ids, questions, strict=True)
-        ]
-
-    def _shown_one(
-        self, key: int, question: Question, rater: str, standing: Verdict | None
-    ) -> ShownQuestion:
-        left = self._side(question.round, question.position, rater)
-        texts = question.first.text, question.second.text
-        return ShownQuestion(
-            id=key,
-            round=question.round,
-            prompt=tuple(Turn(m["role"], m["content"]) for m in as_messages(question.prompt)),
-            left=texts[left != "first"],
-            right=texts[left == "first"],
-            answered=None if standing is None else page_choice(standing.choice, left),
-        )
+        """Questions as a rater sees them; of a question that they took back, with their answer."""
+        found = {
+            row[0]: row
+            for row in self._log.query(
+                "SELECT id, round, position, prompt_text, prompt_messages, first_text, second_text "
+                f"FROM questions WHERE id IN ({_listed(ids)})"
+            )
+        }
+        shown = []
+        for key in ids:
+            _, round_index, position, text, messages, *responses = found[key]
+            left = self._side(round_index, position, rater)
+            turns = as_messages(text if messages is None else json.loads(messages))
+            shown.append(
+                ShownQuestion(
+                    id=key,
+                    round=round_index,
+                    prompt=tuple(Turn(turn["role"], turn["content"]) for turn in turns),
+                    left=responses[left != "first"],
+                    right=responses[left == "first"],
+                    answered=None if standing is None else page_choice(standing.choice, left),
+                )
+            )
+        return shown
 
     def _left(self, key: int, rater: str) -> Side:
         return self._side(*self._places([key])[key], rater)
@@ -344,8 +350,9 @@ class Desk:
         return 2 if rng.random() < self._overlap else 1
 
     def _places(self, ids: Sequence[int]) -> dict[int, tuple[int, int]]:
-        listed = ", ".join(str(int(key)) for key in ids)
-        rows = self._log.query(f"SELECT id, round, position FROM questions WHERE id IN ({listed})")
+        rows = self._log.query(
+            f"SELECT id, round, position FROM questions WHERE id IN ({_listed(ids)})"
+        )
         return {key: (round_index, position) for key, round_index, position in rows}
 
     def _state(self, key: int) -> str:
@@ -381,6 +388,10 @@ class Desk:
     def _tell(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _listed(ids: Iterable[int]) -> str:
+    return ", ".join(str(int(key)) for key in ids)
 
 
 def _is_same(one: Verdict, other: Verdict) -> bool:
