@@ -76,6 +76,9 @@ class SEA(RunLifecycle):
         with self._stage("erm"):  # line 7
             erm_metrics = self.reward_model.health(usable, labelled.duels)
             erm_metrics |= self._update_reward_model(labelled.duels, counts)
+        if "accuracy_on_new_labels" in erm_metrics:
+            foreseen = erm_metrics["accuracy_on_new_labels"]
+            self.labelling.tell_people(f"The reward model had foreseen {foreseen:.0%} of them.")
         with self._stage("policy"):  # line 8
             policy_metrics = self._update_policy(labelled.duels, usable, counts)
         with self._stage("measure"):
@@ -227,6 +230,8 @@ class SEA(RunLifecycle):
     @override(Algorithm)
     def step(self) -> dict[str, Any]:
         start = time.perf_counter()
+        if self._ended_by is None:
+            self._invite_people()
         if not self.held_out.get_state():
             # A run that was stopped before its first checkpoint begins anew in its old folder.
             truncate(self.folder, NOTHING_WRITTEN)
@@ -237,7 +242,6 @@ class SEA(RunLifecycle):
         self._evaluation = None
         if self._ended_by is not None:
             raise self._ended_by
-        self._invite_people()
         # A checkpoint has them among its labels.
         initial = self.config.initial_preferences
         if initial and self._counts.round == 0 and not self._counts.num_initial_preferences:

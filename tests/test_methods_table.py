@@ -43,7 +43,7 @@ def test_every_strategy_and_loss_is_in_the_reference() -> None:
 def test_every_recipe_is_named() -> None:
     named = set(re.findall(r"`([a-z0-9_.]+_tldr(?:_pythia_[0-9.]+b)?)`", TABLE))
     families = re.findall(r"`([a-z_]+_tldr_pythia_)\*`", TABLE)
-    for name in recipes().keys() - {"sea_tldr_search"}:  # no method
+    for name in recipes().keys() - {"sea_tldr_search", "sea_tldr_people"}:  # no method
         assert name in named or any(name.startswith(family) for family in families), name
     assert named <= set(recipes())
 

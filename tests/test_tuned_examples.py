@@ -22,7 +22,8 @@ from text_duel import Prompt
 RECIPES = recipes()
 NUMBERS = Path(__file__).with_name("two_rounds.json")
 SEARCH = "sea_tldr_search"
-MINI = sorted(name for name in RECIPES if "pythia" not in name and name != SEARCH)
+PEOPLE = "sea_tldr_people"
+MINI = sorted(name for name in RECIPES if "pythia" not in name and name not in (SEARCH, PEOPLE))
 PYTHIA = sorted(name for name in RECIPES if "pythia" in name)
 # What a method is.
 METHOD = {
@@ -110,6 +111,19 @@ def test_the_search_is_of_the_same_run() -> None:
     assert all(
         search["scheduler_config"]["max_t"] == base["query_budget"] for search in (grid, random)
     )
+
+
+def test_the_run_that_people_label_is_the_same_method() -> None:
+    """Others are asked, fewer at a time; what only formulas answer is off."""
+    base, written = experiment("sea_tldr")["config"], experiment(PEOPLE)["config"]
+    SEAConfig.from_user_dict(written)
+    assert {key for key, value in written.items() if value != base.get(key)} == {
+        "env_config",
+        "prompts_per_round",
+        "measure_online_win_rate",
+        "evaluation_interval",
+    }
+    assert written["env_config"]["prompts"] == base["env_config"]["prompts"]
 
 
 def test_no_two_recipes_are_the_same_method() -> None:

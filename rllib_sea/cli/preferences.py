@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +13,7 @@ import typer
 
 from rllib_sea.cli.yaml_files import parse_option
 from rllib_sea.messages import duration_text
+from rllib_sea.preference_log.agreement import agreement
 from rllib_sea.preference_log.export import export_preferences
 from rllib_sea.preference_log.log import PreferenceReader
 from rllib_sea.preference_log.records import NO_POLICY_VERSION, LogEntry
@@ -58,6 +61,30 @@ def head(
     with PreferenceReader(file) as log:
         for entry, _ in zip(log.read(), range(number), strict=False):
             typer.echo(entry_text(entry))
+
+
+@preferences_app.command("agreement")
+def agreement_of_raters(file: Log) -> None:
+    """Say how far raters agree, and how each of them labels."""
+    with PreferenceReader(file) as log:
+        found = agreement(log.read())
+    alpha = "undefined: " + found.why_undefined if found.alpha is None else f"{found.alpha:.3f}"
+    _say("alpha", f"{alpha} (Krippendorff's, of {found.num_shared} questions with two judgments)")
+    for (one, other), (kappa, shared) in found.kappas.items():
+        text = "undefined" if math.isnan(kappa) else f"{kappa:.3f}"
+        _say("kappa", f"{text} (Cohen's, {one} and {other}, {shared} questions)")
+    for name, rater in found.raters.items():
+        parts = [_counts_text(rater.choices)]
+        if rater.left is not None:
+            left = rater.left
+            parts.append(f"left {left.mean:.3f} [{left.low:.3f}, {left.high:.3f}]")
+        if rater.seconds is not None:
+            parts.append(f"median {rater.seconds:.1f} s")
+        _say(name, "; ".join(parts))
+    for strategy, choices in found.strategies.items():
+        total = choices.total()
+        rates = (f"{kind} {choices[kind] / total:.3f}" for kind in ("tie", "both_bad", "skip"))
+        _say(strategy, f"{', '.join(rates)} of {total} verdicts")
 
 
 @preferences_app.command("export")
@@ -144,7 +171,7 @@ def statistics_rows(found: LogStatistics) -> list[tuple[str, str]]:
         ("oracles", found.oracles),
         ("raters", found.raters),
     ):
-        rows.append((name, ", ".join(f"{key} {count}" for key, count in counts.items()) or "none"))
+        rows.append((name, _counts_text(counts)))
     if found.asked is not None:
         first, last = (time.strftime("%Y-%m-%d %H:%M:%S") for time in found.asked)
         rows.append(("asked", f"{first} to {last} UTC"))
@@ -178,6 +205,10 @@ def entry_text(entry: LogEntry) -> str:
         short = textwrap.shorten(text, _TEXT_WIDTH, placeholder=" ...")
         lines.append(f"  {name}: {short or '(empty)'}")
     return "\n".join(lines)
+
+
+def _counts_text(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{key} {count}" for key, count in counts.items()) or "none"
 
 
 def _seconds(value: float) -> str:

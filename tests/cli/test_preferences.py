@@ -192,3 +192,15 @@ def test_a_bad_file_is_one_line(
 )
 def test_a_bad_option_is_an_error(command: Run, arguments: list[str]) -> None:
     assert command(*arguments)[0] == 2
+
+
+def test_agreement(command: Run, log: Path) -> None:
+    status, out, err = command("agreement", log)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == (
+        "alpha            undefined: no question has two judgments: set overlap "
+        "(Krippendorff's, of 0 questions with two judgments)"
+    )
+    assert "ann              second 1" in lines
+    assert lines[-2] == "bai_ts           tie 0.250, both_bad 0.000, skip 0.250 of 4 verdicts"

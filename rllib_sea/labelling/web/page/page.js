@@ -218,6 +218,7 @@ function showResponses(question) {
 
 const WAITING = {
   loading: ["One moment", ""],
+  starting: ["The run is getting ready", "The first questions come by themselves, in a minute or a few."],
   learning: ["All answered, thank you", "The run is learning from your answers.\nThe next questions come by themselves."],
   done: ["That was the last one, thank you", "The run has all the answers that it asks for."],
   away: ["All answered, thank you", "A run that goes on learns from them, and asks the next ones."],
@@ -229,12 +230,13 @@ const WAITING = {
 function showWaiting() {
   const me = state.me;
   let name = !me ? "loading" : me.phase === "asking" ? "others" : me.phase;
+  if (name === "learning" && me.round === null) name = "starting";
   if (me && !state.reached) name = "unreached";
   document.body.dataset.state = state.refused ? "refused" : name;
   const [title, text] = state.refused ? ["This link does not open the page", state.refused] : WAITING[name];
   $("waiting-title").textContent = title;
   $("waiting-text").textContent = me?.news && name === "learning" ? `${text}\n\n${me.news}` : text;
-  $("waiting-undo").hidden = !me?.mine || name === "closed";
+  $("waiting-undo").hidden = !me?.mine || ["closed", "starting", "unreached"].includes(name);
 }
 
 function showCounts() {
