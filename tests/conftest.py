@@ -14,6 +14,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 # What takes minutes, longest first: begun last, it would be waited for at the end.
 LONGEST = (
     "tests/test_resume.py",
+    "tests/labelling/test_people_run.py",
     "tests/policy/test_weight_sync.py",
     "tests/test_sea.py",
     "tests/policy_update/test_train_run.py",
