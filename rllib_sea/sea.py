@@ -300,7 +300,7 @@ class SEA(RunLifecycle):
             [p.prompt_token_ids for p in preferences],
             [(p.chosen, p.rejected) for p in preferences],
         )
-        labels = [preference.label for preference in preferences]
+        labels = [p.label for p in preferences if p.label is not None]  # all are answered
         self.reward_model.start_from(features, labels, config.prompts_per_round)
         self._counts.num_initial_preferences = len(labels)
         self.publish_reward_model()

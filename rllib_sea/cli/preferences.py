@@ -129,7 +129,8 @@ def import_file(
         typer.Option(
             "--columns",
             help="Names of columns, a JSON or YAML mapping of prompt, chosen, rejected, or of "
-            "prompt, first, second, label (1: the first is preferred; 0; tie): "
+            "prompt, first, second, label (1: the first is preferred; 0; tie; no such column: "
+            "people are to say): "
             "'{prompt: question, chosen: good}'.",
         ),
     ] = None,
@@ -143,7 +144,12 @@ def import_file(
     typer.echo(f"{file}: {made.read.num_rows} rows of {made.read.form}")
     if made.read.num_end_tokens:
         typer.echo(f"end tokens taken off the ends of {made.read.num_end_tokens} responses")
-    text = f"{made.num_preferences} preferences of {made.num_prompts} prompts written to {log}"
+    what = f"{made.num_preferences} preferences"
+    if made.num_open:
+        what = f"{made.num_open} open questions"
+    text = f"{what} of {made.num_prompts} prompts written to {log}"
+    if made.num_open:
+        text += f" (`rllib-sea label {log}` has people answer them)"
     for reason, places in made.left_out.items():
         more = ", ..." if places[_NAMED:] else ""
         text += f"; left out, {reason}: {len(places)} ({', '.join(places[:_NAMED])}{more})"

@@ -272,6 +272,8 @@ class Labeller:
         """
         ids = list(comparisons)
         if self._page is not None:
+            number = "1 question waits" if len(ids) == 1 else f"{len(ids)} questions wait"
+            self._waits.append(f"{number} for people")
             await self._page.settled(ids)
             return
         rater = self.oracle.name

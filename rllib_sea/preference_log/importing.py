@@ -27,7 +27,7 @@ from rllib_sea.preference_log.written_preferences import (
 from text_duel.conversations import as_text, unread_keys
 from text_duel.errors import ConfigError
 from text_duel.sources import FileSource
-from text_duel.verdicts import Verdict
+from text_duel.verdicts import Choice, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,14 @@ class Imported:
     Attributes:
         read: What the file holds.
         num_preferences: Preferences in the log.
+        num_open: Questions in it that nobody has answered: rows without a label.
         num_prompts: Their different prompts.
         left_out: Places of the rows that are not in the log, by the reason.
     """
 
     read: ReadPreferences
     num_preferences: int
+    num_open: int
     num_prompts: int
     left_out: dict[str, list[str]]
 
@@ -115,6 +117,7 @@ def import_preferences(
     """Writes preferences that exist already as a preference log, which appears whole or not at all.
 
     Each is an answered question of round 0, in the file's order, its preferred response the first.
+    Rows without a label are open questions, for people.
 
     Args:
         file: See :func:`read_preferences`.
@@ -141,7 +144,8 @@ def import_preferences(
         ]
     source = f"{IMPORTED}({file.name})"
     prompt_ids: dict[str, str] = {}
-    questions, verdicts = [], []
+    questions: list[Question] = []
+    verdicts: list[Verdict | None] = []
     too_long: list[str] = []
     for position, written in enumerate(tokenize_preferences(preferences, tokenizer)):
         if written.num_tokens > tokenizer.context_length:
@@ -150,7 +154,9 @@ def import_preferences(
         prompt = json.dumps(written.prompt)
         prompt_id = prompt_ids.setdefault(prompt, f"{file.stem}-{len(prompt_ids):06d}")
         questions.append(_question(written, position, prompt_id, source))
-        verdicts.append(Verdict("tie" if written.label.is_tie else "first"))
+        label = written.label
+        choice: Choice = "tie" if label is not None and label.is_tie else "first"
+        verdicts.append(None if label is None else Verdict(choice))
     if not questions:
         raise ConfigError(
             f"preferences: every row of {file} is longer than {tokenizer.context_length} tokens, "
@@ -163,14 +169,16 @@ def import_preferences(
             PreferenceLog(Path(folder) / output.name, run) as log,
         ):
             asked = log.ask(0, questions)
-            log.give(source, {e.id: verdict for e, verdict in zip(asked, verdicts, strict=True)})
+            given = zip(asked, verdicts, strict=True)
+            log.give(source, {entry.id: verdict for entry, verdict in given if verdict})
+            num_open = log.num_open()
             log.copy_to(output)
     except OSError as error:
         raise PreferenceLogError(f"cannot write {output}: {error.strerror}") from error
     left_out = dict(found.left_out)
     if too_long:
         left_out[f"longer than {tokenizer.context_length} tokens"] = too_long
-    return Imported(found, len(questions), len(prompt_ids), left_out)
+    return Imported(found, len(questions) - num_open, num_open, len(prompt_ids), left_out)
 
 
 def _question(written: TokenizedPreference, position: int, prompt_id: str, source: str) -> Question:

@@ -29,6 +29,8 @@ ROLES = {
     "rankings": ("rankings", "ranks"),
 }
 TIE = Label(0.5)
+# A prompt, two responses, and how much the first of them is preferred; None: nobody has said.
+Read = tuple[Content, str, str, Label | None]
 # Of `label`: the probability that the first response is preferred.
 _LABELS = {"1": 1.0, "first": 1.0, "0": 0.0, "second": 0.0, "tie": 0.5, "0.5": 0.5}
 # Tokens that end a response in one model or another, where somebody has written them as text.
@@ -55,7 +57,7 @@ class Form:
 
     columns: Mapping[str, str]
     others: tuple[str, ...]
-    read: Callable[[Mapping[str, Any]], tuple[Content, str, str, Label]]
+    read: Callable[[Mapping[str, Any]], Read]
 
     def __str__(self) -> str:
         names = (
@@ -148,7 +150,7 @@ def _check(role: str, text: str) -> None:
 # -- Forms ------------------------------------------------------------------------------------
 
 
-def _explicit(values: Mapping[str, Any]) -> tuple[Content, str, str, Label]:
+def _explicit(values: Mapping[str, Any]) -> Read:
     """A prompt beside both responses, which may begin with it."""
     prompt = _prompt(values["prompt"])
     both = [values["chosen"], values["rejected"]]
@@ -158,7 +160,7 @@ def _explicit(values: Mapping[str, Any]) -> tuple[Content, str, str, Label]:
     return prompt, texts[0], texts[1], CHOSEN
 
 
-def _implicit(values: Mapping[str, Any]) -> tuple[Content, str, str, Label]:
+def _implicit(values: Mapping[str, Any]) -> Read:
     """Two conversations or transcripts, which begin with their prompt."""
     chosen, rejected = values["chosen"], values["rejected"]
     if isinstance(chosen, list) and isinstance(rejected, list):
@@ -188,7 +190,7 @@ def _implicit(values: Mapping[str, Any]) -> tuple[Content, str, str, Label]:
     return chosen[:end], chosen[end:], rejected[end:], CHOSEN
 
 
-def _labelled(values: Mapping[str, Any]) -> tuple[Content, str, str, Label]:
+def _labelled(values: Mapping[str, Any]) -> Read:
     """Two responses with a label."""
     label = values["label"]
     if isinstance(label, float | int):  # true is 1
@@ -206,12 +208,17 @@ def _labelled(values: Mapping[str, Any]) -> tuple[Content, str, str, Label]:
     return prompt, texts[0], texts[1], TIE if preference == 0.5 else CHOSEN
 
 
-def _judged(
-    kind: str, sign: float
-) -> Callable[[Mapping[str, Any]], tuple[Content, str, str, Label]]:
+def _unjudged(values: Mapping[str, Any]) -> Read:
+    """Two responses that somebody is to judge."""
+    prompt = _prompt(values["prompt"])
+    first, second = (_response(values[name], name, prompt) for name in ("first", "second"))
+    return prompt, first, second, None
+
+
+def _judged(kind: str, sign: float) -> Callable[[Mapping[str, Any]], Read]:
     """Any number of responses with a number each: the best against the worst."""
 
-    def read(values: Mapping[str, Any]) -> tuple[Content, str, str, Label]:
+    def read(values: Mapping[str, Any]) -> Read:
         responses, numbers = values["responses"], values[kind]
         for name, value in (("responses", responses), (kind, numbers)):
             if not isinstance(value, list) or len(value) != len(responses):
@@ -237,12 +244,13 @@ def _judged(
 
 
 # By their roles. The first of which a file has all columns is its form.
-_FORMS: dict[tuple[str, ...], Callable[[Mapping[str, Any]], tuple[Content, str, str, Label]]] = {
+_FORMS: dict[tuple[str, ...], Callable[[Mapping[str, Any]], Read]] = {
     ("prompt", "chosen", "rejected"): _explicit,
     ("prompt", "first", "second", "label"): _labelled,
     ("prompt", "responses", "ratings"): _judged("ratings", 1.0),
     ("prompt", "responses", "rankings"): _judged("rankings", -1.0),
     ("chosen", "rejected"): _implicit,
+    ("prompt", "first", "second"): _unjudged,
 }
 
 

@@ -22,14 +22,14 @@ class Preference:
         chosen: The preferred response, surrounding white space stripped.
         rejected: The other response, likewise; never the same text.
         place: Where it was found, for messages.
-        label: How much the chosen response is preferred.
+        label: How much the chosen response is preferred; None: nobody has said yet.
     """
 
     prompt: Content
     chosen: str
     rejected: str
     place: str = field(default="", compare=False)
-    label: Label = CHOSEN
+    label: Label | None = CHOSEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class TokenizedPreference:
         chosen: The preferred response.
         rejected: The other response.
         place: Where it was found, for messages.
-        label: How much the chosen response is preferred.
+        label: How much the chosen response is preferred; None: nobody has said yet.
     """
 
     prompt: Content
@@ -50,7 +50,7 @@ class TokenizedPreference:
     chosen: Candidate
     rejected: Candidate
     place: str
-    label: Label
+    label: Label | None
 
     @property
     def num_tokens(self) -> int:

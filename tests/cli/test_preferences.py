@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from rllib_sea.cli.rllib_sea import main
-from rllib_sea.preference_log.log import LOG_FILE, PreferenceLog
+from rllib_sea.labelling.web.desk import Desk
+from rllib_sea.labelling.web.desk_records import Answer
+from rllib_sea.preference_log.log import LOG_FILE, PreferenceLog, PreferenceReader
 from tests.helpers.preference_log_cases import RUN, fill, question
 
 Run = Callable[..., tuple[int, str, str]]
@@ -204,3 +206,31 @@ def test_agreement(command: Run, log: Path) -> None:
     )
     assert "ann              second 1" in lines
     assert lines[-2] == "bai_ts           tie 0.250, both_bad 0.000, skip 0.250 of 4 verdicts"
+
+
+def test_pairs_without_a_label_are_questions_for_people(
+    command: Run, tmp_path: Path, tiny_policy: Path
+) -> None:
+    rows = [{"prompt": f"p {i}", "first": f"a {i}", "second": f"b {i}"} for i in range(3)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    log = tmp_path / "pairs.sqlite"
+    status, out, err = command("import", tmp_path / "pairs.jsonl", log, "--model", tiny_policy)
+    assert (status, err) == (0, "")
+    assert out == (
+        f"{tmp_path}/pairs.jsonl: 3 rows of prompt, first, second\n"
+        f"3 open questions of 3 prompts written to {log} (`rllib-sea label {log}` has people "
+        "answer them)\n"
+    )
+    with PreferenceReader(log) as reader:
+        run = reader.runs()[0]
+        assert (reader.num_open(), reader.num_answered()) == (3, 0)
+    with PreferenceLog(log, run) as opened:
+        desk = Desk(opened, lease_s=60.0, has_run=False)
+        for shown in desk.hand_out("ann", 3):
+            better = "left" if shown.left.startswith("b") else "right"
+            desk.answer("ann", Answer(shown.id, better))
+    status, _, _ = command("export", log, "-o", tmp_path / "out.jsonl")
+    exported = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert status == 0
+    assert all("b" in str(row["chosen"]) and "a" in str(row["rejected"]) for row in exported)
+    assert len(exported) == 3

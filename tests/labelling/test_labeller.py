@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from rllib_sea.labelling.asking import Comparison, OracleAwayError, OracleUnusableError
@@ -432,6 +433,51 @@ def test_a_log_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
         (tmp_path / LOG_FILE).write_text("no log " * 100)
         with pytest.raises(PreferenceLogError, match="no SQLite file"):
             await labeller.start()
+        await labeller.close()
+
+    asyncio.run(run())
+
+
+def test_a_round_need_not_wait_for_all_people(tmp_path: Path) -> None:
+    """`wait_for` and `withdraw_after` are as for any oracle; who answers later is learned from."""
+    people = {"oracle": "people", "oracle_config": {"raters": ["ann"], "undo_s": 0.0}}
+
+    async def run() -> None:
+        labeller = Labeller(settings(tmp_path, people, wait_for=0.5, withdraw_after=2))
+        assert (await labeller.start()).asks_people
+        base, _, token = (await labeller.open_page())["ann"].partition("/#")
+        headers = {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(base_url=base, headers=headers) as ann:
+
+            async def answer(number: int) -> None:
+                for shown in (await ann.post("/api/next", json={"count": number})).json():
+                    body = {"question": shown["id"], "choice": "tie"}
+                    assert (await ann.post("/api/answer", json=body)).json()["status"] == "kept"
+
+            await labeller.ask(0, asked(0, 4))
+            waiting = asyncio.create_task(labeller.label(0, BY_KEY))
+            await answer(1)
+            assert not waiting.done()
+            await answer(1)
+            await asyncio.wait_for(waiting, 5.0)
+            closed = await labeller.close_round(0)
+            assert (len(closed.lessons), closed.num_open) == (2, 2)
+            assert await labeller.take_waits() == ["4 questions wait for people"]
+            await labeller.ask(1, asked(1, 2))
+            waiting = asyncio.create_task(labeller.label(1, BY_KEY))
+            await answer(2)  # the oldest first
+            await answer(1)
+            await asyncio.wait_for(waiting, 5.0)
+            closed = await labeller.close_round(1)
+            assert [lesson.round for lesson in closed.lessons] == [0, 0, 1]
+            await labeller.ask(3, asked(3, 1))
+            waiting = asyncio.create_task(labeller.label(3, BY_KEY))
+            await answer(1)
+            await asyncio.wait_for(waiting, 5.0)
+            assert (await labeller.close_round(3)).num_open == 0
+            assert await labeller.take_warnings() == [
+                "1 question is withdrawn: not answered within 2 rounds"
+            ]
         await labeller.close()
 
     asyncio.run(run())

@@ -14,7 +14,7 @@ const state = {
   shown: null,
   since: 0, // when it came into sight; 0 while the page is hidden
   seconds: 0, // that it was in sight before that
-  done: new Set(), // answered here since the page was opened
+  done: new Set(), // answered, as far as this page knows
   history: [], // answers of this window, to be taken back
   withDifferences: false,
   filledAt: 0,
@@ -352,6 +352,8 @@ async function start() {
     }
     show();
   });
+  // What is sent only now may still be among the questions that come next.
+  for (const given of outbox.all()) state.done.add(given.question);
   outbox.flush();
   listen();
   await fill();
