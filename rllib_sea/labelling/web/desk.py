@@ -197,12 +197,13 @@ class Desk:
         )
 
     def _phase(self) -> Phase:
+        is_open = self._queue.num_open > 0
+        if not is_open and self._budget and self._tally.num_answered >= self._budget:
+            return "done"
         if self._closed:
             return "closed"
-        if self._queue.num_open:
+        if is_open:
             return "asking"
-        if self._budget is not None and self._tally.num_answered >= self._budget:
-            return "done"
         return "learning" if self._has_run else "away"
 
     # -- What the run does ------------------------------------------------------------

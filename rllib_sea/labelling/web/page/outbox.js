@@ -13,6 +13,7 @@ export class Outbox {
     this.changed = changed;
     this.memory = [];
     this.sending = null;
+    this.attempt = null;
     this.timer = 0;
     this.wait = 500;
     addEventListener("storage", (event) => event.key === this.name && this.changed(JSON.parse(event.newValue ?? "[]")));
@@ -41,9 +42,10 @@ export class Outbox {
     this.flush();
   }
 
-  /** Takes an answer back that nobody has sent; returns whether that was so. */
-  takeBack(key) {
-    if (this.sending?.key === key || !this.all().some((answer) => answer.key === key)) return false;
+  /** Takes an answer back that nobody has heard of; returns whether that was so. */
+  async takeBack(key) {
+    while (this.sending?.key === key) await this.attempt.catch(() => false); // it may be heard just now
+    if (!this.all().some((answer) => answer.key === key)) return false;
     this.put(this.all().filter((answer) => answer.key !== key));
     return true;
   }
@@ -71,7 +73,8 @@ export class Outbox {
       this.sending = first;
       try {
         const { key, ...answer } = first;
-        if (!(await this.send(answer))) throw new Error("not now");
+        this.attempt = this.send(answer);
+        if (!(await this.attempt)) throw new Error("not now");
         this.put(this.all().filter((other) => other.key !== key));
       } finally {
         this.sending = null;

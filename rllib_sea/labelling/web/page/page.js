@@ -114,6 +114,7 @@ function update(me) {
 }
 
 function reached(whether) {
+  if (state.reached && !whether) say("No connection: your answers are kept here until it is back", 5000);
   state.reached = whether;
   showCounts();
 }
@@ -142,7 +143,7 @@ function answer(choice, extra = {}) {
 
 async function undo() {
   const last = state.history.pop();
-  if (last && outbox.takeBack(last.key)) {
+  if (last && (await outbox.takeBack(last.key))) {
     reopen(last.question);
     return;
   }
@@ -231,7 +232,7 @@ function showWaiting() {
   const me = state.me;
   let name = !me ? "loading" : me.phase === "asking" ? "others" : me.phase;
   if (name === "learning" && me.round === null) name = "starting";
-  if (me && !state.reached) name = "unreached";
+  if (me && !state.reached && name !== "done" && name !== "closed") name = "unreached";
   document.body.dataset.state = state.refused ? "refused" : name;
   const [title, text] = state.refused ? ["This link does not open the page", state.refused] : WAITING[name];
   $("waiting-title").textContent = title;
@@ -253,8 +254,8 @@ function showCounts() {
   $("mine").textContent = `${me.rater}: ${me.mine_today + mine - me.mine} today, ${mine} in all`;
   const connection = !state.reached
     ? `no connection${unsent ? `: ${unsent} kept here` : ""}`
-    : unsent > 1 ? `sending ${unsent}` : "all saved";
-  if ($("connection").textContent !== connection) $("connection").textContent = connection;
+    : unsent ? "saving" : "all saved";
+  $("connection").textContent = connection;
   $("connection").classList.toggle("unsent", !state.reached);
   if (!state.shown) showWaiting();
 }
