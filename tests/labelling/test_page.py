@@ -26,6 +26,13 @@ PHONE: dict[str, Any] = {
     "has_touch": True,
     "is_mobile": True,
 }
+# Until it is loaded again.
+SLOW_ANSWERS = """() => {
+    const now = fetch;
+    const wait = () => new Promise((done) => setTimeout(done, 400));
+    const slowly = (...what) => wait().then(() => now(...what));
+    window.fetch = (...what) => (what[0].includes("answer") ? slowly : now)(...what);
+}"""
 ATTACK = "<img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>"
 
 
@@ -140,8 +147,11 @@ def test_nothing_is_lost_and_nothing_is_asked_twice(browser: Browser, serve: Ser
     assert ann.prompt() == taken_back
     assert ann.press("2") == taken_back
     # At once, while the answer is on its way: heard or not, it is taken back.
-    for _ in range(3):
+    ann.page.evaluate(SLOW_ANSWERS)
+    for milliseconds in (0, 100):
+        expect(ann.page.locator("#connection")).to_have_text("all saved")
         hasty = ann.press("1")
+        ann.page.wait_for_timeout(milliseconds)
         ann.page.keyboard.press("u")
         expect(ann.page.locator("#prompt")).to_have_text(hasty)
     ann.press("0")
