@@ -74,11 +74,7 @@ class SEA(RunLifecycle):
             labelled = self.labelling.label(self._counts.round, selected, self._rescore)
         counts = self._counts_after(plan, num_skipped, labelled)
         with self._stage("erm"):  # line 7
-            erm_metrics = self.reward_model.health(usable, labelled.duels)
-            erm_metrics |= self._update_reward_model(labelled.duels, counts)
-        if "accuracy_on_new_labels" in erm_metrics:
-            foreseen = erm_metrics["accuracy_on_new_labels"]
-            self.labelling.tell_people(f"The reward model had foreseen {foreseen:.0%} of them.")
+            erm_metrics = self._update_reward_model(labelled.duels, usable, counts)
         with self._stage("policy"):  # line 8
             policy_metrics = self._update_policy(labelled.duels, usable, counts)
         with self._stage("measure"):
@@ -157,15 +153,21 @@ class SEA(RunLifecycle):
             num_skipped_prompts=counts.num_skipped_prompts + num_skipped,
         )
 
-    def _update_reward_model(self, duels: Sequence[Duel], counts: Counts) -> dict[str, float]:
-        """Adds the round's oracle labels to the ERM's, and fits it to them."""
+    def _update_reward_model(
+        self, duels: Sequence[Duel], proposals: Sequence[Proposal], counts: Counts
+    ) -> dict[str, float]:
+        """Holds the ERM against the round's labels, adds them to its own, and fits it to them."""
+        metrics = self.reward_model.health(proposals, duels)
+        if "accuracy_on_new_labels" in metrics:
+            foreseen = metrics["accuracy_on_new_labels"]
+            self.labelling.tell_people(f"The reward model had foreseen {foreseen:.0%} of them.")
         # The prior fades with all labels that the ERM learns from, those that the run started
         # from included: with its own alone, its first rounds would pull a warm ERM back.
         num_labels = counts.num_oracle_queries + counts.num_initial_preferences
-        metrics = self.reward_model.learn(duels, counts.round, num_labels)
-        if metrics:
+        fitted = self.reward_model.learn(duels, counts.round, num_labels)
+        if fitted:
             self.publish_reward_model()
-        return metrics
+        return metrics | fitted
 
     def _update_policy(
         self, duels: Sequence[Duel], proposals: Sequence[Proposal], counts: Counts

@@ -12,8 +12,6 @@ from rllib_sea.cli.entry import run_command
 from rllib_sea.cli.label import label
 from rllib_sea.cli.preferences import preferences_app
 from rllib_sea.cli.push import push_app
-from rllib_sea.cli.ray_session import set_log_levels
-from rllib_sea.cli.recipes import find_recipe
 from rllib_sea.cli.report import report
 from rllib_sea.preference_log.records import PreferenceLogError
 from text_duel.errors import ConfigError
