@@ -30,6 +30,7 @@ from rllib_sea.policy_update.config import PolicyTrainConfig
 from rllib_sea.policy_update.learner import PolicyLearner
 from tests.helpers.model_families import CONFIGS, make_family
 from tests.helpers.preference_pairs import random_pairs
+from tests.helpers.published_weights import write_published
 from text_duel.model_files import UNLIMITED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,10 +54,10 @@ def prepare(name: str, folder: Path) -> dict[str, str]:
     )
     learner = PolicyLearner(config)
     for which in ("initial", "rehearsal"):
-        torch.save(learner.weights(which), folder / f"{which}.pt")
+        write_published(learner.weights(which), folder / f"{which}.pickle")
     for seed in range(3):
         assert math.isfinite(learner.update(random_pairs(4, seed=seed))["loss"])
-    torch.save(learner.weights(), folder / "trained.pt")
+    write_published(learner.weights(), folder / "trained.pickle")
     context = PromptTokenizer(model).context_length
     return {
         "class": json.loads((model / "config.json").read_text())["architectures"][0],

@@ -11,12 +11,12 @@ import traceback
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from rllib_sea.duels.records import Candidate
 from rllib_sea.policy.audit import PublishedWeights, sampler_gap
 from rllib_sea.policy.sampler import make_sampler
 from rllib_sea.reward_model.policy_encoder import PolicyEncoder
+from tests.helpers.published_weights import read_published
 
 
 def gaps(kind: str, folder: Path, options: dict[str, object]) -> dict[str, float]:
@@ -24,11 +24,11 @@ def gaps(kind: str, folder: Path, options: dict[str, object]) -> dict[str, float
 
     Args:
         kind: The sampler.
-        folder: Has the model in ``model`` and :class:`PublishedWeights` in ``*.pt``.
+        folder: Has the model in ``model`` and :class:`PublishedWeights` in ``*.pickle``.
         options: The sampler's.
     """
     published: dict[str, PublishedWeights] = {
-        which: torch.load(folder / f"{which}.pt", weights_only=False)
+        which: read_published(folder / f"{which}.pickle")
         for which in ("initial", "rehearsal", "trained")
     }
     earlier = PolicyEncoder(folder / "model")

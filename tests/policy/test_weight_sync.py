@@ -21,6 +21,7 @@ from rllib_sea.policy_update.config import PolicyTrainConfig
 from rllib_sea.policy_update.learner import PolicyLearner
 from tests.helpers.model_families import as_older_versions_wrote, make_family, reshard
 from tests.helpers.preference_pairs import random_pairs
+from tests.helpers.published_weights import write_published
 from text_duel.prompts import load_prompts
 
 PROBES = probe_tokens([tuple(range(1, 250))], context_length=256)
@@ -82,10 +83,10 @@ def publish(config: PolicyTrainConfig, folder: Path, num_updates: int) -> Policy
     """Writes what a learner publishes, for :mod:`engine_gaps`."""
     learner = PolicyLearner(config)
     for which in ("initial", "rehearsal"):
-        torch.save(learner.weights(which), folder / f"{which}.pt")
+        write_published(learner.weights(which), folder / f"{which}.pickle")
     for seed in range(num_updates):
         assert math.isfinite(learner.update(random_pairs(4, seed=seed))["loss"])
-    torch.save(learner.weights(), folder / "trained.pt")
+    write_published(learner.weights(), folder / "trained.pickle")
     return learner
 
 
