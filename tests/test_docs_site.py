@@ -101,7 +101,7 @@ def test_a_page_from_the_disk_is_searched_without_a_network(site: Path) -> None:
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.goto((site / "api" / "sea.html").as_uri())
         page.fill("input.md-search__input", "rao kupper")
-        page.wait_for_selector("a.md-search-result__link", state="attached")
+        page.wait_for_selector("article.md-search-result__article")
         links = [link.get_attribute("href") for link in page.query_selector_all("a[href]")]
         browser.close()
     assert any("losses.html#labels-in-doubt-weights-ties" in str(link) for link in links)
