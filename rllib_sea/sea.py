@@ -83,11 +83,14 @@ class SEA(RunLifecycle):
         self._counts = dataclasses.replace(counts, round=counts.round + 1)
         self._log(
             "duels",
-            {"gamma": plan.gamma, "num_late_labels": labelled.num_late}
+            {"gamma": plan.gamma}
+            | {"num_late_labels": labelled.num_late, "staleness": labelled.staleness}
             | duel_metrics(proposals, labelled.asked, labelled.duels)
             | skip_metrics(skipped)
             | measured,
         )
+        if self.labelling.asks_people:
+            self._log("seconds", {"people_idle": labelled.people_idle_s})
         self._log("reward_model", erm_metrics)
         self._log("policy", policy_metrics)
 

@@ -12,7 +12,7 @@ num_skipped_prompts num_prompts_too_long num_evaluation_questions num_initial_pr
 num_open_questions num_skipped_questions num_withdrawn_questions num_texts_cut policy_steps
 
 duels/
-gamma num_late_labels num_skipped num_skipped_incomplete num_skipped_non_finite
+gamma num_late_labels staleness num_skipped num_skipped_incomplete num_skipped_non_finite
 num_skipped_one_text clash_rate online_win_rate online_win_rate_soft mean_score pool_regret
 cumulative_pool_regret synthetic_label_accuracy finished_share response_length
 
@@ -33,7 +33,7 @@ response_length finished_share best_of_n_response_length best_of_n_finished_shar
 
 seconds/
 round initial_preferences rehearsal propose propose_sync propose_generate propose_encode select
-label erm policy measure
+label people_idle erm policy measure
 """
 # Names that end so are estimates, with the ends of an interval.
 _ESTIMATES = ("win_rate_vs_initial", "win_rate_vs_reference", "_soft", "mean_score", "/kl")

@@ -19,11 +19,8 @@ from typing import TYPE_CHECKING
 
 from gymnasium.utils.seeding import np_random
 
-from rllib_sea.labelling.asking import (
-    Asking,
-    Comparison,
-    OracleUnusableError,
-)
+from rllib_sea.labelling.asking import Asking, Comparison, OracleUnusableError
+from rllib_sea.labelling.in_flight import InFlight
 from rllib_sea.labelling.labeller_settings import LabellerSettings, OracleIdentity
 from rllib_sea.labelling.measurements import Measurements
 from rllib_sea.preference_log.log import PreferenceLog
@@ -63,11 +60,8 @@ class Labeller:
         self._has_skipped = False
         # Questions that this process wrote and that are open, so that they are not read again.
         self._written: dict[int, Question] = {}
-        # Ids of the questions that the oracle has before it, by the task that asks them.
-        self._asked: dict[asyncio.Task[None], set[int]] = {}
+        self._in_flight = InFlight()
         self._withdrawn: set[int] = set()
-        self._progress = asyncio.Condition()
-        self._failure: BaseException | None = None
         self._num_cut_told = 0
 
     @cached_property
@@ -132,6 +126,10 @@ class Labeller:
         """
         return {} if self._page is None else await self._page.open()
 
+    async def take_people_idle_s(self) -> float:
+        """For how many seconds people had nothing to answer, since the last call."""
+        return 0.0 if self._page is None else self._page.idle.take()
+
     async def tell_people(self, news: str) -> None:
         """Tells people what their answers did."""
         if self._page is not None:
@@ -152,7 +150,7 @@ class Labeller:
             return entries
         self._written |= {entry.id: entry.question for entry in entries}
         if self._page is not None:
-            self._page.desk.refresh()
+            self._page.asked()
         return []
 
     async def label(
@@ -163,12 +161,14 @@ class Labeller:
     ) -> None:
         """Puts open questions to the oracle, those of earlier rounds among them, and waits.
 
+        With ``ask_ahead`` it waits for the round before.
+
         Args:
             round_index: The round.
             prompts: Those of all open questions, by :attr:`Question.prompt_key`. A question whose
                 prompt the run does not have any more is withdrawn.
-            wait_for: The share of its questions, and of all earlier ones, to wait for; None: as
-                configured.
+            wait_for: The share of the questions, its own and all earlier ones, to wait for; None:
+                as configured.
 
         Raises:
             OracleAwayError: The oracle does not answer, or decides nothing; what it did answer is
@@ -176,49 +176,54 @@ class Labeller:
         """
         keys = self._settings.keys
         share = keys.wait_for if wait_for is None else wait_for
-        waits_for_all = share == 1.0 and keys.label_deadline_s is None
-        self._failure = None  # of an earlier round: what stayed open is asked again now
-        self._withdraw_old(round_index)
-        in_flight: set[int] = set().union(*self._asked.values())
-        new = self._questions([key for key in self._log.open_ids() if key not in in_flight])
+        waits_for_all = wait_for is not None or (share == 1.0 and keys.label_deadline_s is None)
+        awaited = self._newest_learned(round_index)
+        in_flight = self._in_flight
+        in_flight.begin_round()
+        # Each question is waited for once before its rounds are counted.
+        self._withdraw_old(round_index - 1 if keys.ask_ahead else round_index)
+        asked = in_flight.ids
+        new = self._questions([key for key in self._log.open_ids() if key not in asked])
         comparisons = {}
         for key, question in new.items():
             prompt = prompts.get(question.prompt_key)
             if prompt is not None and prompt.content == question.prompt:
                 comparisons[key] = Comparison(prompt, question.first.text, question.second.text)
         self._withdraw_lost({key: new[key] for key in new if key not in comparisons})
-        if comparisons:
-            task = asyncio.create_task(self._answer(new, comparisons))
-            self._asked[task] = set(comparisons)
-            task.add_done_callback(self._finished)
-        if waits_for_all or wait_for is not None:
-            while self._asked:
-                await asyncio.wait(set(self._asked))
+        for ahead in (False, True):
+            some = {k: comparisons[k] for k in comparisons if (new[k].round > awaited) == ahead}
+            if some:
+                in_flight.ask(self._answer(new, some), some.keys(), ahead=ahead)
+        if waits_for_all:
+            await in_flight.all_answered()
         else:
-            await self._wait_for(share, round_index)
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+            await self._wait_for(share, awaited)
+        in_flight.raise_failure()
+
+    def _newest_learned(self, round_index: int) -> int:
+        """The last round from whose questions a round learns, if it is not one that asks none."""
+        is_ahead = self._settings.keys.ask_ahead and self._log.num_questions(round_index) > 0
+        return round_index - 1 if is_ahead else round_index
 
     async def _wait_for(self, share: float, round_index: int) -> None:
         """Waits for a share of a round's answers, and not past the deadline."""
         num_questions = self._log.num_questions(round_index)
         enough = math.floor((1.0 - share) * num_questions)
         try:
-            async with asyncio.timeout(self._settings.keys.label_deadline_s), self._progress:
-                await self._progress.wait_for(
-                    lambda: not self._asked or self._log.num_open(round_index) <= enough
-                )
+            await self._in_flight.enough_answered(
+                lambda: self._log.num_open(round_index) <= enough,
+                self._settings.keys.label_deadline_s,
+            )
         except TimeoutError:
             self._warn(
-                f"round {round_index} learns without {self._log.num_open(round_index)} of its "
-                f"{num_questions} labels, which have not come within "
-                f"{self._settings.keys.label_deadline_s:g} s (label_deadline_s)"
+                f"{self._log.num_open(round_index)} of the {num_questions} labels of round "
+                f"{round_index} have not come within {self._settings.keys.label_deadline_s:g} s "
+                "(label_deadline_s): the run goes on without them"
             )
 
     async def close_round(self, round_index: int) -> ClosedRound:
         """Settles what a round learns from; see :meth:`PreferenceLog.close_round`."""
-        closed = self._log.close_round(round_index)
+        closed = self._log.close_round(round_index, self._newest_learned(round_index))
         if self._page is not None:
             self._page.desk.learned(round_index, closed.lessons)
         return closed
@@ -244,7 +249,7 @@ class Labeller:
     def _withdraw(self, ids: Sequence[int], reason: str) -> None:
         self._log.withdraw(ids, reason)
         if self._page is not None:
-            self._page.desk.withdrawn(ids)
+            self._page.withdrawn(ids)
         self._withdrawn.update(ids)
         self._forget(ids)
         number = "1 question is" if len(ids) == 1 else f"{len(ids)} questions are"
@@ -286,7 +291,7 @@ class Labeller:
             self._forget(drawn)
             for key, verdict in drawn.items():
                 self._note_skip(questions[key], verdict)
-            asyncio.get_running_loop().create_task(self._tell())
+            self._in_flight.tell()
 
         asked = list(comparisons.values())
         refused = await self._asking.ask(asked, write, lambda place: ids[place] in self._withdrawn)
@@ -302,7 +307,7 @@ class Labeller:
     def _told_by_people(self, key: int) -> None:
         """Takes note of an answer that the page has written."""
         self._forget([key])
-        asyncio.get_running_loop().create_task(self._tell())
+        self._in_flight.tell()
 
     def _note_skip(self, question: Question, verdict: Verdict) -> None:
         """Counts questions that nobody decides; the first of them is told."""
@@ -327,15 +332,6 @@ class Labeller:
         first_wins = self._label_rule.draw(probability_of(verdict), rng)
         return replace(verdict, choice="first" if first_wins else "second")
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        del self._asked[task]
-        self._failure = task.exception() or self._failure
-        asyncio.get_running_loop().create_task(self._tell())
-
-    async def _tell(self) -> None:
-        async with self._progress:
-            self._progress.notify_all()
-
     # -- Measuring: nothing is learned from it, nothing of it is in the log ------------------------
 
     async def compare(self, comparisons: Sequence[Comparison]) -> list[float]:
@@ -357,7 +353,7 @@ class Labeller:
         """Starts the log with all that another log has; see :meth:`PreferenceLog.inherit`."""
         self._log.inherit(source)
         if self._page is not None:
-            self._page.desk.refresh()
+            self._page.asked()
 
     async def take_warnings(self) -> list[str]:
         """What the user should know, each once."""

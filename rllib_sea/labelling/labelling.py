@@ -40,6 +40,8 @@ class LabelledRound:
         num_skipped: Answered questions that say nothing to learn, in the whole run.
         num_withdrawn: Questions that were withdrawn, in the whole run.
         num_late: How many of ``duels`` are of earlier rounds.
+        staleness: Rounds between the oldest question that is learned from and this round.
+        people_idle_s: Seconds in which people had nothing to answer.
     """
 
     asked: list[SelectedDuel]
@@ -49,6 +51,8 @@ class LabelledRound:
     num_skipped: int
     num_withdrawn: int
     num_late: int
+    staleness: int
+    people_idle_s: float
 
 
 class Labelling:
@@ -161,6 +165,8 @@ class Labelling:
             num_skipped=self.log.num_skipped(),
             num_withdrawn=self.log.num_withdrawn(),
             num_late=len(late),
+            staleness=max((round_index - lesson.round for lesson in closed.lessons), default=0),
+            people_idle_s=self.labeller.call("take_people_idle_s") if self.asks_people else 0.0,
         )
 
     def _messages(self, proposal: Proposal) -> Messages | None:

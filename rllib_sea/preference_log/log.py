@@ -197,7 +197,7 @@ class PreferenceLog(PreferenceReader):
             rows = [(key, reason, now) for key in ids]
             self._insert("withdrawals", _TABLES["withdrawals"], rows)
 
-    def close_round(self, round_index: int) -> ClosedRound:
+    def close_round(self, round_index: int, newest: int | None = None) -> ClosedRound:
         """Settles what a round learns from: all labels that no round has learned from yet.
 
         A round is closed once. If it was closed before, by this run before it was stopped, it
@@ -205,6 +205,7 @@ class PreferenceLog(PreferenceReader):
 
         Args:
             round_index: The round.
+            newest: The last round whose questions it learns from; None: itself.
         """
         with self._transaction():
             if not self.is_closed(round_index):
@@ -216,7 +217,7 @@ class PreferenceLog(PreferenceReader):
                     "JOIN standing_labels ON standing_labels.question_id = states.question_id "
                     "WHERE state = 'answered' AND preference IS NOT NULL AND round <= ? "
                     "AND states.question_id NOT IN (SELECT question_id FROM lessons)",
-                    (round_index, round_index),
+                    (round_index, round_index if newest is None else newest),
                 )
             num_answered, num_open = self.counts_at(round_index + 1)
             return ClosedRound(self.lessons(round_index), num_answered, num_open)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rllib_sea.settings.checks import check_int, check_number
+from rllib_sea.settings.checks import check_bool, check_int, check_number
 from rllib_sea.settings.declaration import key
 
 
@@ -44,6 +44,12 @@ class Labelling:
         check_number,
         open_low=True,
         optional=True,
+    )
+    ask_ahead: bool = key(
+        False,
+        "A round learns from the answers to the questions of the round before: people, or a slow "
+        "oracle, answer its own while the policy is updated and the next are sampled.",
+        check_bool,
     )
     withdraw_after: int | None = key(
         None,

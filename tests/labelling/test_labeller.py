@@ -303,12 +303,63 @@ def test_a_failure_between_rounds_is_forgotten_if_the_next_round_succeeds(
         await labeller.label(0, BY_KEY)
         assert (await labeller.close_round(0)).num_open == 3
         come_back.set()
-        while labeller._asked:
+        while labeller._in_flight.ids:
             await asyncio.sleep(0.01)
         await labeller.ask(1, asked(1, 1))
         await labeller.label(1, BY_KEY, wait_for=1.0)
         assert (await labeller.close_round(1)).num_answered == 5
         await labeller.close()
+
+    asyncio.run(run())
+
+
+def test_a_round_asks_ahead_and_learns_from_the_round_before(
+    tmp_path: Path, scripted: type[Scripted]
+) -> None:
+    """Nobody waits for what was just asked, and nothing is learned from it, answered or not."""
+    answers = {number: asyncio.Event() for number in (0, 1, 10, 11)}
+
+    async def script(number: int, tried: int) -> Verdict:
+        await answers[number].wait()
+        return Verdict("first")
+
+    scripted.script = script
+
+    async def learned(labeller: Labeller, round_index: int) -> list[tuple[int, int]]:
+        closed = await labeller.close_round(round_index)
+        return [(lesson.round, lesson.position) for lesson in closed.lessons]
+
+    async def run() -> None:
+        labeller = Labeller(settings(tmp_path, ask_ahead=True, withdraw_after=1))
+        await labeller.ask(0, asked(0, 2))
+        await labeller.label(0, BY_KEY)
+        answers[0].set()
+        while labeller._log.num_answered() < 1:
+            await asyncio.sleep(0.01)
+        assert await learned(labeller, 0) == []
+        await labeller.ask(1, asked(1, 2))
+        waiting = asyncio.create_task(labeller.label(1, BY_KEY))
+        answers[10].set()
+        while labeller._log.num_answered() < 2:
+            await asyncio.sleep(0.01)
+        assert not waiting.done()
+        await labeller.close()
+        waiting.cancel()
+        # A new process in the middle of round 1 asks what is open, and waits for round 0 alone.
+        again = Labeller(settings(tmp_path, ask_ahead=True, withdraw_after=1))
+        waiting = asyncio.create_task(again.label(1, BY_KEY))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        answers[1].set()
+        await waiting
+        assert await learned(again, 1) == [(0, 0), (0, 1)]
+        # The budget is used: a round without questions learns from all that there is.
+        await again.ask(2, [])
+        answers[11].set()
+        await again.label(2, BY_KEY, wait_for=1.0)
+        assert await learned(again, 2) == [(1, 0), (1, 1)]
+        assert await again.take_warnings() == []
+        await again.close()
 
     asyncio.run(run())
 
@@ -329,7 +380,7 @@ def test_a_deadline_and_withdrawn_questions(tmp_path: Path, scripted: type[Scrip
         await labeller.ask(0, asked(0, 2))
         await labeller.label(0, BY_KEY)
         (warning,) = await labeller.take_warnings()
-        assert "round 0 learns without 1 of its 2 labels" in warning
+        assert "1 of the 2 labels of round 0 have not come within 0.2 s" in warning
         assert (await labeller.close_round(0)).num_open == 1
         await labeller.ask(1, asked(1, 1))
         await labeller.label(1, BY_KEY)

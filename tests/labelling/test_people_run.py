@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -96,7 +97,9 @@ def test_the_page_comes_back_with_the_labellers_process(tmp_path: Path) -> None:
 def test_a_run_that_people_label_is_killed_and_resumed(tiny_policy: Path, tmp_path: Path) -> None:
     """The real command: links, answers, kill -9, answers while it is away, the rest, the end."""
     who = {"raters": ["ann", "bob"], "undo_s": 0.0}
-    write_recipe(tmp_path, tiny_policy, "people", who, query_budget=12, **IN_PROCESS)
+    write_recipe(
+        tmp_path, tiny_policy, "people", who, query_budget=12, ask_ahead=True, **IN_PROCESS
+    )
     with TrainCommand(tmp_path, import_path=CODE) as command:
         assert command.wait_for("bob labels at", 180.0)
         links = dict(LINK.findall(command.output))
@@ -121,7 +124,10 @@ def test_a_run_that_people_label_is_killed_and_resumed(tiny_policy: Path, tmp_pa
     with PreferenceReader(log) as reader:
         entries = list(reader.read())
     assert [len(entry.verdicts) for entry in entries] == [1] * 12
-    assert [entry.learned_in for entry in entries] == [0] * 8 + [1] * 4
+    assert [entry.learned_in for entry in entries] == [1] * 8 + [2] * 4
+    rounds = [json.loads(line) for line in (log.parent / "result.json").read_text().splitlines()]
+    assert [line["duels"]["staleness"] for line in rounds] == [0, 1, 1]
+    assert all(line["seconds"]["people_idle"] >= 0.0 for line in rounds)
     answered = {"ann": ann.answered, "bob": bob.answered}
     assert sorted(answered["ann"] + answered["bob"]) == [entry.id for entry in entries]
     for entry in entries:

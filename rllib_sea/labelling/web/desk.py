@@ -261,7 +261,8 @@ class Desk:
         """Tells raters what a round has learned from."""
         self._tally.learned(round_index, lessons)
         self._news = ""
-        self._answered_at = {}
+        now = self._clock()
+        self._answered_at = {k: t for k, t in self._answered_at.items() if t + self._undo_s > now}
         self._tell()
 
     def tell(self, news: str) -> None:
@@ -291,6 +292,11 @@ class Desk:
                     pass
                 continue
             await changed.wait()
+
+    @property
+    def num_open(self) -> int:
+        """How many questions nobody has answered."""
+        return self._queue.num_open
 
     def next_change(self) -> asyncio.Event:
         """Set at the next change of what :meth:`progress` says."""

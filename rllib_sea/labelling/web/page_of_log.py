@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from rllib_sea.labelling.web.app import make_app
 from rllib_sea.labelling.web.desk import Desk
+from rllib_sea.labelling.web.idle import IdleTime
 from rllib_sea.labelling.web.raters import Raters
 from rllib_sea.labelling.web.server import PageServer, is_loopback, listen
 from rllib_sea.preference_log.log import PreferenceLog
@@ -22,6 +23,11 @@ class PageOfLog:
         has_run: Whether a run asks, and learns.
         on_answer: Told of questions that were answered.
         warn: Told of what the user should know.
+
+    Attributes:
+        desk: What is asked and answered.
+        idle: For how long people had nothing to answer.
+        raters: Who has which link.
     """
 
     def __init__(
@@ -46,8 +52,10 @@ class PageOfLog:
             overlap=people.overlap,
             budget=budget,
             has_run=has_run,
-            on_answer=on_answer,
+            on_answer=self._answered,
         )
+        self._on_answer = on_answer
+        self.idle = IdleTime()
         self._title = log.run.run_id
 
     async def open(self) -> dict[str, str]:
@@ -74,6 +82,20 @@ class PageOfLog:
                     "between reads links and texts; put HTTPS before it, or a tunnel"
                 )
         return self.raters.links()
+
+    def asked(self) -> None:
+        """Shows the questions that were written to the log since."""
+        self.desk.refresh()
+        self.idle.note(self.desk.num_open)
+
+    def withdrawn(self, ids: Collection[int]) -> None:
+        """Shows questions no more that the run has taken back."""
+        self.desk.withdrawn(ids)
+        self.idle.note(self.desk.num_open)
+
+    def _answered(self, key: int) -> None:
+        self.idle.note(self.desk.num_open)
+        self._on_answer(key)
 
     async def settled(self, ids: Sequence[int] | Collection[int]) -> None:
         """Opens the page, and waits for people; see :meth:`Desk.settled`."""
