@@ -120,6 +120,7 @@ def test_the_run_that_people_label_is_the_same_method() -> None:
     assert {key for key, value in written.items() if value != base.get(key)} == {
         "env_config",
         "prompts_per_round",
+        "ask_ahead",
         "measure_online_win_rate",
         "evaluation_interval",
     }
