@@ -48,7 +48,7 @@ HEADLINE = (
 _ORDER = (*HEADLINE, "offline", "apl", "xpo", "ee_ts+mix", "drts", "random", "iterative", "selm")
 # What could make those that mix better, alone or together; run last.
 _VARIANTS: dict[str, dict[str, Any]] = {
-    "gamma 0.5": {"gamma": 0.5},
+    **{f"gamma {gamma:g}": {"gamma": gamma} for gamma in (0.5, 0.3)},
     "best_vs_worst": {"synthetic_pair": "best_vs_worst"},
     "M 20": {"num_candidates": 20},
     "20 minibatches": {"erm_minibatches": 20},
@@ -83,7 +83,11 @@ _MORE_UPDATES = (
     "passive, 8 a round",
 )
 # The policy learns from the ERM's view of all candidates.
-_REINFORCE = ("bai_ts, reinforce", "bai_ts+mix, gamma 0.5, reinforce")
+_REINFORCE = (
+    "bai_ts, reinforce",
+    *(f"{name}+mix, gamma 0.5, reinforce" for name in ("bai_ts", "drts", "random")),
+    "bai_ts+mix, gamma 0.3, reinforce",
+)
 METHODS = tuple(
     dict.fromkeys(
         (
