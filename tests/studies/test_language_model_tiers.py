@@ -234,12 +234,15 @@ def test_mixing_begins_after_a_fifth_and_a_variant_changes_what_its_name_says() 
         {"beta": 0.05},
         {"synthetic_pair": "best_vs_worst", "gamma": [*warm_up, [1001, 0.5]], "beta": 0.3},
         {"synthetic_pair": "best_vs_worst", "gamma": [*warm_up, [1001, 0.5]], "policy_replay": 1},
-        {
-            "loss": "reinforce",
-            "beta": 0.02,
-            "loss_config": {"min_labels": 1000},
-            "gamma": [*warm_up, [1001, 0.5]],
-        },
+        *(
+            {
+                "loss": "reinforce",
+                "beta": 0.02,
+                "loss_config": {"min_labels": 1000},
+                "gamma": [*warm_up, [1001, gamma]],
+            }
+            for gamma in (0.5, 0.3)
+        ),
     ]
 
 
