@@ -3,44 +3,34 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 from ray.util.debug import log_once
 
-from rllib_sea.duels.records import SamplingConfig
+from rllib_sea.derived import DerivedSettings
 from rllib_sea.env_runners.duel_env_runner import DuelEnvRunner
 from rllib_sea.evaluation import evaluate
-from rllib_sea.exploration import STRATEGIES
 from rllib_sea.exploration.checks import check_method
 from rllib_sea.exploration.mixing import SYNTHETIC_PAIRS, gamma_at
-from rllib_sea.exploration.prompt_acquisition import ACQUISITIONS
 from rllib_sea.labelling.labeller_settings import LabellerSettings
-from rllib_sea.policy.models import check_policy, resolve_model
-from rllib_sea.policy.module import VLLMPolicyModule
-from rllib_sea.policy.precision import DTYPE_OF_PRECISION
+from rllib_sea.policy.models import check_policy
 from rllib_sea.policy.prompt_split import PromptSplit, read_prompts
 from rllib_sea.policy.sampler import check_sampled_model, check_sampler
 from rllib_sea.policy_update.config import PolicyTrainConfig
 from rllib_sea.policy_update.objectives.reinforce import REINFORCE
 from rllib_sea.preference_log.records import RunRecord
-from rllib_sea.randomness import Stream, generator
 from rllib_sea.reward_model.encoder import check_encoder
 from rllib_sea.reward_model.initial_preferences import check_initial_preferences
-from rllib_sea.reward_model.learner import EpistemicRewardLearner
-from rllib_sea.reward_model.module import EpistemicRewardModel
 from rllib_sea.settings import checks as check
 from rllib_sea.settings.declaration import check_keys, explained, setter, values_of
 from rllib_sea.settings.duels import Duels
 from rllib_sea.settings.evaluation import Evaluation
-from rllib_sea.settings.groups import GROUPS, Keys
+from rllib_sea.settings.groups import GROUPS
 from rllib_sea.settings.labelling import Labelling
 from rllib_sea.settings.policy import Policy
 from rllib_sea.settings.preference_learning import PreferenceLearning
@@ -53,7 +43,7 @@ from text_duel.oracles import oracle_class
 logger = logging.getLogger(__name__)
 
 
-class SEAConfig(AlgorithmConfig, Keys):
+class SEAConfig(DerivedSettings):
     """Defines a configuration from which a SEA Algorithm can be built.
 
     Each default is the paper's if it gives one, at the scale of a CPU machine:
@@ -242,31 +232,7 @@ class SEAConfig(AlgorithmConfig, Keys):
             if log_once(note):  # it is checked more than once
                 logger.warning("%s", note)
 
-    # -- What the parts are built from ------------------------------------------------
-
-    @property
-    def num_reference_candidates(self) -> int:
-        """How many of the M candidates are sampled from the reference policy."""
-        strategy = STRATEGIES[self.exploration_strategy]
-        return self.num_candidates // 2 if strategy.reference_candidates else 0
-
-    @property
-    def needs_implicit_rewards(self) -> bool:
-        """Whether candidates are scored by policy and reference policy."""
-        acquisition = self.prompt_acquisition
-        return STRATEGIES[self.exploration_strategy].needs_implicit_rewards or (
-            acquisition is not None and ACQUISITIONS[acquisition].needs_implicit_rewards
-        )
-
-    @property
-    def samples_on_gpu(self) -> bool:
-        """Whether engines have GPUs; this process may see none of them."""
-        return self.num_gpus_per_env_runner > 0 or torch.cuda.is_available()
-
-    @property
-    def threads_per_env_runner(self) -> int:
-        """Torch threads of an env runner."""
-        return self.num_threads or _num_cores()
+    # -- What the parts are built from; more is in `derived.py` -------------------------
 
     def read_prompts(self) -> PromptSplit:
         """The prompts that are trained on, and those that are held out."""
@@ -276,14 +242,6 @@ class SEAConfig(AlgorithmConfig, Keys):
             share=self.held_out_share,
             num_held_out=self.evaluation_num_prompts,
         )
-
-    def policy_model_path(self) -> Path:
-        """The policy's local folder; dequantises or downloads it on first use."""
-        return resolve_model(self.policy_model)
-
-    def sampling_config(self) -> SamplingConfig:
-        """How training responses are sampled."""
-        return SamplingConfig(self.max_new_tokens, self.temperature, self.top_p)
 
     def labeller_settings(self, log: Path, run: RunRecord) -> LabellerSettings:
         """What the run's labeller is made from.
@@ -299,27 +257,6 @@ class SEAConfig(AlgorithmConfig, Keys):
             keys=values_of(self, Labelling),
             num_threads=self.threads_per_env_runner,
             query_budget=self.query_budget,
-        )
-
-    def policy_module_spec(self, max_model_len: int) -> RLModuleSpec:
-        """What an env runner builds its policy from.
-
-        Args:
-            max_model_len: Longest prompt and response together, in tokens.
-        """
-        return RLModuleSpec(
-            module_class=VLLMPolicyModule,
-            model_config={
-                "max_model_len": max_model_len,
-                "model_path": str(self.policy_model_path()),
-                "sampler": self.sampler,
-                "sampler_config": {
-                    "num_threads": self.threads_per_env_runner,
-                    "dtype": DTYPE_OF_PRECISION[self.train_precision],
-                    **self.sampler_config,
-                },
-                "sampling": self.sampling_config(),
-            },
         )
 
     def expected_rounds(self, num_oracle_queries: int = 0) -> int | None:
@@ -354,67 +291,6 @@ class SEAConfig(AlgorithmConfig, Keys):
         return PolicyTrainConfig(
             **vars(values_of(self, PreferenceLearning)),
             total_steps=None if rounds is None else rounds * (1 + self.policy_replay),
-            threads_per_worker=self.num_threads
-            or max(1, _num_cores() // max(1, self.num_train_workers)),
+            threads_per_worker=self.threads_per_train_worker,
             seed=self.seed,
         )
-
-    def total_cpus(self) -> float:
-        """Logical CPUs of one run, its Ray Train workers included.
-
-        What is done in the Algorithm's own process takes what a process of its own would.
-        """
-        workers = max(1, self.num_train_workers) if self.update_policy else 0
-        return (
-            self.num_cpus_for_main_process
-            + max(1, self.num_env_runners) * self.num_cpus_per_env_runner
-            + self.num_learners * self.num_cpus_per_learner
-            + workers * self.num_cpus_per_train_worker
-        )
-
-    def total_gpus(self) -> float:
-        """GPUs of one run, its Ray Train workers included."""
-        return (
-            self.num_gpus_for_labeller
-            + self.num_env_runners * self.num_gpus_per_env_runner
-            + max(1, self.num_learners) * self.num_gpus_per_learner
-            + (self.num_train_workers * self.num_gpus_per_train_worker if self.update_policy else 0)
-        )
-
-    @override(AlgorithmConfig)
-    def get_default_learner_class(self) -> type[EpistemicRewardLearner]:
-        return EpistemicRewardLearner
-
-    @override(AlgorithmConfig)
-    def get_default_rl_module_spec(self) -> RLModuleSpec:
-        return RLModuleSpec(
-            module_class=EpistemicRewardModel,
-            model_config={
-                "num_members": self.ensemble_size,
-                "hidden": list(self.erm_hidden),
-                "prior_scale": self.erm_prior_scale,
-                "prior_hidden": list(self.erm_prior_hidden),
-                "seed": int(generator(self.seed, 0, 0, Stream.ERM_INIT).integers(2**31)),
-            },
-        )
-
-    @override(AlgorithmConfig)
-    def build_env_to_module_connector(self, *args: Any, **kwargs: Any) -> None:
-        """None: texts go to the policy's tokenizer, not through RLlib's connectors."""
-
-    @override(AlgorithmConfig)
-    def build_module_to_env_connector(self, *args: Any, **kwargs: Any) -> None:
-        """None: responses reach the environment as they are."""
-
-    @override(AlgorithmConfig)
-    def build_learner_connector(self, *args: Any, **kwargs: Any) -> None:
-        """None: the learner gets finished batches of features."""
-
-    @property
-    @override(AlgorithmConfig)
-    def _model_config_auto_includes(self) -> dict[str, Any]:
-        return {}
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0))

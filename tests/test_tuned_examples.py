@@ -142,7 +142,7 @@ def test_the_papers_recipes_are_valid(name: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("rllib_sea.config.check_policy", lambda name, chat: asked.append(name))
     monkeypatch.setattr("rllib_sea.config.check_encoder", asked.append)
     monkeypatch.setattr("text_duel.config.check_oracle_config", lambda **_: None)
-    monkeypatch.setattr("text_duel.sources._splits_on_hub", lambda *_: ["train", "test"])
+    monkeypatch.setattr("text_duel.sources.splits_on_hub", lambda *_: ["train", "test"])
     monkeypatch.setattr(
         "text_duel.config.load_prompts",
         lambda source, *, split="train", **_: [

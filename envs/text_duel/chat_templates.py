@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from text_duel.conversations import Message
-from text_duel.errors import ConfigError
-from text_duel.model_files import one_line
+from text_duel.errors import ConfigError, one_line
 
 # A text that a template must show.
 _SHOWN = "What is asked?"

@@ -37,3 +37,9 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """
     matches = difflib.get_close_matches(name, list(valid), n=1)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, in one line of a readable length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 400 else text[:400] + " ..."

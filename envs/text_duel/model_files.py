@@ -16,7 +16,7 @@ from typing import Any
 import transformers
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
 
-from text_duel.errors import ConfigError
+from text_duel.errors import ConfigError, one_line
 
 # For every `from_pretrained`, and for those that read weights.
 NO_CODE: dict[str, Any] = {"trust_remote_code": False}
@@ -289,12 +289,6 @@ def load_tokenizer(path: str | Path, key: str = "model") -> Any:
         raise _refusal(
             Path(path), "tokenizer_config.json", key, error, "the tokenizer of "
         ) from error
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, in one line of a readable length."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 400 else text[:400] + " ..."
 
 
 def _refusal(folder: Path, name: str, key: str, error: Exception, what: str = "") -> ConfigError:

@@ -9,7 +9,6 @@ import io
 import itertools
 import json
 import logging
-import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -18,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-from text_duel.errors import ConfigError, nearest
+from text_duel.errors import ConfigError, nearest, one_line
+from text_duel.hub_source import HUB_NAME, HubSource, splits_on_hub
 from text_duel.paths import user_path
 
 DATA_FOLDER = Path(__file__).parent / "data"
 BUNDLED = ("tldr_mini",)
-_HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w.-]+))?")
 Rows = Iterator[tuple[str, Mapping[str, Any]]]
 
 
@@ -70,7 +69,7 @@ class FileSource:
             raise ConfigError(f"{self.key}: {error}") from error
         except (OSError, EOFError, zlib.error) as error:
             # It may be about another path, such as the cache of `datasets`.
-            raise ConfigError(f"{self.key}: cannot read {self.path}: {_one_line(error)}") from error
+            raise ConfigError(f"{self.key}: cannot read {self.path}: {one_line(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,50 +96,10 @@ class SavedSource:
         # What cannot be read is an OSError, what is no data set a KeyError, or Arrow's ValueError.
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
-                f"prompts: {self.path}: no data set that `datasets` reads: {_one_line(error)}"
+                f"prompts: {self.path}: no data set that `datasets` reads: {one_line(error)}"
             ) from error
         for number, row in enumerate(rows, start=1):
             yield f"{self.path}, row {number}", row
-
-
-@dataclass(frozen=True, slots=True)
-class HubSource:
-    """A data set on the Hugging Face hub, or in its local cache.
-
-    Attributes:
-        name: ``owner/name``.
-        configuration: The data set's configuration (subset), if it has several.
-        split: The split.
-    """
-
-    name: str
-    configuration: str | None
-    split: str
-
-    @property
-    def description(self) -> str:
-        """Name, configuration and split."""
-        configuration = f", configuration {self.configuration}" if self.configuration else ""
-        return f"{self.name} (split {self.split}{configuration})"
-
-    def rows(self) -> Rows:
-        """Yields (``name (split s), row n`` from 1; columns)."""
-        import datasets
-        import huggingface_hub.constants
-
-        try:
-            rows = datasets.load_dataset(self.name, self.configuration, split=self.split)
-        # What `datasets` raises: a missing set or network is an OSError; an unknown split or
-        # configuration a ValueError; a set that needs code of its own a RuntimeError.
-        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-            raise ConfigError(
-                f"prompts: cannot load the data set {self.description}: {_one_line(error)} (no "
-                f"path {Path(self.name).absolute()}; looked in the cache "
-                f"{datasets.config.HF_DATASETS_CACHE} and at "
-                f"{huggingface_hub.constants.ENDPOINT})"
-            ) from error
-        for number, row in enumerate(rows, start=1):
-            yield f"{self.description}, row {number}", row
 
 
 def find_source(source: str, split: str) -> RowSource:
@@ -171,7 +130,7 @@ def find_source(source: str, split: str) -> RowSource:
         return FileSource(path)
     if _kind(path) is not None or source.startswith((".", "/", "~")):
         raise ConfigError(f"prompts: no file or folder at {path.absolute()}")
-    hub_name = _HUB_NAME.fullmatch(source)
+    hub_name = HUB_NAME.fullmatch(source)
     if hub_name is None:
         raise ConfigError(
             f"prompts: {source!r} is no bundled set ({', '.join(BUNDLED)}), no path (looked for "
@@ -212,19 +171,8 @@ def has_one_split(source: str) -> bool:
         return False
     if path.is_dir():
         return len(_splits_of_folder(path)) <= 1
-    hub_name = _HUB_NAME.fullmatch(source)
-    return path.is_file() or (hub_name is not None and len(_splits_on_hub(*hub_name.groups())) == 1)
-
-
-def _splits_on_hub(name: str, configuration: str | None) -> list[str]:
-    """The splits of a data set of the hub; none if that cannot be found out."""
-    import datasets
-
-    try:
-        return datasets.get_dataset_split_names(name, configuration)
-    # What is wrong is said where the data set is read.
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError):
-        return []
+    hub_name = HUB_NAME.fullmatch(source)
+    return path.is_file() or (hub_name is not None and len(splits_on_hub(*hub_name.groups())) == 1)
 
 
 def _splits_of_folder(folder: Path) -> dict[str, list[RowSource]]:
@@ -398,7 +346,7 @@ def _quiet(place: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise _UnreadableError(f"{place}: {_one_line(error)}") from error
+        raise _UnreadableError(f"{place}: {one_line(error)}") from error
     finally:
         logger.setLevel(level)
 
@@ -418,7 +366,3 @@ def _kind(path: Path) -> str | None:
     """The ending in ``_READERS`` that a file's name has, ``.gz`` aside."""
     name = path.name.removesuffix(".gz") if path.name.endswith(_GZIPPED) else path.name
     return next((kind for kind in _READERS if name.endswith(kind)), None)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

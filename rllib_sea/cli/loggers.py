@@ -19,8 +19,7 @@ from ray.tune.logger import LoggerCallback
 
 from rllib_sea.cli.console import TextConsole
 from rllib_sea.report.runs import without_secrets
-from text_duel.errors import ConfigError, nearest
-from text_duel.model_files import one_line
+from text_duel.errors import ConfigError, nearest, one_line
 
 if TYPE_CHECKING:
     from rllib_sea.cli.experiments import Experiment

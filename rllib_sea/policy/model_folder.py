@@ -22,14 +22,13 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME
 
 from rllib_sea.policy.tokenization import PromptTokenizer
-from text_duel.errors import ConfigError
+from text_duel.errors import ConfigError, one_line
 from text_duel.model_files import (
     check_model_config,
     check_model_folder,
     check_shapes,
     load_model,
     load_tokenizer,
-    one_line,
 )
 
 Weights = Mapping[str, torch.Tensor]

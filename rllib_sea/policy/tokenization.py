@@ -11,8 +11,8 @@ import transformers
 
 from text_duel.chat_templates import rendered, wants_parts
 from text_duel.conversations import Content, as_messages
-from text_duel.errors import ConfigError
-from text_duel.model_files import NO_CODE, context_length, load_tokenizer, one_line
+from text_duel.errors import ConfigError, one_line
+from text_duel.model_files import NO_CODE, context_length, load_tokenizer
 
 # Prompts that are tokenized together.
 _AT_ONCE = 1024

@@ -32,9 +32,8 @@ from rllib_sea.policy_update.logprobs import (
     choose_layout,
     response_log_probs,
 )
-from rllib_sea.policy_update.objectives.losses import PairLogProbs, label_loss
-from rllib_sea.policy_update.objectives.optimism import OPTIMISM, check_pairs
-from rllib_sea.policy_update.objectives.reinforce import reinforce
+from rllib_sea.policy_update.objectives.losses import PairLogProbs
+from rllib_sea.policy_update.objectives.optimism import check_pairs
 from rllib_sea.policy_update.schedule import learning_rate
 from rllib_sea.policy_update.scores import (
     CandidateAdvantages,
@@ -44,13 +43,12 @@ from rllib_sea.policy_update.scores import (
     token_scores,
 )
 from rllib_sea.policy_update.sharding import SHARDING, rank, world_size
+from rllib_sea.policy_update.terms import OF_DECIDED_PAIRS, candidate_terms, pair_terms
 
 STATE_FILE = "training_state.json"
 # Positions whose next-token distributions are scored at once: those of a whole minibatch,
 # in float32, would take more memory than an update.
 SCORE_CHUNK = 64
-# What is averaged over the pairs that are no ties: a tie has no side to be right about.
-OF_DECIDED_PAIRS = ("margin", "accuracy")
 
 
 class NonFiniteUpdateError(ArithmeticError):
@@ -123,7 +121,9 @@ class PolicyLearner:
         counts = dict.fromkeys(names, len(pairs)) | dict.fromkeys(OF_DECIDED_PAIRS, num_decided)
         return self._step(
             [pair_responses(pair) for pair in pairs],
-            lambda shown, batch: self._terms([pairs[i] for i in shown], self._log_probs(batch)),
+            lambda shown, batch: pair_terms(
+                [pairs[i] for i in shown], self._log_probs(batch), self.config
+            ),
             counts,
         )
 
@@ -342,42 +342,7 @@ class PolicyLearner:
             reference = self._reference(batch)
         scores = token_scores(self._strategy.module(batch), reference, batch.target)
         log_probs, _, kl = sum_by_response(scores, batch).T
-        advantage = log_probs.new_tensor([a for prompt in prompts for a in prompt.advantages])
-        loss = reinforce(log_probs, kl, advantage, self.config.beta)
-        return {"loss": loss, "kl": kl, "advantage": advantage.abs()}
-
-    def _terms(
-        self, pairs: Sequence[PreferencePair], logps: PairLogProbs
-    ) -> dict[str, torch.Tensor]:
-        """(B,) tensors by name: ``loss``, which is minimised, and what is reported beside it."""
-        config = self.config
-        preference, weight = logps.chosen.new_tensor([(p.preference, p.weight) for p in pairs]).T
-        tie = torch.tensor([pair.is_tie for pair in pairs], device=self._device)
-        margin = torch.where(tie, 0.0, logps.margin())
-        terms = {
-            "loss": label_loss(
-                config.loss,
-                logps,
-                config.beta,
-                config.loss_config,
-                preference=preference,
-                weight=weight,
-                ties=config.ties,
-                tie_margin=config.tie_margin,
-            ),
-            "margin": margin,
-            "accuracy": (margin > 0).float(),
-            "chosen_logp": logps.chosen,
-            "rejected_logp": logps.rejected,
-        }
-        if config.optimism is not None:
-            chosen = [pair.from_reference == "chosen" for pair in pairs]
-            term = OPTIMISM[config.optimism]
-            terms["optimism"] = config.optimism_alpha * term(
-                logps, torch.tensor(chosen, device=self._device), config.beta
-            )
-            terms["loss"] = terms["loss"] + terms["optimism"]
-        return terms
+        return candidate_terms(prompts, log_probs, kl, self.config.beta)
 
 
 def _name_dtype(folder: Path, dtype: torch.dtype) -> None:

@@ -10,8 +10,7 @@ import huggingface_hub
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from text_duel.errors import ConfigError
-from text_duel.model_files import one_line
+from text_duel.errors import ConfigError, one_line
 
 
 def check_repo(repo: str) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from text_duel import ConfigError, Prompt, load_prompts, prompt_options
-from text_duel.sources import HubSource, find_source
+from text_duel.hub_source import HubSource
+from text_duel.sources import find_source
 
 
 def one_line(error: pytest.ExceptionInfo) -> str:

@@ -13,7 +13,7 @@ import transformers
 
 from text_duel.chat_templates import rendered, wants_parts
 from text_duel.conversations import as_messages, turn
-from text_duel.errors import ConfigError, UnanswerableError, nearest
+from text_duel.errors import ConfigError, UnanswerableError, nearest, one_line
 from text_duel.model_files import (
     NO_CODE,
     check_model_folder,
@@ -21,7 +21,6 @@ from text_duel.model_files import (
     context_length,
     load_model,
     load_tokenizer,
-    one_line,
 )
 from text_duel.oracles.base import ScoringOracle
 from text_duel.paths import user_path
