@@ -39,7 +39,7 @@ __all__ = ["LOG_FILE", "PreferenceLog", "PreferenceReader"]
 _RUN_COLUMNS = "run_id, seed, policy_model, chat, opened_at"
 _TABLES = {
     "questions": f"id, {QUESTION_COLUMNS}",
-    "verdicts": f"id, {VERDICT_COLUMNS}, repeated",
+    "verdicts": f"id, {VERDICT_COLUMNS}",
     "labels": f"id, {LABEL_COLUMNS}",
     "leases": "id, question_id, rater, taken_at, ends_at",
     "withdrawals": "question_id, reason, withdrawn_at",
@@ -373,6 +373,7 @@ def _question_row(question: Question, run_id: str, now: str) -> tuple[Any, ...]:
         if question.prompt_messages is None
         else json.dumps(question.prompt_messages, ensure_ascii=False),
         question.purpose,
+        question.repeats,
     )
 
 

@@ -180,16 +180,15 @@ _VERSION_2 = (
 _VERSION_3 = ("ALTER TABLE questions ADD COLUMN prompt_messages TEXT",)
 
 # Questions that are put to raters for another reason than a label to learn from, each kind with
-# rounds and positions of its own; and verdicts on what the same rater judged before. The table is
-# written anew, as SQLite changes no UNIQUE.
+# rounds and positions of its own. The table is written anew, as SQLite changes no UNIQUE.
 _VERSION_4 = (
     "DROP VIEW states",
-    "DROP VIEW standing_verdicts",
     """CREATE TABLE questions_4 (
         id INTEGER PRIMARY KEY,
         run_id TEXT NOT NULL REFERENCES runs (run_id),
         purpose TEXT NOT NULL DEFAULT 'label'
-            CHECK (purpose IN ('label', 'gold', 'evaluation')),
+            CHECK (purpose IN ('label', 'gold', 'repeat', 'evaluation')),
+        repeats INTEGER REFERENCES questions (id) CHECK ((repeats IS NULL) = (purpose != 'repeat')),
         round INTEGER NOT NULL,
         position INTEGER NOT NULL,
         prompt_id TEXT NOT NULL,
@@ -215,8 +214,8 @@ _VERSION_4 = (
         asked_at TEXT NOT NULL,
         UNIQUE (purpose, round, position)
     )""",
-    """INSERT INTO questions_4 SELECT id, run_id, 'label', round, position, prompt_id, prompt_text,
-        prompt_token_ids, prompt_messages, first_text, first_token_ids, first_logprobs,
+    """INSERT INTO questions_4 SELECT id, run_id, 'label', NULL, round, position, prompt_id,
+        prompt_text, prompt_token_ids, prompt_messages, first_text, first_token_ids, first_logprobs,
         first_finish_reason, first_from_reference, second_text, second_token_ids, second_logprobs,
         second_finish_reason, second_from_reference, member, policy_version, strategy, oracle,
         labels, flip_noise, asked_at FROM questions ORDER BY id""",
@@ -226,12 +225,6 @@ _VERSION_4 = (
         "questions",
         "id = NEW.id OR (purpose = NEW.purpose AND round = NEW.round AND position = NEW.position)",
     ),
-    "ALTER TABLE verdicts ADD COLUMN repeated INTEGER NOT NULL DEFAULT 0 "
-    "CHECK (repeated IN (0, 1))",
-    """CREATE VIEW standing_verdicts AS SELECT * FROM verdicts WHERE NOT repeated
-        AND id NOT IN (SELECT replaces FROM verdicts WHERE replaces IS NOT NULL)""",
-    """CREATE VIEW repeated_verdicts AS SELECT * FROM verdicts WHERE repeated
-        AND id NOT IN (SELECT replaces FROM verdicts WHERE replaces IS NOT NULL)""",
     """CREATE VIEW states AS SELECT id AS question_id, purpose, round, position,
         CASE WHEN EXISTS (SELECT 1 FROM withdrawals WHERE question_id = questions.id)
         THEN 'withdrawn'

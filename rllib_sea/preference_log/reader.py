@@ -32,7 +32,7 @@ QUESTION_COLUMNS = (
     "first_text, first_token_ids, first_logprobs, first_finish_reason, first_from_reference, "
     "second_text, second_token_ids, second_logprobs, second_finish_reason, "
     "second_from_reference, member, policy_version, strategy, oracle, labels, flip_noise, "
-    "asked_at, prompt_messages, purpose"
+    "asked_at, prompt_messages, purpose, repeats"
 )
 VERDICT_COLUMNS = (
     "question_id, rater, choice, win_probability, first_score, second_score, strength, reason, "
@@ -336,7 +336,7 @@ def _candidate(text: str, token_ids: str, logprobs: str, finish_reason: Any) -> 
 def _entry(row: tuple[Any, ...], verdicts: Sequence[GivenVerdict], now: datetime) -> LogEntry:
     key, run_id, round_index, position, prompt_id, prompt_text, prompt_token_ids = row[:7]
     member, policy_version, strategy, oracle, labels, flip_noise, asked_at = row[17:24]
-    preference, weight, rule, derived_at, learned_in, withdrawn_at, lease_ends_at = row[26:]
+    preference, weight, rule, derived_at, learned_in, withdrawn_at, lease_ends_at = row[27:]
     question = Question(
         round=round_index,
         position=position,
@@ -354,6 +354,7 @@ def _entry(row: tuple[Any, ...], verdicts: Sequence[GivenVerdict], now: datetime
         flip_noise=flip_noise,
         prompt_messages=None if row[24] is None else tuple(json.loads(row[24])),
         purpose=row[25],
+        repeats=row[26],
     )
     leased = lease_ends_at is not None and datetime.fromisoformat(lease_ends_at) > now
     return LogEntry(

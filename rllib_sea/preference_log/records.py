@@ -12,8 +12,9 @@ from text_duel.verdicts import Label, Verdict
 
 State = Literal["open", "leased", "answered", "withdrawn"]
 # Why a question is asked: for a label to learn from, the only kind that a budget counts; with a
-# known answer, to see how reliable a rater is; to compare two policies.
-Purpose = Literal["label", "gold", "evaluation"]
+# known answer, to see how reliable a rater is; of a rater who has judged it before, to see whether
+# they would say it again; to compare two policies.
+Purpose = Literal["label", "gold", "repeat", "evaluation"]
 # In the place of an exploration strategy, and of a rule by which labels are drawn, if a preference
 # was there before any run asked for it.
 IMPORTED = "imported"
@@ -64,6 +65,7 @@ class Question:
         flip_noise: The probability that the choice is turned round.
         prompt_messages: The prompt if it is a conversation; None if it is a text.
         purpose: Why it is asked. Of a ``gold`` question the first response is the better one.
+        repeats: Of a ``repeat``, the id of the question that it repeats.
     """
 
     round: int
@@ -82,6 +84,7 @@ class Question:
     flip_noise: float
     prompt_messages: Messages | None = None
     purpose: Purpose = "label"
+    repeats: int | None = None
 
     @property
     def prompt(self) -> Content:
