@@ -22,6 +22,7 @@ from rllib_sea.preference_log.records import (
     RunRecord,
 )
 from rllib_sea.preference_log.schema import connect_read_only, explained
+from text_duel.verdict_rules import reliability_of
 from text_duel.verdicts import Label, Verdict
 
 # The log's name in a run's folder.
@@ -42,7 +43,10 @@ LABEL_COLUMNS = "question_id, preference, weight, rule, derived_at"
 _ENTRIES = (
     f"SELECT questions.id, {', '.join(f'questions.{c}' for c in QUESTION_COLUMNS.split(', '))}, "
     "standing_labels.preference, weight, rule, derived_at, lessons.round, withdrawn_at, "
-    "(SELECT ends_at FROM leases WHERE question_id = questions.id ORDER BY id DESC LIMIT 1) "
+    # Who has judged a question has it no longer before them.
+    "(SELECT ends_at FROM leases WHERE id = (SELECT max(id) FROM leases AS newest "
+    "WHERE newest.question_id = questions.id) AND NOT EXISTS (SELECT 1 FROM verdicts "
+    "WHERE verdicts.question_id = questions.id AND verdicts.rater = leases.rater)) "
     "FROM questions LEFT JOIN standing_labels ON standing_labels.question_id = questions.id "
     "LEFT JOIN lessons ON lessons.question_id = questions.id "
     "LEFT JOIN withdrawals ON withdrawals.question_id = questions.id"
@@ -190,6 +194,16 @@ class PreferenceReader:
         wanted = ", ".join(str(int(key)) for key in set(ids))
         found = {entry.id: entry for entry in self._found(f"questions.id IN ({wanted})")}
         return [found[int(key)] for key in ids]
+
+    def reliabilities(self) -> dict[str, tuple[float, float, float]]:
+        """How reliable each rater is, see :func:`text_duel.verdict_rules.reliability_of`."""
+        judgments = self.query(
+            "SELECT rater, question_id, choice FROM standing_verdicts AS verdicts "
+            "JOIN questions ON questions.id = question_id "
+            "WHERE purpose IN ('label', 'gold') ORDER BY verdicts.id"
+        )
+        gold = self.query("SELECT id FROM questions WHERE purpose = 'gold'")
+        return reliability_of(list(judgments), {key for (key,) in gold})
 
     def is_closed(self, round_index: int) -> bool:
         """Whether a round has learned."""

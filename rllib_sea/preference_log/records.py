@@ -130,7 +130,7 @@ class LogEntry:
         verdicts: The standing verdict of each rater, the oldest first; corrected ones are left
             out.
         label: What is learned from it; None without verdicts, and if they say nothing to learn.
-        label_rule: The rule of :data:`text_duel.verdicts.LABEL_RULES` by which the label was
+        label_rule: The rule of :data:`text_duel.verdict_rules.LABEL_RULES` by which the label was
             derived; None while the question is not answered.
         answered_at: When the label was derived; in UTC.
         learned_in: The round that learned from the label; None if none did.

@@ -59,7 +59,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
         log.ask(0, [question(0, i) for i in range(6)])
         raters = Raters(log.path)
         raters.invite(["ann", "bob"])
-        raters.served_at("127.0.0.1", 8421)
+        raters.served_at("127.0.0.1", 8421, {})
         app = make_app(
             Desk(log, lease_s=100.0), raters, title="<b>run</b>", rubric="", per_second=1000.0
         )
