@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from rllib_sea.cli.yaml_files import parse_option
-from rllib_sea.messages import duration_text
+from rllib_sea.durations import duration_text
 from rllib_sea.preference_log.agreement import RaterReport, agreement
 from rllib_sea.preference_log.export import export_preferences
 from rllib_sea.preference_log.log import PreferenceReader
