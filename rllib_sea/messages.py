@@ -1,4 +1,4 @@
-"""What a run tells its user beside numbers, and how it says times."""
+"""What a run tells its user beside numbers."""
 
 from __future__ import annotations
 
@@ -22,17 +22,6 @@ logger = logging.getLogger(__name__)
 
 _NAMESPACE = "rllib_sea.messages"
 WARNING = "warning: "
-
-
-def duration_text(seconds: float) -> str:
-    """``"12 s"``, ``"9 min 12 s"`` or ``"3 h 9 min"``."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    minutes = seconds // 60
-    if minutes < 60:
-        return f"{minutes} min {seconds % 60} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 class Messages:

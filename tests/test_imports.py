@@ -22,3 +22,28 @@ def test_engines_are_imported_when_they_are_used() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout.splitlines() == ["", "True", "True"]
+
+
+def test_commands_that_need_no_ray_do_not_import_it() -> None:
+    """The page of `rllib-sea label` takes the memory of its imports, for as long as people label.
+
+    Tune knows the names all the same, whether it is imported before the package or after it.
+    """
+    heavy = "('ray', 'pandas', 'pyarrow', 'torch', 'transformers', 'ray.tune.registry')"
+    known = (
+        "from ray.tune.registry import ENV_CREATOR, TRAINABLE_CLASS, _global_registry as found\n"
+        "print(found.contains(TRAINABLE_CLASS, 'SEA'), "
+        "found.contains(ENV_CREATOR, 'text_duel/TLDR-v0'))\n"
+    )
+    after = (
+        "import sys\n"
+        "import rllib_sea.cli.rllib_sea\n"
+        "import rllib_sea.labelling.web.page_of_log\n"
+        f"print(*[name for name in {heavy} if name in sys.modules])\n" + known
+    )
+    before = "import ray.tune\nimport rllib_sea\n" + known
+    for code, expected in ((after, ["", "True True"]), (before, ["True True"])):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+        )
+        assert done.stdout.splitlines() == expected

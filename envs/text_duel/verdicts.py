@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -81,22 +80,3 @@ class Label:
     def is_tie(self) -> bool:
         """Whether neither response is preferred."""
         return self.preference == 0.5
-
-
-def single(verdicts: Sequence[Verdict]) -> Label | None:
-    """The rule ``single``: the first verdict decides.
-
-    Args:
-        verdicts: The standing verdicts on one question, at least one, the oldest first.
-
-    Returns:
-        1 or 0 for a choice, 0.5 for a tie; None if there is nothing to learn: for ``both_bad`` (it
-        says nothing about which is better) and for ``skip``.
-    """
-    preferences = {"first": 1.0, "second": 0.0, "tie": 0.5}
-    preference = preferences.get(verdicts[0].choice)
-    return None if preference is None else Label(preference)
-
-
-# How verdicts on a question become its label.
-LABEL_RULES = {"single": single}

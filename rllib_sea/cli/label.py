@@ -11,10 +11,12 @@ from typing import Annotated
 import typer
 
 from rllib_sea.cli.console import TextConsole
+from rllib_sea.cli.yaml_files import parse_option
 from rllib_sea.labelling.web.page_of_log import PageOfLog
 from rllib_sea.labelling.web.raters import Raters, raters_file
 from rllib_sea.preference_log.lock import writer_of
 from rllib_sea.preference_log.log import PreferenceLog, PreferenceReader
+from text_duel.oracles import check_oracle_config
 from text_duel.oracles.people import PeopleOracle, check_rater
 
 
@@ -35,6 +37,14 @@ def label(
     rubric: Annotated[
         str | None, typer.Option(help="A Markdown file that says what is better.")
     ] = None,
+    oracle_config: Annotated[
+        str | None,
+        typer.Option(
+            help="Other keys of oracle_config, a YAML mapping such as '{labels_by: majority, "
+            "raters_per_question: 3}'. Those that are not given are as the log's page had them "
+            "last."
+        ),
+    ] = None,
 ) -> None:
     """Serve a log's open questions to people until Ctrl-C; or invite others to a run's page.
 
@@ -53,9 +63,15 @@ def label(
         console.say(f"{log}: a run goes on, and serves the page")
         _print_links(console, known.links(), names)
         return
-    people = PeopleOracle(
-        raters=names or Raters(log).names or ["me"], host=host, port=port, rubric=rubric
-    )
+    known = Raters(log)
+    options = {} if oracle_config is None else parse_option("--oracle-config", oracle_config)
+    if rubric is not None:
+        options["rubric"] = rubric
+    options = known.options | options
+    who = list(dict.fromkeys([*known.names, *names])) or ["me"]
+    options |= {"raters": who, "host": host, "port": port}
+    check_oracle_config("people", options)
+    people = PeopleOracle(**options)
     with PreferenceLog(log, run) as opened:
         console.say(f"{log}: {num_open} open questions; Ctrl-C ends the page")
         asyncio.run(_serve(console, opened, people, names))

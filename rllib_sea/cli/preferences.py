@@ -12,12 +12,13 @@ from typing import Annotated
 import typer
 
 from rllib_sea.cli.yaml_files import parse_option
-from rllib_sea.messages import duration_text
-from rllib_sea.preference_log.agreement import agreement
+from rllib_sea.durations import duration_text
+from rllib_sea.preference_log.agreement import RaterReport, agreement
 from rllib_sea.preference_log.export import export_preferences
 from rllib_sea.preference_log.log import PreferenceReader
 from rllib_sea.preference_log.records import NO_POLICY_VERSION, LogEntry
 from rllib_sea.preference_log.statistics import LogStatistics, log_statistics
+from rllib_sea.statistics import Estimate
 
 preferences_app = typer.Typer(
     help="Read a run's preference log (preferences.sqlite in its folder), also while it runs; "
@@ -67,7 +68,7 @@ def head(
 def agreement_of_raters(file: Log) -> None:
     """Say how far raters agree, and how each of them labels."""
     with PreferenceReader(file) as log:
-        found = agreement(log.read())
+        found = agreement(log.read(None))
     alpha = "undefined: " + found.why_undefined if found.alpha is None else f"{found.alpha:.3f}"
     _say("alpha", f"{alpha} (Krippendorff's, of {found.num_shared} questions with two judgments)")
     for (one, other), (kappa, shared) in found.kappas.items():
@@ -76,11 +77,11 @@ def agreement_of_raters(file: Log) -> None:
     for name, rater in found.raters.items():
         parts = [_counts_text(rater.choices)]
         if rater.left is not None:
-            left = rater.left
-            parts.append(f"left {left.mean:.3f} [{left.low:.3f}, {left.high:.3f}]")
+            parts.append(f"left {_estimate(rater.left)}")
         if rater.seconds is not None:
             parts.append(f"median {rater.seconds:.1f} s")
         _say(name, "; ".join(parts))
+        _say("", "; ".join(_checks(rater)))
     for strategy, choices in found.strategies.items():
         total = choices.total()
         rates = (f"{kind} {choices[kind] / total:.3f}" for kind in ("tie", "both_bad", "skip"))
@@ -154,6 +155,22 @@ def import_file(
         more = ", ..." if places[_NAMED:] else ""
         text += f"; left out, {reason}: {len(places)} ({', '.join(places[:_NAMED])}{more})"
     typer.echo(text)
+
+
+def _checks(rater: RaterReport) -> list[str]:
+    """What is known of how well a rater judges."""
+    parts = [f"reliability {_estimate(rater.reliability)}"]
+    for kind, found in (("gold", rater.gold), ("repeats", rater.consistency)):
+        if found is not None:
+            parts.append(f"{kind} {_estimate(found[0])} of {found[1]}")
+    fast, timed = rater.too_fast
+    if timed:
+        parts.append(f"too fast {fast / timed:.3f} of {timed}")
+    return parts
+
+
+def _estimate(found: Estimate) -> str:
+    return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def statistics_rows(found: LogStatistics) -> list[tuple[str, str]]:

@@ -17,7 +17,8 @@ from rich.live import Live
 from rich.table import Table
 
 from rllib_sea.cli.console import TextConsole
-from rllib_sea.messages import WARNING, duration_text, told_since
+from rllib_sea.durations import duration_text
+from rllib_sea.messages import WARNING, told_since
 
 WIN_RATE = "evaluation/win_rate_vs_initial"
 _ENDS = ("done", "failed")

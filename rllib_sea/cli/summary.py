@@ -13,7 +13,7 @@ from ray.tune.utils import flatten_dict
 from rllib_sea.cli.console import TextConsole
 from rllib_sea.cli.progress import evaluation_rows, trial_label
 from rllib_sea.duels.run_files import SAMPLE_DUELS_FILE
-from rllib_sea.messages import duration_text
+from rllib_sea.durations import duration_text
 from rllib_sea.report.page import REPORT_FILE
 
 _ERROR_LINES = 4

@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from rllib_sea.messages import duration_text
+from rllib_sea.durations import duration_text
 from rllib_sea.report import curves, tables
 from rllib_sea.report.runs import find_runs, read_runs
 from rllib_sea.report.texts import PROMPTS_RULE, before_and_after, hardest_duels

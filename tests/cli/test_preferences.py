@@ -204,7 +204,9 @@ def test_agreement(command: Run, log: Path) -> None:
         "alpha            undefined: no question has two judgments: set overlap "
         "(Krippendorff's, of 0 questions with two judgments)"
     )
-    assert "ann              second 1" in lines
+    assert lines[lines.index("ann              second 1") + 1] == (
+        " " * 17 + "reliability 0.800 [0.518, 0.972]"
+    )
     assert lines[-2] == "bai_ts           tie 0.250, both_bad 0.000, skip 0.250 of 4 verdicts"
 
 

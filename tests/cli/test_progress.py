@@ -16,7 +16,7 @@ from rllib_sea.cli.progress import (
     round_line,
     trial_label,
 )
-from rllib_sea.messages import duration_text
+from rllib_sea.durations import duration_text
 
 
 class FakeTrial:

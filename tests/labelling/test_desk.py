@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
+from rllib_sea.labelling.web.checks import Checks
 from rllib_sea.labelling.web.desk import Desk
-from rllib_sea.labelling.web.desk_records import Answer, RefusedError
+from rllib_sea.labelling.web.desk_records import Answer, RefusedError, ShownQuestion, page_choice
+from rllib_sea.preference_log.agreement import agreement
 from rllib_sea.preference_log.log import LOG_FILE, PreferenceLog
+from rllib_sea.statistics import Estimate
 from tests.helpers.preference_log_cases import RUN, question
+from text_duel.oracles.gold import GoldQuestion
+from text_duel.verdicts import Choice, Label, Side, Verdict
 
 
 class Clock:
@@ -30,6 +36,18 @@ def log(tmp_path: Path) -> Iterator[PreferenceLog]:
 
 def desk(log: PreferenceLog, **options: object) -> Desk:
     return Desk(log, **({"lease_s": 100.0} | options))  # type: ignore[arg-type]
+
+
+GOLD = [GoldQuestion(f"gold {i}", f"good {i}", f"bad {i}") for i in range(10)]
+
+
+def answer(
+    log: PreferenceLog, shown: ShownQuestion, choice: Choice, correction: bool = False
+) -> Answer:
+    """An answer that prefers a response by its place in the question, whatever its side."""
+    (entry,) = log.entries([shown.id])
+    left: Side = "first" if entry.question.first.text == shown.left else "second"
+    return Answer(shown.id, page_choice(choice, left), correction=correction)
 
 
 def test_the_verdict_is_in_the_questions_own_order(log: PreferenceLog) -> None:
@@ -162,6 +180,116 @@ def test_overlap_is_a_share_that_a_second_rater_judges(log: PreferenceLog) -> No
     assert set(raters) == {1, 2}
     assert 10 < raters.count(2) < 32
     assert log.num_answered() == 100
+
+
+def test_a_majority_decides_once_all_have_judged(log: PreferenceLog) -> None:
+    async def run() -> None:
+        made = desk(log, labels_by="majority", raters_per_question=3)
+        waiting = asyncio.create_task(made.settled([1]))
+        for rater, choice in (("ann", "first"), ("bob", "second")):
+            shown = made.hand_out(rater, 1)[0]
+            assert shown.id == 1, "it keeps its place until all have judged it"
+            assert made.answer(rater, answer(log, shown, choice)).status == "kept"
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            assert (log.num_answered(), made.progress("ann").answered) == (0, 0)
+        made.answer("ann", answer(log, made.reopen("ann"), "tie", correction=True))
+        assert log.entries([1])[0].label is None
+        (shown,) = made.hand_out("carol", 1)
+        made.answer("carol", answer(log, shown, "first"))
+        (entry,) = log.entries([1])
+        assert (entry.label, entry.label_rule) == (Label(0.5), "majority")
+        made.answer("ann", answer(log, made.reopen("ann"), "first", correction=True))
+        assert log.entries([1])[0].label == Label(2 / 3)
+        await asyncio.wait_for(waiting, 5.0)
+        assert (log.num_answered(), made.progress("ann").answered) == (1, 1)
+        assert made.hand_out("dave", 1)[0].id == 2
+
+    asyncio.run(run())
+
+
+def test_what_was_judged_before_is_decided_by_the_rule_of_now(log: PreferenceLog) -> None:
+    """A run that is resumed with fewer raters per question waits for nobody who is not asked."""
+    before = desk(log, labels_by="majority", raters_per_question=2)
+    for rater, choice in (("ann", "left"), ("bob", "skip")):
+        (shown,) = before.hand_out(rater, 1)
+        before.answer(rater, Answer(shown.id, choice))  # type: ignore[arg-type]
+    (shown,) = before.hand_out("ann", 1)
+    before.answer("ann", Answer(shown.id, "tie"))
+    assert [entry.state for entry in log.entries([1, 2])] == ["answered", "open"]
+    made = desk(log)
+    assert log.entries([2])[0].label == Label(0.5)
+    assert made.progress("ann").answered == log.num_answered() == 2
+    assert made.hand_out("bob", 1)[0].id == 3
+
+
+def test_a_label_weighs_what_is_known_of_its_rater_when_a_round_learns(log: PreferenceLog) -> None:
+    """By hand: eve is wrong on 5 of 5 gold questions, (8 + 0) / (10 + 5); ann right on 2 of 2."""
+    gold = [question(0, i, purpose="gold") for i in range(5)]
+    ids = [entry.id for entry in log.ask(0, gold, "gold")]
+    made = desk(log, labels_by="reliability")
+    for rater in ("ann", "eve"):
+        made.answer(rater, answer(log, made.hand_out(rater, 1)[0], "first"))
+    labels = [entry.label for entry in log.entries([1, 2])]
+    assert [label.weight for label in labels if label] == pytest.approx([0.6, 0.6])
+    log.give("eve", dict.fromkeys(ids, Verdict("second")))
+    log.give("ann", dict.fromkeys(ids[:2], Verdict("first")))
+    lessons = log.close_round(0).lessons
+    weights = [2 * 10 / 12 - 1, 2 * 8 / 15 - 1]
+    assert [lesson.label.weight for lesson in lessons] == pytest.approx([abs(w) for w in weights])
+    # What a round has learned from stays, whatever is found out since.
+    log.give("ann", dict.fromkeys(ids[2:], Verdict("second")))
+    log.close_round(1)
+    assert log.lessons(0) == lessons
+
+
+def test_gold_questions_and_repeats_are_no_queries(log: PreferenceLog) -> None:
+    log.ask(1, [question(1, i) for i in range(94)])
+
+    def checks() -> Checks:
+        return Checks(log, GOLD, gold_share=0.2, repeat_share=0.2)
+
+    made, sides, order = desk(log, checks=checks()), {}, []
+    while shown := made.hand_out("ann", 3):
+        if len(order) in (20, 60):  # the process dies: the same questions are there again
+            again = desk(log, checks=checks())
+            assert {one.id for one in again.hand_out("ann", 3)} == {one.id for one in shown}
+            made = again
+        assert len(shown) <= 3
+        sides[shown[0].id] = shown[0]
+        made.answer("ann", Answer(shown[0].id, "left", seconds=1.0))
+        order.append(shown[0].id)
+    assert (log.num_answered(), log.num_open(), len(log.close_round(1).lessons)) == (100, 0, 100)
+    assert made.progress("ann").answered == 100
+    assert made.progress("ann").mine == len(order)
+    gold, repeats = list(log.read("gold")), list(log.read("repeat"))
+    assert [len(entry.verdicts) for entry in gold] == [1] * 10, "each once"
+    assert [entry.question.prompt for entry in gold] == [one.prompt for one in GOLD]
+    assert 8 < len(repeats) < 30
+    assert len({entry.question.repeats for entry in repeats}) == len(repeats)
+    for entry in repeats:
+        assert (entry.label, entry.label_rule, entry.learned_in) == (None, None, None)
+        before = entry.question.repeats
+        assert before is not None
+        assert order.index(entry.id) - order.index(before) > 10
+        (one, other) = sides[before], sides[entry.id]
+        assert (one.left, one.right, one.prompt) == (other.right, other.left, other.prompt)
+    found = agreement(log.read(None)).raters["ann"]
+    assert found.consistency == (Estimate(0.0, ANY, ANY), len(repeats)), "she clicks left"
+    assert found.gold is not None
+    assert found.gold[1] == 10
+    assert found.choices.total() == 100
+    with pytest.raises(RefusedError, match="was never put before bob"):
+        made.answer("bob", Answer(repeats[0].id, "left"))
+    made.answer("ann", answer(log, made.reopen("ann", repeats[0].id), "tie", True))
+    assert log.num_answered() == 100
+    # Another file: what is new in it is asked, too.
+    more = Checks(log, [*GOLD[:1], GoldQuestion("new", "a", "b")], gold_share=0.5)
+    log.ask(2, [question(2, i) for i in range(20)])
+    new = desk(log, checks=more)
+    while shown := new.hand_out("ann", 1):
+        new.answer("ann", Answer(shown[0].id, "left"))
+    assert [len(entry.verdicts) for entry in log.read("gold")] == [1] * 11
 
 
 def test_a_round_waits_for_people_and_for_who_takes_an_answer_back(log: PreferenceLog) -> None:

@@ -59,7 +59,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
         log.ask(0, [question(0, i) for i in range(6)])
         raters = Raters(log.path)
         raters.invite(["ann", "bob"])
-        raters.served_at("127.0.0.1", 8421)
+        raters.served_at("127.0.0.1", 8421, {})
         app = make_app(
             Desk(log, lease_s=100.0), raters, title="<b>run</b>", rubric="", per_second=1000.0
         )
@@ -158,6 +158,7 @@ def test_words_for_what_is_not_taken(served: Served) -> None:
             (half, 422),
             (b'{"question": 1, "choice": "tie", "seconds": NaN}', 422),
             (b"{", 422),
+            (b"\xff\xfe", 422),
             (b"x" * (MAX_BODY_BYTES + 1), 413),
         ):
             status, message = await refusal(None, content=content, headers=headers)
@@ -301,6 +302,9 @@ def test_malformed_requests_write_nothing(served: Served) -> None:
                 }
                 response = await client.request(**call)
                 assert response.status_code < 500, (call, response.text)
+                path, method = response.request.url.path, response.request.method.lower()
+                told = description["paths"][path][method]["responses"]
+                assert str(response.status_code) in told, (call, response.text)
                 statuses[response.status_code] += 1
                 statuses[KEPT] += '"status":"kept"' in response.text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -532,3 +533,45 @@ def test_a_round_need_not_wait_for_all_people(tmp_path: Path) -> None:
         await labeller.close()
 
     asyncio.run(run())
+
+
+def test_a_round_waits_for_all_raters_whom_its_labels_need(tmp_path: Path) -> None:
+    """Two judge each question; one says the opposite, also of the gold questions, and is found."""
+    gold = [{"prompt": f"gold {i}", "chosen": "good", "rejected": "bad"} for i in range(8)]
+    (tmp_path / "gold.jsonl").write_text("\n".join(map(json.dumps, gold)))
+    config = {
+        **{"raters": ["ann", "eve"], "undo_s": 0.0, "gold": str(tmp_path / "gold.jsonl")},
+        **{"labels_by": "reliability", "raters_per_question": 2, "gold_share": 0.5},
+    }
+    people = {"oracle": "people", "oracle_config": config}
+
+    async def run() -> None:
+        labeller = Labeller(settings(tmp_path, people))
+        await labeller.start()
+        links = await labeller.open_page()
+        await labeller.ask(0, asked(0, 10))
+        waiting = asyncio.create_task(labeller.label(0, BY_KEY))
+        for rater in ("ann", "eve"):
+            await asyncio.sleep(0.1)
+            assert not waiting.done()
+            base, _, token = links[rater].partition("/#")
+            headers = {"Authorization": f"Bearer {token}"}
+            async with httpx.AsyncClient(base_url=base, headers=headers) as client:
+                while shown := (await client.post("/api/next", json={"count": 4})).json():
+                    for one in shown:
+                        # The first response of `asked` is a number.
+                        is_better = one["left"] == "good" or one["left"].isdigit()
+                        choice = "left" if is_better == (rater == "ann") else "right"
+                        body = {"question": one["id"], "choice": choice}
+                        await client.post("/api/answer", json=body)
+        await asyncio.wait_for(waiting, 5.0)
+        closed = await labeller.close_round(0)
+        assert (closed.num_answered, closed.num_open, len(closed.lessons)) == (10, 0, 10)
+        assert {lesson.label.preference for lesson in closed.lessons} == {1.0}, "ann is right"
+        assert min(lesson.label.weight for lesson in closed.lessons) > 0.8
+        await labeller.close()
+
+    asyncio.run(run())
+    with PreferenceReader(tmp_path / LOG_FILE) as log:
+        assert log.reliabilities()["ann"][1] > 0.6 > log.reliabilities()["eve"][2]
+        assert {entry.label_rule for entry in log.read()} == {"reliability"}

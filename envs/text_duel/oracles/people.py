@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from text_duel.errors import ConfigError, UnanswerableError
+from text_duel.errors import ConfigError, UnanswerableError, nearest
 from text_duel.oracles.base import Oracle
+from text_duel.oracles.gold import read_gold
 from text_duel.prompts import Prompt
+from text_duel.verdict_rules import LABEL_RULES
 
 MAX_NAME = 40
 MAX_RUBRIC_BYTES = 100_000
+GOLD_SHARE = 0.05
 # Those that are shipped.
 RUBRICS = Path(__file__).parent / "rubrics"
 
@@ -34,7 +37,18 @@ class PeopleOracle(Oracle):
         lease_s: Seconds after which a question that somebody has before them may be given to
             another.
         undo_s: Seconds that a round waits after its last answer, in which that can be undone.
-        overlap: The share of questions that are put to a second rater, to see whether they agree.
+        labels_by: How verdicts become a label: the first one decides (``single``), the share of
+            votes (``majority``), or votes weighted by how reliable raters are (``reliability``);
+            see :data:`text_duel.verdict_rules.LABEL_RULES`.
+        raters_per_question: How many raters judge each question.
+        overlap: The share of questions that one more rater judges, to see whether they agree.
+        gold: A file of gold questions, see :func:`text_duel.oracles.gold.read_gold`.
+        gold_share: How many of them a rater gets, per question for a label; None: 0.05 if there
+            is a file.
+        repeat_share: Likewise, questions that they have judged before.
+
+    Attributes:
+        options: What a page of the same log is made from later, in whatever folder that is.
 
     Raises:
         ConfigError: A value is none of these.
@@ -50,7 +64,12 @@ class PeopleOracle(Oracle):
         rubric: str | None = None,
         lease_s: float = 600.0,
         undo_s: float = 5.0,
+        labels_by: str = "single",
+        raters_per_question: int = 1,
         overlap: float = 0.0,
+        gold: str | None = None,
+        gold_share: float | None = None,
+        repeat_share: float = 0.0,
     ) -> None:
         if isinstance(raters, str) or not isinstance(raters, Sequence) or not raters:
             raise ConfigError(f"oracle_config.raters: {raters!r} is not a list of one name or more")
@@ -65,15 +84,40 @@ class PeopleOracle(Oracle):
         _check_number("lease_s", lease_s, 1.0, math.inf)
         _check_number("undo_s", undo_s, 0.0, math.inf)
         _check_number("overlap", overlap, 0.0, 1.0)
-        if overlap and len(raters) < 2:
-            raise ConfigError(f"oracle_config.overlap: {overlap:g} needs a second rater")
+        _check_raters_per_question(raters_per_question, overlap, len(raters))
+        if labels_by not in LABEL_RULES:
+            raise ConfigError(
+                f"oracle_config.labels_by: {labels_by!r} is none of {', '.join(LABEL_RULES)}"
+                f"{nearest(str(labels_by), LABEL_RULES)}"
+            )
+        if gold is None and gold_share is not None:
+            raise ConfigError(f"oracle_config.gold_share: {gold_share!r} needs the file gold")
+        gold_share = (GOLD_SHARE if gold else 0.0) if gold_share is None else gold_share
+        for name, share in (("gold_share", gold_share), ("repeat_share", repeat_share)):
+            _check_number(name, share, 0.0, 0.5)
         self.raters = tuple(raters)
         self.host = host
         self.port = port
         self.rubric = "" if rubric is None else read_rubric(rubric, "oracle_config.rubric")
         self.lease_s = float(lease_s)
         self.undo_s = float(undo_s)
+        self.labels_by = labels_by
+        self.raters_per_question = raters_per_question
         self.overlap = float(overlap)
+        self.gold = () if gold is None else read_gold(gold)
+        self.gold_share = float(gold_share)
+        self.repeat_share = float(repeat_share)
+        self.options: dict[str, Any] = {
+            "rubric": None if rubric is None else _found_again(rubric),
+            "lease_s": lease_s,
+            "undo_s": undo_s,
+            "labels_by": labels_by,
+            "raters_per_question": raters_per_question,
+            "overlap": overlap,
+            "gold": None if gold is None else _found_again(gold),
+            "gold_share": gold_share if gold else None,
+            "repeat_share": repeat_share,
+        }
         digest = hashlib.sha256(self.rubric.encode()).hexdigest()[:8]
         self.name = f"people(rubric={digest})" if self.rubric else "people"
 
@@ -92,6 +136,20 @@ class PeopleOracle(Oracle):
         raise UnanswerableError(
             "oracle people is asked on a page, by `rllib train file` or `rllib-sea label`: it "
             "cannot be called"
+        )
+
+
+def _check_raters_per_question(number: Any, overlap: float, num_raters: int) -> None:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ConfigError(
+            f"oracle_config.raters_per_question: {number!r} is not a whole number of at least 1"
+        )
+    if number + (overlap > 0) > num_raters:
+        key = f"overlap: {overlap:g}" if number <= num_raters else f"raters_per_question: {number}"
+        most = number + (overlap > 0)
+        raise ConfigError(
+            f"oracle_config.{key} needs {most} raters, raters names "
+            f"{'one' if num_raters == 1 else num_raters}"
         )
 
 
@@ -141,6 +199,12 @@ def read_rubric(file: Any, key: str) -> str:
     if not text:
         raise ConfigError(f"{key}: {path.absolute()} is empty")
     return text
+
+
+def _found_again(file: str) -> str:
+    """A file's full path; the name of what is shipped."""
+    path = Path(file).expanduser()
+    return str(path.absolute()) if path.exists() else file
 
 
 def _check_number(key: str, value: Any, low: float, high: float) -> None:

@@ -273,6 +273,8 @@ def make_app(
 
     @app.exception_handler(HTTPException)
     async def failed(_: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:  # FastAPI's, of bytes that are no text
+            return JSONResponse({"message": "body: it is no JSON in UTF-8"}, 422)
         return JSONResponse({"message": str(error.detail)}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)

@@ -6,11 +6,11 @@ Free of HTTP. It lives in one event loop, that of the log's writer.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 
+from rllib_sea.labelling.web.checks import Checks
 from rllib_sea.labelling.web.desk_records import (
     Answer,
     Kept,
@@ -18,17 +18,16 @@ from rllib_sea.labelling.web.desk_records import (
     Progress,
     RefusedError,
     ShownQuestion,
-    Turn,
     own_choice,
     page_choice,
 )
 from rllib_sea.labelling.web.queue import QuestionQueue, QueuedQuestion
+from rllib_sea.labelling.web.showing import Showing
 from rllib_sea.labelling.web.tally import Tally
 from rllib_sea.preference_log.log import PreferenceLog
 from rllib_sea.preference_log.records import Lesson
 from rllib_sea.randomness import Stream, generator
-from text_duel.conversations import as_messages
-from text_duel.verdicts import Side, Verdict
+from text_duel.verdicts import Verdict
 
 # For how long a round waits for somebody who has taken an answer back.
 REOPENED_S = 60.0
@@ -41,7 +40,10 @@ class Desk:
         log: The log, which nobody else writes.
         lease_s: For how long a question is somebody's.
         undo_s: How long a round waits after its last answer.
-        overlap: The share of questions that a second rater judges, too.
+        labels_by: A name of :data:`text_duel.verdict_rules.LABEL_RULES`.
+        raters_per_question: How many raters judge a question.
+        overlap: The share of questions that one more judges.
+        checks: What is put before raters beside questions for labels; None: nothing.
         budget: How many questions the run will ask for, to be shown.
         has_run: Whether a run asks, and learns.
         on_answer: Told of questions that were answered.
@@ -54,7 +56,10 @@ class Desk:
         *,
         lease_s: float,
         undo_s: float = 0.0,
+        labels_by: str = "single",
+        raters_per_question: int = 1,
         overlap: float = 0.0,
+        checks: Checks | None = None,
         budget: int | None = None,
         has_run: bool = True,
         on_answer: Callable[[int], None] = lambda key: None,
@@ -63,7 +68,11 @@ class Desk:
         self._log = log
         self._lease_s = lease_s
         self._undo_s = undo_s
+        self._labels_by = labels_by
+        self._raters_per_question = raters_per_question
         self._overlap = overlap
+        self._checks = Checks(log) if checks is None else checks
+        self._showing = Showing(log)
         self._budget = budget
         self._has_run = has_run
         self._on_answer = on_answer
@@ -89,10 +98,13 @@ class Desk:
             rater: Who.
             count: How many they want to have ahead.
         """
-        ids, leased = self._queue.hand_out(rater, count, self._clock())
+        checks = self._checks.open_ids(rater)
+        ids, leased = self._queue.hand_out(rater, max(0, count - len(checks)), self._clock())
+        before = {key: self._checks.before(key, rater) for key in leased}
+        leased += [check for check in before.values() if check is not None]
         if leased:
             self._log.lease(leased, rater, self._lease_s)
-        return self._shown(ids, rater)
+        return self._shown([*checks, *ids][:count], rater)
 
     def answer(self, rater: str, given: Answer) -> Kept:
         """Writes an answer down.
@@ -108,7 +120,7 @@ class Desk:
         state = self._state(key)
         if not self._was_leased(key, rater):
             raise RefusedError(f"question {key} was never put before {rater}")
-        shown_first = self._left(key, rater)
+        shown_first = self._showing.left(key, rater)
         verdict = Verdict(
             own_choice(given.choice, shown_first),
             strength=given.strength,
@@ -128,19 +140,25 @@ class Desk:
                     "take it back"
                 )
             self._check_unlearned(key)
-            self._log.correct(key, rater, verdict)
+            self._log.correct(key, rater, verdict, rule=self._labels_by, needed=self._needed(key))
             self._take_up(key)
             return Kept("kept")
-        self._log.give(rater, {key: verdict})
-        self._tally.answered(key, rater, was_open=state == "open")
+        self._log.give(rater, {key: verdict}, rule=self._labels_by, needed=self._needed(key))
+        if self._checks.answered(key, rater):
+            self._tally.answered(rater)
+            self._tell()
+            return Kept("kept")
         self._queue.answered(key, rater)
+        self._tally.answered(rater)
+        if state == "open" and not self._queue.is_open(key):
+            self._tally.labelled(key)
         self._answered_at[key] = self._clock()
         self._on_answer(key)
         self._tell()
         if state == "withdrawn":
             return Kept("withdrawn", "the question was withdrawn meanwhile: nothing is learned")
         others = [one.rater for one in self._log.standing_verdicts([key])[key]]
-        if state == "answered" and len(others) > self._wanted(*self._places([key])[key]):
+        if state == "answered" and len(others) > self._wanted(*self._place(key)):
             return Kept("late", f"{others[0]} answered it meanwhile: yours is kept beside it")
         return Kept("kept")
 
@@ -213,7 +231,7 @@ class Desk:
         rows = list(
             self._log.query(
                 "SELECT question_id, round, position, state FROM states WHERE question_id > ? "
-                "ORDER BY round, position",
+                "AND purpose = 'label' ORDER BY round, position",
                 self._known,
             )
         )
@@ -242,11 +260,25 @@ class Desk:
             if key in wanted:
                 given[key].add(rater)
         for key, (round_index, position, number) in wanted.items():
+            needed = 1 if self._labels_by == "single" else number
+            if len(given[key]) >= needed and self._state(key) == "open":
+                # By another rule, or of more raters, it would have had no label yet.
+                self._log.derive(key, self._labels_by, needed)
+                self._tally.labelled(key)
             holder, until = leases.get(key, (None, 0.0))
-            place = (round_index, position)
             if holder in given[key]:
                 holder = None
-            self._queue.add(QueuedQuestion(key, place, number, given[key], holder, until))
+            self._queue.add(
+                QueuedQuestion(
+                    id=key,
+                    place=(round_index, position),
+                    wanted=number,
+                    needed=needed,
+                    given=given[key],
+                    holder=holder,
+                    until=until,
+                )
+            )
         self._tell()
 
     def withdrawn(self, ids: Iterable[int]) -> None:
@@ -317,50 +349,22 @@ class Desk:
     def _shown(
         self, ids: Sequence[int], rater: str, standing: Verdict | None = None
     ) -> list[ShownQuestion]:
-        """Questions as a rater sees them; of a question that they took back, with their answer."""
-        found = {
-            row[0]: row
-            for row in self._log.query(
-                "SELECT id, round, position, prompt_text, prompt_messages, first_text, second_text "
-                f"FROM questions WHERE id IN ({_listed(ids)})"
-            )
-        }
-        shown = []
-        for key in ids:
-            _, round_index, position, text, messages, *responses = found[key]
-            left = self._side(round_index, position, rater)
-            turns = as_messages(text if messages is None else json.loads(messages))
-            shown.append(
-                ShownQuestion(
-                    id=key,
-                    round=round_index,
-                    prompt=tuple(Turn(turn["role"], turn["content"]) for turn in turns),
-                    left=responses[left != "first"],
-                    right=responses[left == "first"],
-                    answered=None if standing is None else page_choice(standing.choice, left),
-                )
-            )
-        return shown
-
-    def _left(self, key: int, rater: str) -> Side:
-        return self._side(*self._places([key])[key], rater)
-
-    def _side(self, round_index: int, position: int, rater: str) -> Side:
-        """Which response a rater sees on the left: drawn for them and this question."""
-        rng = generator(self._log.run.seed, round_index, position, Stream.SIDES, rater)
-        return "first" if rng.random() < 0.5 else "second"
+        """See :meth:`Showing.shown`."""
+        return self._showing.shown(ids, rater, self._tally.round or 0, standing)
 
     def _wanted(self, round_index: int, position: int) -> int:
+        """How many raters judge a question."""
         if not self._overlap:
-            return 1
+            return self._raters_per_question
         rng = generator(self._log.run.seed, round_index, position, Stream.OVERLAP)
-        return 2 if rng.random() < self._overlap else 1
+        return self._raters_per_question + (rng.random() < self._overlap)
 
-    def _places(self, ids: Sequence[int]) -> dict[int, tuple[int, int]]:
-        rows = self._log.query(
-            f"SELECT id, round, position FROM questions WHERE id IN ({_listed(ids)})"
-        )
-        return {key: (round_index, position) for key, round_index, position in rows}
+    def _needed(self, key: int) -> int:
+        """How many of them it takes for a label."""
+        return 1 if self._labels_by == "single" else self._wanted(*self._place(key))
+
+    def _place(self, key: int) -> tuple[int, int]:
+        return next(self._log.query("SELECT round, position FROM questions WHERE id = ?", key))
 
     def _state(self, key: int) -> str:
         rows = self._log.query("SELECT state FROM states WHERE question_id = ?", key)
@@ -395,10 +399,6 @@ class Desk:
     def _tell(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-def _listed(ids: Iterable[int]) -> str:
-    return ", ".join(str(int(key)) for key in ids)
 
 
 def _is_same(one: Verdict, other: Verdict) -> bool:

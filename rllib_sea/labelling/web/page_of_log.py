@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from rllib_sea.labelling.web.app import make_app
+from rllib_sea.labelling.web.checks import Checks
 from rllib_sea.labelling.web.desk import Desk
 from rllib_sea.labelling.web.idle import IdleTime
 from rllib_sea.labelling.web.raters import Raters
@@ -49,7 +50,12 @@ class PageOfLog:
             log,
             lease_s=people.lease_s,
             undo_s=people.undo_s,
+            labels_by=people.labels_by,
+            raters_per_question=people.raters_per_question,
             overlap=people.overlap,
+            checks=Checks(
+                log, people.gold, people.gold_share, people.repeat_share, oracle=people.name
+            ),
             budget=budget,
             has_run=has_run,
             on_answer=self._answered,
@@ -69,7 +75,7 @@ class PageOfLog:
             listening = listen(people.host, people.port, before)
             app = make_app(self.desk, self.raters, title=self._title, rubric=self._people.rubric)
             self._server = PageServer(app, listening)
-            self.raters.served_at(people.host, self._server.port)
+            self.raters.served_at(people.host, self._server.port, people.options)
             await self._server.start()
             if not people.port and before not in (None, self._server.port):
                 self._warn(

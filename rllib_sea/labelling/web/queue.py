@@ -19,6 +19,7 @@ class QueuedQuestion:
         id: Its number in the log.
         place: Its round and position.
         wanted: How many raters should judge it.
+        needed: How many it takes for a label: it is open until then.
         given: Who has.
         holder: Who has it before them; None if nobody does.
         until: When that ends, in seconds.
@@ -27,9 +28,15 @@ class QueuedQuestion:
     id: int
     place: tuple[int, int]
     wanted: int = 1
+    needed: int = 1
     given: set[str] = field(default_factory=set)
     holder: str | None = None
     until: float = -math.inf
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has too few verdicts for a label."""
+        return len(self.given) < self.needed
 
     def is_free(self, rater: str, now: float) -> bool:
         """Whether it may be put before a rater who does not have it."""
@@ -39,8 +46,8 @@ class QueuedQuestion:
 class QuestionQueue:
     """Questions in the order in which they were asked, and who has them.
 
-    Those that nobody has answered come first: a round waits for them. A question that wants a
-    second rater is handed to one after the first has answered.
+    Those that are open come first: a round waits for them. A question that wants a second rater is
+    handed to one after the first has answered.
 
     Args:
         lease_s: For how long a question is somebody's.
@@ -49,7 +56,7 @@ class QuestionQueue:
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
         self._open: dict[int, QueuedQuestion] = {}
-        self._judged: dict[int, QueuedQuestion] = {}  # by some, and more are wanted
+        self._judged: dict[int, QueuedQuestion] = {}  # by enough for a label, and more are wanted
         self._held: dict[str, dict[int, QueuedQuestion]] = {}
         self._seen: dict[str, float] = {}
 
@@ -58,18 +65,18 @@ class QuestionQueue:
 
     @property
     def num_open(self) -> int:
-        """How many nobody has answered."""
+        """How many have no label."""
         return len(self._open)
 
     def is_open(self, key: int) -> bool:
-        """Whether nobody has answered a question that is there."""
+        """Whether a question that is there has no label."""
         return key in self._open
 
     def add(self, question: QueuedQuestion) -> None:
         """Takes in a question; those that are added later come later."""
         if question.wanted <= len(question.given):
             return
-        (self._judged if question.given else self._open)[question.id] = question
+        (self._open if question.is_open else self._judged)[question.id] = question
         if question.holder is not None:
             self._held.setdefault(question.holder, {})[question.id] = question
 
@@ -106,13 +113,18 @@ class QuestionQueue:
 
     def answered(self, key: int, rater: str) -> None:
         """Notes that a rater has judged a question."""
-        question = self._open.pop(key, None) or self._judged.pop(key, None)
+        question = self._open.get(key) or self._judged.get(key)
         if question is None:
             return
         question.given.add(rater)
-        if question.holder == rater or len(question.given) >= question.wanted:
+        is_done = len(question.given) >= question.wanted
+        if question.holder == rater or is_done:
             self._release(question)
-        if len(question.given) < question.wanted:
+        if question.is_open:  # it keeps its place
+            return
+        self._open.pop(key, None)
+        self._judged.pop(key, None)
+        if not is_done:
             self._judged[key] = question
 
     def withdraw(self, keys: Iterable[int]) -> None:

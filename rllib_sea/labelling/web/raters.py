@@ -6,7 +6,7 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ def raters_file(log: Path) -> Path:
 
 
 class Raters:
-    """Names, tokens, and where their page is served.
+    """Names, tokens, where their page is served, and how they are asked.
 
     Another process may add raters to the file: they are known here at once.
 
@@ -34,6 +34,7 @@ class Raters:
         self._read_at: tuple[int, int] | None = None
         self._tokens: dict[str, str] = {}
         self._address: dict[str, Any] = {}
+        self._options: dict[str, Any] = {}
         self._read()
 
     @property
@@ -46,6 +47,11 @@ class Raters:
         """The port on which the page was served last."""
         return self._address.get("port")
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """How they were asked last, see :attr:`text_duel.oracles.people.PeopleOracle.options`."""
+        return self._options
+
     def invite(self, names: Iterable[str]) -> None:
         """Makes sure that raters have a token; those that have one keep it."""
         self._read()
@@ -54,11 +60,12 @@ class Raters:
             self._tokens |= {name: secrets.token_urlsafe(24) for name in new}
             self._write()
 
-    def served_at(self, host: str, port: int) -> None:
-        """Notes where the page is."""
+    def served_at(self, host: str, port: int, options: Mapping[str, Any]) -> None:
+        """Notes where the page is, and how they are asked."""
         self._read()
-        if self._address != {"host": host, "port": port}:
-            self._address = {"host": host, "port": port}
+        before = self._address, self._options
+        self._address, self._options = {"host": host, "port": port}, dict(options)
+        if (self._address, self._options) != before:
             self._write()
 
     def links(self) -> dict[str, str]:
@@ -105,6 +112,7 @@ class Raters:
             found = json.loads(self.path.read_text(encoding="utf-8"))
             self._tokens = {str(name): str(token) for name, token in found["tokens"].items()}
             self._address = dict(found["address"])
+            self._options = dict(found.get("options", {}))  # earlier versions wrote none
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{self.path} cannot be read: {type(error).__name__}: {error}; without it, new "
@@ -113,7 +121,8 @@ class Raters:
         self._read_at = stamp
 
     def _write(self) -> None:
-        text = json.dumps({"address": self._address, "tokens": self._tokens}, indent=1)
+        found = {"address": self._address, "options": self._options, "tokens": self._tokens}
+        text = json.dumps(found, indent=1)
         part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
         try:
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE), "w") as out:

@@ -63,15 +63,17 @@ class Tally:
             self._open[round_index] += 1
             self._round_of[key] = round_index
 
-    def answered(self, key: int, rater: str, *, was_open: bool) -> None:
+    def answered(self, rater: str) -> None:
         """Counts an answer."""
         if self._day != self._date():
             self._day, self._today = self._date(), Counter[str]()
         self._mine[rater] += 1
         self._today[rater] += 1
-        if was_open:
-            self.num_answered += 1
-            self.closed(key)
+
+    def labelled(self, key: int) -> None:
+        """Counts a question that has a label."""
+        self.num_answered += 1
+        self.closed(key)
 
     def closed(self, key: int) -> None:
         """Counts a question that is open no more."""
