@@ -114,6 +114,7 @@ class SEAConfig(AlgorithmConfig, Keys):
         evaluation_num_prompts: int | None = NotProvided,
         evaluation_best_of_n: int | None = NotProvided,
         evaluation_kl_prompts: int = NotProvided,
+        stop_when_gain_below: float | None = NotProvided,
         **kwargs: Any,
     ) -> SEAConfig:
         """Sets the evaluation; other keywords are RLlib's, `evaluation_interval` counts rounds."""
@@ -204,6 +205,13 @@ class SEAConfig(AlgorithmConfig, Keys):
                 f"policy_replay: {self.policy_replay} has no effect with loss {REINFORCE}, which "
                 "learns from no pairs"
             )
+        if self.stop_when_gain_below is not None:
+            for key, lacks in (("update_policy", False), ("evaluation_interval", None)):
+                if getattr(self, key) is lacks:
+                    raise ConfigError(
+                        f"stop_when_gain_below: {self.stop_when_gain_below:g} has no effect with "
+                        f"{key} {'null' if lacks is None else 'false'}: nothing is forecast then"
+                    )
         if self.num_env_runners == 0 and self.num_gpus_per_env_runner:
             raise ConfigError(
                 f"num_gpus_per_env_runner: {self.num_gpus_per_env_runner:g} has no effect with "

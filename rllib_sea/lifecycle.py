@@ -134,6 +134,8 @@ class RunLifecycle(CheckpointedAlgorithm):
         self._ended_by: OracleAwayError | None = None
         self._cumulative_pool_regret = 0.0
         self._evaluation: dict[str, float] | None = None
+        self._forecast: dict[str, float] = {}
+        self._is_enough = False
         self._links: dict[str, str] = {}
         chat = self._prompts.tokenizer.chat
         run = RunRecord(self.folder.name, config.seed, config.policy_model, chat)

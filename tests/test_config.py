@@ -273,6 +273,15 @@ def test_what_is_wrong_is_said_in_one_line(
         ),
         ({"loss": ["dpo"]}, "loss: ['dpo'] is none of cdpo, dpo"),
         ({"synthetic_pair": "best"}, "synthetic_pair: 'best' is none of best_vs_worst"),
+        ({"stop_when_gain_below": 0}, "stop_when_gain_below: 0 is outside (0, 0.5]"),
+        (
+            {"stop_when_gain_below": 0.01, "evaluation_interval": None},
+            "stop_when_gain_below: 0.01 has no effect with evaluation_interval null",
+        ),
+        (
+            {"stop_when_gain_below": 0.01, "update_policy": False},
+            "stop_when_gain_below: 0.01 has no effect with update_policy false",
+        ),
         (
             {"num_env_runners": 9, "prompts_per_round": 8},
             "num_env_runners: 9 runners cannot share prompts_per_round 8",

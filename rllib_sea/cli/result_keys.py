@@ -19,6 +19,7 @@ cumulative_pool_regret synthetic_label_accuracy finished_share response_length
 reward_model/
 accuracy_on_new_labels probability_of_new_labels member_disagreement argmax_agreement
 calibration_error total_loss nll accuracy distance_from_start
+estimated_win_rate next_labels expected_gain
 
 policy/
 loss optimism grad_norm lr margin accuracy chosen_logp rejected_logp replay_loss replay_age
@@ -36,7 +37,10 @@ round initial_preferences rehearsal propose propose_sync propose_generate propos
 label erm policy measure
 """
 # Names that end so are estimates, with the ends of an interval.
-_ESTIMATES = ("win_rate_vs_initial", "win_rate_vs_reference", "_soft", "mean_score", "/kl")
+_ESTIMATES = {
+    "evaluation/": ("win_rate_vs_initial", "win_rate_vs_reference", "_soft", "mean_score", "/kl"),
+    "reward_model/": ("estimated_win_rate", "expected_gain"),
+}
 
 
 def _result_keys() -> frozenset[str]:
@@ -47,7 +51,7 @@ def _result_keys() -> frozenset[str]:
             continue
         key = group + name
         keys.add(key)
-        if group == "evaluation/" and key.endswith(_ESTIMATES):
+        if key.endswith(_ESTIMATES.get(group, ())):
             keys |= {f"{key}_low", f"{key}_high"}
     return frozenset(keys)
 

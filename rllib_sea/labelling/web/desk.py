@@ -265,8 +265,8 @@ class Desk:
         self._tell()
 
     def tell(self, news: str) -> None:
-        """Tells raters what their answers did."""
-        self._news = news
+        """Tells raters what their answers did, beside what they were told of the round."""
+        self._news = f"{self._news} {news}".strip()
         self._tell()
 
     async def settled(self, ids: Collection[int]) -> None:
