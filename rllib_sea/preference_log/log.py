@@ -27,6 +27,7 @@ from rllib_sea.preference_log.records import (
     ClosedRound,
     LogEntry,
     PreferenceLogError,
+    Purpose,
     Question,
     RunRecord,
 )
@@ -82,8 +83,10 @@ class PreferenceLog(PreferenceReader):
         super().close()
         self._lock.release()
 
-    def ask(self, round_index: int, questions: Sequence[Question]) -> list[LogEntry]:
-        """Writes a round's questions; to be called before the oracle is.
+    def ask(
+        self, round_index: int, questions: Sequence[Question], purpose: Purpose = "label"
+    ) -> list[LogEntry]:
+        """Writes a round's questions of one purpose; to be called before the oracle is.
 
         A round is asked once. If it was asked before, by this run before it was stopped, the
         questions that are in the log stand: they are returned, with the answers that came, and the
@@ -92,28 +95,31 @@ class PreferenceLog(PreferenceReader):
         Args:
             round_index: The round.
             questions: All its questions, in any order; may be none.
+            purpose: Why they are asked.
 
         Returns:
             The round's questions as the log has them, by position.
 
         Raises:
-            ValueError: A question of another round, or two of one position.
+            ValueError: A question of another round or purpose, or two of one position.
             PreferenceLogError: Nothing was written.
         """
         positions = [question.position for question in questions]
-        if any(question.round != round_index for question in questions):
-            raise ValueError(f"questions of another round than {round_index}")
+        if any((q.round, q.purpose) != (round_index, purpose) for q in questions):
+            raise ValueError(f"questions of another round than {round_index}, or not of {purpose}")
         if len(set(positions)) != len(positions):
             raise ValueError(f"two questions of round {round_index} have one position")
         with self._transaction():
-            if self.num_questions(round_index):
-                return self.round(round_index)
+            if self.num_questions(round_index, purpose):
+                return self.round(round_index, purpose)
             now = datetime.now(UTC)
             in_order = sorted(questions, key=lambda question: question.position)
             rows = [_question_row(question, self.run.run_id, _text(now)) for question in in_order]
             self._insert("questions", QUESTION_COLUMNS, rows)
             ids = self.query(
-                "SELECT id FROM questions WHERE round = ? ORDER BY position", round_index
+                "SELECT id FROM questions WHERE purpose = ? AND round = ? ORDER BY position",
+                purpose,
+                round_index,
             )
             return [
                 LogEntry.just_asked(key, question, self.run.run_id, now)
@@ -214,7 +220,8 @@ class PreferenceLog(PreferenceReader):
                 self._connection.execute(
                     "INSERT INTO lessons SELECT states.question_id, ? FROM states "
                     "JOIN standing_labels ON standing_labels.question_id = states.question_id "
-                    "WHERE state = 'answered' AND preference IS NOT NULL AND round <= ? "
+                    "WHERE state = 'answered' AND purpose = 'label' "
+                    "AND preference IS NOT NULL AND round <= ? "
                     "AND states.question_id NOT IN (SELECT question_id FROM lessons)",
                     (round_index, round_index),
                 )
@@ -231,7 +238,7 @@ class PreferenceLog(PreferenceReader):
             PreferenceLogError: This log has questions already, or one of the two cannot be used.
         """
         with PreferenceReader(source) as other, self._transaction():
-            if self.num_questions():
+            if next(self.query("SELECT count(*) FROM questions"))[0]:
                 raise PreferenceLogError(
                     f"preference log {self.path}: it has questions of its own already, nothing "
                     f"was taken from {source}"
@@ -294,9 +301,10 @@ class PreferenceLog(PreferenceReader):
 
     def _name(self, key: int) -> str:
         """A question for messages."""
-        rows = self.query("SELECT round, position FROM questions WHERE id = ?", key)
-        round_index, position = next(rows)
-        return f"preference log {self.path}: round {round_index}, position {position}"
+        rows = self.query("SELECT purpose, round, position FROM questions WHERE id = ?", key)
+        purpose, round_index, position = next(rows)
+        kind = "" if purpose == "label" else f"{purpose} question of "
+        return f"preference log {self.path}: {kind}round {round_index}, position {position}"
 
     def _insert(self, table: str, columns: str, rows: Iterable[tuple[Any, ...]]) -> None:
         marks = ", ".join("?" * len(columns.split(",")))
@@ -364,6 +372,8 @@ def _question_row(question: Question, run_id: str, now: str) -> tuple[Any, ...]:
         None
         if question.prompt_messages is None
         else json.dumps(question.prompt_messages, ensure_ascii=False),
+        question.purpose,
+        question.repeats,
     )
 
 

@@ -17,6 +17,7 @@ from rllib_sea.preference_log.records import (
     Lesson,
     LogEntry,
     PreferenceLogError,
+    Purpose,
     Question,
     RunRecord,
 )
@@ -31,7 +32,7 @@ QUESTION_COLUMNS = (
     "first_text, first_token_ids, first_logprobs, first_finish_reason, first_from_reference, "
     "second_text, second_token_ids, second_logprobs, second_finish_reason, "
     "second_from_reference, member, policy_version, strategy, oracle, labels, flip_noise, "
-    "asked_at, prompt_messages"
+    "asked_at, prompt_messages, purpose, repeats"
 )
 VERDICT_COLUMNS = (
     "question_id, rater, choice, win_probability, first_score, second_score, strength, reason, "
@@ -93,39 +94,52 @@ class PreferenceReader:
         rows = self.query("SELECT run_id, seed, policy_model, chat FROM runs ORDER BY id")
         return [RunRecord(run_id, seed, model, bool(chat)) for run_id, seed, model, chat in rows]
 
-    def read(self) -> Iterator[LogEntry]:
-        """Yields all questions by round and position, as they stood when it began."""
+    def read(self, purpose: Purpose | None = "label") -> Iterator[LogEntry]:
+        """Yields the questions of a purpose by round and position, as they stood when it began.
+
+        Args:
+            purpose: Why they were asked; None: all.
+        """
         # Of one moment: verdicts are read with their questions, some at a time.
-        rows = self.query(f"{_ENTRIES} {_IN_ORDER}")
+        condition = "WHERE ?1 IS NULL OR questions.purpose = ?1"
+        rows = self.query(f"{_ENTRIES} {condition} {_IN_ORDER}", purpose)
         while some := list(islice(rows, _AT_ONCE)):
             yield from self._entries(some)
 
-    def round(self, round_index: int) -> list[LogEntry]:
-        """The questions of a round by position; none if it was not asked."""
-        return self._found("questions.round = ?", round_index)
+    def round(self, round_index: int, purpose: Purpose = "label") -> list[LogEntry]:
+        """The questions of a round by position; none if it was not asked.
 
-    def open_ids(self, last_round: int | None = None) -> list[int]:
+        Args:
+            round_index: The round.
+            purpose: Why they were asked.
+        """
+        return self._found("questions.purpose = ? AND questions.round = ?", purpose, round_index)
+
+    def open_ids(self, last_round: int | None = None, purpose: Purpose = "label") -> list[int]:
         """Ids of the questions that nobody has answered and nobody withdrew.
 
         Args:
             last_round: Those that the rounds up to this one have asked; None: all.
+            purpose: Why they were asked.
 
         Returns:
             By round and position.
         """
         rows = self.query(
-            "SELECT question_id FROM states WHERE state = 'open' AND (?1 IS NULL OR round <= ?1) "
-            "ORDER BY round, position",
+            "SELECT question_id FROM states WHERE state = 'open' AND purpose = ?1 "
+            "AND (?2 IS NULL OR round <= ?2) ORDER BY round, position",
+            purpose,
             last_round,
         )
         return [key for (key,) in rows]
 
     def open_prompts(self) -> set[tuple[str, str]]:
-        """Ids and texts of the prompts of all open questions."""
+        """Ids and texts of the prompts of all questions that wait for a label."""
         return set(
             self.query(
                 "SELECT DISTINCT prompt_id, prompt_text FROM questions "
-                "JOIN states ON states.question_id = questions.id WHERE state = 'open'"
+                "JOIN states ON states.question_id = questions.id "
+                "WHERE state = 'open' AND states.purpose = 'label'"
             )
         )
 
@@ -182,34 +196,37 @@ class PreferenceReader:
         rows = self.query("SELECT 1 FROM closed_rounds WHERE round = ?", round_index)
         return next(rows, None) is not None
 
-    def num_answered(self) -> int:
+    def num_answered(self, purpose: Purpose = "label") -> int:
         """How many questions were answered.
 
         A tie is an answer and so is a skip: somebody was asked, and a budget is a promise about
         that. A question that was withdrawn is none, whatever was said of it later.
+
+        Args:
+            purpose: Why they were asked: a budget counts labels only.
         """
-        return self._count("state = 'answered'")
+        return self._count("state = 'answered'", None, purpose)
 
-    def num_open(self, round_index: int | None = None) -> int:
+    def num_open(self, round_index: int | None = None, purpose: Purpose = "label") -> int:
         """How many questions wait for an answer, of a round or of all."""
-        return self._count("state = 'open' AND (?1 IS NULL OR round = ?1)", round_index)
+        return self._count("state = 'open'", round_index, purpose)
 
-    def num_withdrawn(self) -> int:
+    def num_withdrawn(self, purpose: Purpose = "label") -> int:
         """How many questions were withdrawn."""
-        return self._count("state = 'withdrawn'")
+        return self._count("state = 'withdrawn'", None, purpose)
 
     def num_skipped(self) -> int:
-        """How many questions were answered so that there is nothing to learn from them."""
+        """How many questions for labels have an answer from which there is nothing to learn."""
         rows = self.query(
             "SELECT count(*) FROM states JOIN standing_labels "
             "ON standing_labels.question_id = states.question_id "
-            "WHERE state = 'answered' AND preference IS NULL"
+            "WHERE state = 'answered' AND purpose = 'label' AND preference IS NULL"
         )
         return next(rows)[0]
 
-    def num_questions(self, round_index: int | None = None) -> int:
+    def num_questions(self, round_index: int | None = None, purpose: Purpose = "label") -> int:
         """How many questions were asked, of a round or of all, whatever became of them."""
-        return self._count("?1 IS NULL OR round = ?1", round_index)
+        return self._count("TRUE", round_index, purpose)
 
     def counts_at(self, num_rounds: int) -> tuple[int, int]:
         """How many questions were answered, and how many open, when the first rounds were done."""
@@ -265,8 +282,13 @@ class PreferenceReader:
         finally:
             part.unlink(missing_ok=True)
 
-    def _count(self, condition: str, *parameters: Any) -> int:
-        rows = self.query(f"SELECT count(*) FROM states WHERE {condition}", *parameters)
+    def _count(self, condition: str, round_index: int | None, purpose: Purpose) -> int:
+        rows = self.query(
+            f"SELECT count(*) FROM states WHERE {condition} AND purpose = ?1 "
+            "AND (?2 IS NULL OR round = ?2)",
+            purpose,
+            round_index,
+        )
         return next(rows)[0]
 
     def _found(self, condition: str, *parameters: Any) -> list[LogEntry]:
@@ -314,7 +336,7 @@ def _candidate(text: str, token_ids: str, logprobs: str, finish_reason: Any) -> 
 def _entry(row: tuple[Any, ...], verdicts: Sequence[GivenVerdict], now: datetime) -> LogEntry:
     key, run_id, round_index, position, prompt_id, prompt_text, prompt_token_ids = row[:7]
     member, policy_version, strategy, oracle, labels, flip_noise, asked_at = row[17:24]
-    preference, weight, rule, derived_at, learned_in, withdrawn_at, lease_ends_at = row[25:]
+    preference, weight, rule, derived_at, learned_in, withdrawn_at, lease_ends_at = row[27:]
     question = Question(
         round=round_index,
         position=position,
@@ -331,6 +353,8 @@ def _entry(row: tuple[Any, ...], verdicts: Sequence[GivenVerdict], now: datetime
         labels=labels,
         flip_noise=flip_noise,
         prompt_messages=None if row[24] is None else tuple(json.loads(row[24])),
+        purpose=row[25],
+        repeats=row[26],
     )
     leased = lease_ends_at is not None and datetime.fromisoformat(lease_ends_at) > now
     return LogEntry(

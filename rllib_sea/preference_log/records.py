@@ -11,6 +11,10 @@ from text_duel.conversations import Content, Messages
 from text_duel.verdicts import Label, Verdict
 
 State = Literal["open", "leased", "answered", "withdrawn"]
+# Why a question is asked: for a label to learn from, the only kind that a budget counts; with a
+# known answer, to see how reliable a rater is; of a rater who has judged it before, to see whether
+# they would say it again; to compare two policies.
+Purpose = Literal["label", "gold", "repeat", "evaluation"]
 # In the place of an exploration strategy, and of a rule by which labels are drawn, if a preference
 # was there before any run asked for it.
 IMPORTED = "imported"
@@ -41,11 +45,12 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A duel that is put to the oracle for a training label.
+    """A duel that is put to the oracle, most often for a training label.
 
     Attributes:
         round: The round, from 0.
-        position: The prompt's place in the round; with ``round`` the question's identity.
+        position: The prompt's place in the round; with ``round`` and ``purpose`` the question's
+            identity.
         prompt_id: The prompt's identity in its source.
         prompt_text: What the policy was asked, see :attr:`text_duel.Prompt.text`.
         prompt_token_ids: The same as tokens.
@@ -59,6 +64,8 @@ class Question:
         labels: How a choice is drawn from a probability, see :class:`text_duel.labels.LabelRule`.
         flip_noise: The probability that the choice is turned round.
         prompt_messages: The prompt if it is a conversation; None if it is a text.
+        purpose: Why it is asked. Of a ``gold`` question the first response is the better one.
+        repeats: Of a ``repeat``, the id of the question that it repeats.
     """
 
     round: int
@@ -76,6 +83,8 @@ class Question:
     labels: str
     flip_noise: float
     prompt_messages: Messages | None = None
+    purpose: Purpose = "label"
+    repeats: int | None = None
 
     @property
     def prompt(self) -> Content:

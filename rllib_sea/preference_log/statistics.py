@@ -14,11 +14,16 @@ _LATE = (
     "SELECT count(*) FROM lessons JOIN questions ON questions.id = question_id "
     "WHERE lessons.round > questions.round"
 )
+_FOR_LABELS = "(SELECT * FROM questions WHERE purpose = 'label')"
+_VERDICTS = (
+    f"(SELECT choice, rater FROM standing_verdicts JOIN {_FOR_LABELS} AS asked "
+    "ON asked.id = question_id)"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class LogStatistics:
-    """Counts of a log, and how long answers took.
+    """Counts of a log's questions for labels, and how long answers took.
 
     Attributes:
         rounds: The first and the last round that has a question; None without any.
@@ -57,9 +62,9 @@ def log_statistics(log: PreferenceReader) -> LogStatistics:
         log: An open log.
     """
     low, high, first, last = next(
-        log.query("SELECT min(round), max(round), min(asked_at), max(asked_at) FROM questions")
+        log.query(f"SELECT min(round), max(round), min(asked_at), max(asked_at) FROM {_FOR_LABELS}")
     )
-    choices = _counts(log, "choice", "standing_verdicts")
+    choices = _counts(log, "choice", _VERDICTS)
     return LogStatistics(
         rounds=None if low is None else (low, high),
         num_questions=log.num_questions(),
@@ -68,9 +73,9 @@ def log_statistics(log: PreferenceReader) -> LogStatistics:
         num_withdrawn=log.num_withdrawn(),
         num_late=next(log.query(_LATE))[0],
         choices={choice: choices.get(choice, 0) for choice in CHOICES},
-        strategies=_counts(log, "strategy", "questions"),
-        oracles=_counts(log, "oracle", "questions"),
-        raters=_counts(log, "rater", "standing_verdicts"),
+        strategies=_counts(log, "strategy", _FOR_LABELS),
+        oracles=_counts(log, "oracle", _FOR_LABELS),
+        raters=_counts(log, "rater", _VERDICTS),
         asked=None if low is None else (_time(first), _time(last)),
         waited=_waited(log),
     )
@@ -87,7 +92,7 @@ def _waited(log: PreferenceReader) -> tuple[float, float, float] | None:
     times = log.query(
         "SELECT asked_at, min(derived_at) FROM labels "
         "JOIN questions ON question_id = questions.id "
-        f"WHERE strategy != '{IMPORTED}' GROUP BY questions.id"
+        f"WHERE purpose = 'label' AND strategy != '{IMPORTED}' GROUP BY questions.id"
     )
     seconds = sorted((_time(after) - _time(before)).total_seconds() for before, after in times)
     if not seconds:

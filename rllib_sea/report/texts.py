@@ -102,7 +102,7 @@ def _entries(run: Run, rows: Sequence[Row]) -> dict[tuple[int, int], LogEntry]:
     wanted = {_place(row) for row in rows}
     try:
         with PreferenceReader(run.log) as log:
-            places = log.query("SELECT id, round, position FROM questions")
+            places = log.query("SELECT id, round, position FROM questions WHERE purpose = 'label'")
             ids = [key for key, *place in places if tuple(place) in wanted]
             return {entry.question.place: entry for entry in log.entries(ids)}
     except PreferenceLogError:  # the section on labels says so

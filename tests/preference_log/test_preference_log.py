@@ -21,6 +21,7 @@ import pytest
 
 from rllib_sea.preference_log import schema
 from rllib_sea.preference_log.log import LOG_FILE, PreferenceLog, PreferenceReader
+from rllib_sea.preference_log.reader import QUESTION_COLUMNS
 from rllib_sea.preference_log.records import LogEntry, PreferenceLogError, RunRecord
 from rllib_sea.preference_log.statistics import log_statistics
 from tests.helpers import preference_log_cases
@@ -30,6 +31,9 @@ from text_duel.verdicts import Label
 
 # A log of version 1 that a run of three rounds wrote with the last release that wrote such logs.
 RELEASED = Path(__file__).with_name("version_1.sqlite")
+# A log of version 3, as the program wrote it before questions had a purpose: `fill`, then a
+# second rater who corrects, a round of conversations with a lease and a withdrawal.
+BEFORE_PURPOSES = Path(__file__).with_name("version_3.sqlite")
 
 
 @pytest.fixture
@@ -332,11 +336,8 @@ def test_a_round_does_not_learn_from_a_later_one(log: PreferenceLog) -> None:
         "INSERT OR REPLACE INTO questions SELECT * FROM questions",
         "INSERT OR REPLACE INTO runs SELECT * FROM runs",
         # Another row number, the same question.
-        "INSERT OR REPLACE INTO questions SELECT 99 AS id, run_id, round, position, prompt_id, "
-        "prompt_text, prompt_token_ids, first_text, first_token_ids, first_logprobs, "
-        "first_finish_reason, first_from_reference, second_text, second_token_ids, "
-        "second_logprobs, second_finish_reason, second_from_reference, member, policy_version, "
-        "strategy, oracle, labels, flip_noise, asked_at, prompt_messages FROM questions",
+        f"INSERT OR REPLACE INTO questions (id, {QUESTION_COLUMNS}) "
+        f"SELECT 99, {QUESTION_COLUMNS} FROM questions",
     ],
 )
 def test_rows_are_never_changed_by_anybody(path: Path, statement: str) -> None:
@@ -613,13 +614,13 @@ def version_1(path: Path) -> Path:
 
 
 @pytest.fixture
-def version_4(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A newer program: its version 4 has one column more and fills it."""
+def version_5(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer program: its version 5 has one column more and fills it."""
     added = (
         "ALTER TABLE verdicts ADD COLUMN note TEXT NOT NULL DEFAULT ''",
         "CREATE INDEX verdicts_by ON verdicts (rater)",
     )
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS[:3], added))
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS[:4], added))
 
 
 def check_version_1(reader: PreferenceReader) -> None:
@@ -691,7 +692,7 @@ def test_a_log_that_the_last_release_wrote(tmp_path: Path) -> None:
             in_them = sum(row[0] < num_rounds for row in rows)
             log.check_count(num_rounds, in_them)
             assert len(log.learned(num_rounds)) == in_them
-        assert next(log.query("PRAGMA user_version")) == (3,)
+        assert next(log.query("PRAGMA user_version")) == (4,)
 
 
 def test_a_log_of_version_2_has_texts_and_takes_conversations(path: Path) -> None:
@@ -719,7 +720,78 @@ def test_a_log_of_version_2_has_texts_and_takes_conversations(path: Path) -> Non
             assert [entry.question for entry in heir.read()] == [*old, new]
 
 
-@pytest.mark.usefixtures("version_4")
+def test_a_log_of_version_3_asked_for_labels_only(path: Path) -> None:
+    shutil.copy(BEFORE_PURPOSES, path)
+    connection = sqlite3.connect(path)
+    tables = ("runs", "verdicts", "labels", "leases", "withdrawals", "closed_rounds", "lessons")
+    before = {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
+    old = QUESTION_COLUMNS.removesuffix(", purpose, repeats")
+    asked = connection.execute(f"SELECT id, {old} FROM questions").fetchall()
+    connection.close()
+    with PreferenceLog(path, RUN) as log:
+        assert next(log.query("PRAGMA user_version")) == (4,)
+        assert list(log.query(f"SELECT id, {old} FROM questions ORDER BY id")) == asked
+        for table, rows in before.items():
+            assert list(log.query(f"SELECT * FROM {table}")) == rows, table
+        assert list(log.query("PRAGMA foreign_key_check")) == []
+        # Rows point at the questions that were written anew.
+        with pytest.raises(PreferenceLogError, match="never asked"):
+            log.give("ann", {99: verdict()})
+        assert (log.num_answered(), log.num_open(), log.num_withdrawn()) == (6, 3, 1)
+        assert {entry.question.purpose for entry in log.read(None)} == {"label"}
+        assert log.learned(2) == [1, 2, 5, 6]
+        log.check_count(2, 6)
+        give(log, 2, {0: verdict()})
+        assert len(log.close_round(2).lessons) == 1
+
+
+# -- Questions for other purposes than labels ------------------------------------------
+
+
+def everything_counted(log: PreferenceLog) -> tuple[object, ...]:
+    return (
+        [log.num_answered(), log.num_open(), log.num_open(0), log.num_withdrawn()],
+        [log.num_skipped(), log.num_questions(), log.num_questions(0), log.open_ids()],
+        [log.open_prompts(), log.round(0), list(log.read()), log_statistics(log)],
+    )
+
+
+def test_what_is_asked_for_another_purpose_counts_for_no_label(log: PreferenceLog) -> None:
+    log.ask(0, [question(0, i) for i in range(3)])
+    give(log, 0, {0: verdict()})
+    before = everything_counted(log)
+    for purpose in ("gold", "evaluation"):
+        others = [question(0, i, purpose=purpose, prompt_id=f"{purpose}-{i}") for i in range(4)]
+        asked = log.ask(0, others, purpose)
+        assert [entry.question for entry in asked] == others
+        assert log.ask(0, others, purpose) == asked == log.round(0, purpose)
+        answers = {asked[0].id: verdict(), asked[1].id: verdict("skip")}
+        log.give("ann", answers)
+        log.withdraw([asked[2].id], "enough")
+        assert everything_counted(log) == before
+        assert log.open_ids(purpose=purpose) == [asked[3].id]
+        assert [entry.id for entry in log.read(purpose)] == [entry.id for entry in asked]
+        assert (log.num_answered(purpose), log.num_open(0, purpose)) == (2, 1)
+        with pytest.raises(PreferenceLogError, match=f"{purpose} question of round 0, position 0"):
+            log.give("ann", answers)
+    assert len(list(log.read(None))) == 3 + 4 + 4
+    closed = log.close_round(0)
+    assert ([lesson.position for lesson in closed.lessons], closed.num_answered) == ([0], 1)
+    assert closed.num_open == 2
+    with pytest.raises(ValueError, match="not of gold"):
+        log.ask(1, [question(1, 0)], "gold")
+
+
+def test_a_log_with_other_purposes_is_inherited_whole(log: PreferenceLog, path: Path) -> None:
+    log.ask(0, [question(0, 0, purpose="gold")], "gold")
+    with PreferenceLog(path.with_name("heir.sqlite"), RUN) as heir:
+        heir.inherit(path)
+        assert list(heir.read(None)) == list(log.read(None))
+        with pytest.raises(PreferenceLogError, match="has questions of its own"):
+            heir.inherit(path)
+
+
+@pytest.mark.usefixtures("version_5")
 def test_an_old_log_is_migrated_by_its_writer_only(version_1: Path) -> None:
     before = version_1.read_bytes()
     with PreferenceReader(version_1) as reader:
@@ -730,7 +802,7 @@ def test_an_old_log_is_migrated_by_its_writer_only(version_1: Path) -> None:
         check_version_1(log)
         give(log, 1, {0: verdict()})
     with PreferenceReader(version_1) as reader:
-        assert next(reader.query("PRAGMA user_version")) == (4,)
+        assert next(reader.query("PRAGMA user_version")) == (5,)
         assert list(reader.query("SELECT choice, note FROM verdicts")) == [
             ("second", ""),
             ("first", ""),
@@ -751,11 +823,11 @@ def test_a_migration_that_fails_changes_nothing(
         check_version_1(reader)
 
 
-@pytest.mark.usefixtures("version_4")
+@pytest.mark.usefixtures("version_5")
 def test_a_new_log_goes_through_all_versions(path: Path) -> None:
     fill(path)
     with PreferenceReader(path) as reader:
-        assert next(reader.query("PRAGMA user_version")) == (4,)
+        assert next(reader.query("PRAGMA user_version")) == (5,)
         assert reader.num_answered() == 6
 
 
