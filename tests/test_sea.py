@@ -216,8 +216,8 @@ def test_a_run_ends_when_the_next_labels_are_expected_to_bring_too_little(
     notes = [line for result in results for line in result.get("notes", "").splitlines()]
     (note,) = (line for line in notes if "the run ends" in line)
     assert re.fullmatch(
-        r"the run ends: 3 more labels are expected to add \S+ \[\S+, \S+\] to the win rate over the "
-        r"initial policy, by the ERM alone: less than stop_when_gain_below 0\.5",
+        r"the run ends: 3 more labels are expected to add \S+ \[\S+, \S+\] to the win rate over "
+        r"the initial policy, by the ERM alone: less than stop_when_gain_below 0\.5",
         note,
     )
 
