@@ -114,6 +114,7 @@ class SEAConfig(AlgorithmConfig, Keys):
         evaluation_num_prompts: int | None = NotProvided,
         evaluation_best_of_n: int | None = NotProvided,
         evaluation_kl_prompts: int = NotProvided,
+        evaluation_questions: int = NotProvided,
         stop_when_gain_below: float | None = NotProvided,
         **kwargs: Any,
     ) -> SEAConfig:
@@ -241,6 +242,21 @@ class SEAConfig(AlgorithmConfig, Keys):
                 "measure_online_win_rate: true has no effect with the oracle people, who are "
                 "asked for labels alone (expected false)"
             )
+        if self.evaluation_questions:
+            asks = f"evaluation_questions: {self.evaluation_questions}"
+            if not oracle_class(oracle).asks_people:
+                raise ConfigError(
+                    f"{asks} has no effect with the oracle {oracle}, which every evaluation asks "
+                    "(expected 0)"
+                )
+            if not self.update_policy:
+                raise ConfigError(
+                    f"{asks} has no effect with update_policy false: the policy is the initial one"
+                )
+            if self.evaluation_questions > len(prompts.held_out):
+                raise ConfigError(
+                    f"{asks} is more than the {len(prompts.held_out)} held-out prompts"
+                )
         check_sampler(self.sampler, self.sampler_config)
         policy = check_policy(self.policy_model, self.chat_template)
         if policy is not None:
@@ -307,6 +323,7 @@ class SEAConfig(AlgorithmConfig, Keys):
             keys=values_of(self, Labelling),
             num_threads=self.threads_per_env_runner,
             query_budget=self.query_budget,
+            evaluates=self.evaluation_questions > 0,
         )
 
     def policy_module_spec(self, max_model_len: int) -> RLModuleSpec:

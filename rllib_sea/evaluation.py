@@ -7,7 +7,6 @@ the answers.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from ray.rllib.utils.metrics import EVALUATION_RESULTS
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_sea.duels.records import Candidate
-from rllib_sea.duels.rounds import EvaluatedPrompt, HeldOutResponses, Outcome, TokenizedPrompt
+from rllib_sea.duels.rounds import EvaluatedPrompt, Outcome, TokenizedPrompt
 from rllib_sea.env_runners.sampling import Sampling
 from rllib_sea.labelling.asking import OracleAwayError
 from rllib_sea.labelling.measuring import Measuring
@@ -98,10 +97,12 @@ class HeldOut:
         evaluated = self._measuring.held_out(
             self._prompts.prompts, responses, [response.text for response in baseline]
         )
+        pairs = [(new.greedy, initial) for new, initial in zip(responses, baseline, strict=True)]
+        for i, pair in enumerate(pairs):
+            evaluated[i] = dataclasses.replace(evaluated[i], pair=pair)
         if self._policy.is_trained:
-            features = self._features(tokenized, responses, baseline)
-            for i, of_prompt in enumerate(features):
-                evaluated[i] = dataclasses.replace(evaluated[i], features=of_prompt)
+            for i, features in enumerate(self._features(tokenized, pairs)):
+                evaluated[i] = dataclasses.replace(evaluated[i], features=features)
         # An engine may give a response without a token: there is nothing to compare.
         sampled = {
             i: PromptResponses(prompt.prompt_token_ids, (prompt.sampled_token_ids,))
@@ -117,16 +118,14 @@ class HeldOut:
     def _features(
         self,
         prompts: Sequence[TokenizedPrompt],
-        responses: Sequence[HeldOutResponses],
-        baseline: Sequence[Candidate],
+        pairs: Sequence[tuple[Candidate, Candidate]],
     ) -> np.ndarray:
-        """(P, 2, d) of the policy's and of the initial policy's, to the first prompts."""
-        judged = prompts[:MAX_PROMPTS]
-        pairs = zip((response.greedy for response in responses), baseline, strict=True)
+        """(P, 2, d) of pairs of responses to the first prompts."""
+        seen = prompts[:MAX_PROMPTS]
         return self._sampling.encode(
-            [prompt.text for prompt in judged],
-            [prompt.token_ids for prompt in judged],
-            list(itertools.islice(pairs, len(judged))),
+            [prompt.text for prompt in seen],
+            [prompt.token_ids for prompt in seen],
+            pairs[:MAX_PROMPTS],
         )
 
     def get_state(self) -> dict[str, Candidate]:

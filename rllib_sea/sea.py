@@ -35,7 +35,7 @@ from rllib_sea.duels.run_files import (
     truncate,
 )
 from rllib_sea.duels.selection import ONE_TEXT, SelectedDuel, select_duels, usable_proposals
-from rllib_sea.evaluation import evaluate
+from rllib_sea.evaluation import evaluate, summarise
 from rllib_sea.labelling.asking import OracleAwayError
 from rllib_sea.labelling.labelling import LabelledRound
 from rllib_sea.lifecycle import RunLifecycle
@@ -243,14 +243,16 @@ class SEA(RunLifecycle):
         # RLlib looks for episodes in evaluation results and warns, once, that there are
         # none; duels have none.
         log_once("no_eval_results")
-        self._evaluation, self._forecast = None, {}
+        self._evaluation, self._evaluated, self._forecast = None, [], {}
         if self._ended_by is not None:
             raise self._ended_by
         # A checkpoint has them among its labels.
         initial = self.config.initial_preferences
         if initial and self._counts.round == 0 and not self._counts.num_initial_preferences:
             self._learn_initial_preferences(initial)
-        result = of_this_round(self._step_or_stop(), self._evaluation)
+        found = self._step_or_stop()
+        self._keep_evaluation()
+        result = of_this_round(found, self._evaluation)
         result["reward_model"] |= self._forecast
         result["done"] = self._is_done()
         if self._ended_by is None:
@@ -279,6 +281,8 @@ class SEA(RunLifecycle):
             self._foresee()
             if self._is_done() and self._evaluation is None:
                 evaluate(self)
+            if self._is_done() and self.config.evaluation_questions:
+                self._have_people_judge()
         except OracleAwayError as error:
             if self._storage is None:
                 raise
@@ -364,15 +368,38 @@ class SEA(RunLifecycle):
     def record_evaluation(
         self, evaluated: Sequence[EvaluatedPrompt], results: dict[str, float]
     ) -> None:
-        """Keeps an evaluation's results and responses, and counts its questions."""
-        outcomes = [o for prompt in evaluated for o in (prompt.greedy, prompt.best_of_n) if o]
-        self._counts.num_evaluation_questions += sum(o.num_questions for o in outcomes)
-        self._evaluation = results
+        """Takes an evaluation's results and responses."""
+        self._evaluation, self._evaluated = results, list(evaluated)
         seen = {p.prompt_text: p.features for p in evaluated if p.features is not None}
         if seen:
             self.reward_model.evaluated.add(
                 self._counts.num_oracle_queries, list(seen), np.stack(list(seen.values()))
             )
-        append_responses(
-            self.folder, self._counts.round, self._counts.num_oracle_queries, evaluated
+
+    def _have_people_judge(self) -> None:
+        """Puts the policy's responses beside the initial policy's before people, at the end."""
+        if not self._evaluated:
+            return
+        judged = self.labelling.judge(
+            self._counts.round,
+            self._evaluated[: self.config.evaluation_questions],
+            self._prompts.held_out.prompts[: self.config.evaluation_questions],
+            self.policy_trainer.version,
         )
+        self._evaluated[: len(judged)] = judged
+        num_judged = sum(not math.isnan(one.greedy.win_vs_initial) for one in judged)
+        self._evaluation = (
+            (self._evaluation or {})
+            | summarise(self._evaluated)
+            | {"num_judged": float(num_judged)}
+        )
+
+    def _keep_evaluation(self) -> None:
+        """Counts an evaluation's questions, and writes its responses down."""
+        evaluated = self._evaluated
+        outcomes = [o for prompt in evaluated for o in (prompt.greedy, prompt.best_of_n) if o]
+        self._counts.num_evaluation_questions += sum(o.num_questions for o in outcomes)
+        if evaluated:
+            append_responses(
+                self.folder, self._counts.round, self._counts.num_oracle_queries, evaluated
+            )

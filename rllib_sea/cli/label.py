@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -15,6 +15,7 @@ from rllib_sea.labelling.web.page_of_log import PageOfLog
 from rllib_sea.labelling.web.raters import Raters, raters_file
 from rllib_sea.preference_log.lock import writer_of
 from rllib_sea.preference_log.log import PreferenceLog, PreferenceReader
+from rllib_sea.preference_log.records import Purpose
 from text_duel.oracles.people import PeopleOracle, check_rater
 
 
@@ -43,7 +44,7 @@ def label(
     """
     console = TextConsole()
     with PreferenceReader(log) as reader:
-        run, num_open = reader.runs()[0], reader.num_open()
+        run, num_open = reader.runs()[0], _counts(reader)[1]
     names = raters or []
     for name in names:
         check_rater(name, "--rater")
@@ -68,14 +69,20 @@ async def _serve(
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    before = log.num_answered()
+    before, _ = _counts(log)
     try:
         _print_links(console, await page.open(), names)
         await ended.wait()
     finally:
         await page.close()
-    answered, left = log.num_answered() - before, log.num_open()
-    console.say(f"{answered} questions answered, {left} open")
+    answered, left = _counts(log)
+    console.say(f"{answered - before} questions answered, {left} open")
+
+
+def _counts(log: PreferenceReader) -> tuple[int, int]:
+    """How many questions are answered, and how many open, whatever they are asked for."""
+    purposes = get_args(Purpose)
+    return sum(map(log.num_answered, purposes)), sum(log.num_open(None, p) for p in purposes)
 
 
 def _print_links(console: TextConsole, links: dict[str, str], names: Sequence[str]) -> None:

@@ -109,9 +109,13 @@ def evaluation_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         (name.replace("_", " "), estimate_text(evaluation, name))
         for name in evaluation
-        if name not in ("num_prompts", "seconds") and not name.endswith(("_low", "_high"))
+        if name not in ("num_prompts", "num_judged", "seconds")
+        and not name.endswith(("_low", "_high"))
     ]
-    return [*rows, ("held-out prompts", f"{evaluation['num_prompts']:.0f} (95% intervals)")]
+    rows.append(("held-out prompts", f"{evaluation['num_prompts']:.0f} (95% intervals)"))
+    if "num_judged" in evaluation:
+        rows.append(("judged by people", f"{evaluation['num_judged']:.0f} of them"))
+    return rows
 
 
 def forecast_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -31,6 +31,7 @@ win_rate_vs_reference_soft mean_score initial_mean_score kl
 best_of_n_win_rate_vs_initial best_of_n_win_rate_vs_initial_soft
 best_of_n_win_rate_vs_reference best_of_n_win_rate_vs_reference_soft best_of_n_mean_score
 response_length finished_share best_of_n_response_length best_of_n_finished_share seconds
+num_judged
 
 seconds/
 round initial_preferences rehearsal propose propose_sync propose_generate propose_encode select

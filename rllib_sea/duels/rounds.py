@@ -182,6 +182,7 @@ class EvaluatedPrompt:
             its tokens, in nats; NaN if it was not asked for.
         features: (2, d) encoder features of the greedy response and of the initial policy's; None
             of a policy that stays, and beyond the first prompts.
+        pair: The greedy response and the initial policy's, as sampled.
     """
 
     prompt_id: str
@@ -195,3 +196,4 @@ class EvaluatedPrompt:
     sampled_token_ids: tuple[int, ...] | None
     kl: float = float("nan")
     features: np.ndarray | None = None
+    pair: tuple[Candidate, Candidate] | None = None

@@ -42,7 +42,8 @@ class Desk:
         lease_s: For how long a question is somebody's.
         undo_s: How long a round waits after its last answer.
         overlap: The share of questions that a second rater judges, too.
-        budget: How many questions the run will ask for, to be shown.
+        budget: How many questions for labels the run will ask, to be shown.
+        evaluates: Whether questions of an evaluation come after them.
         has_run: Whether a run asks, and learns.
         on_answer: Told of questions that were answered.
         clock: The time, in seconds since 1970.
@@ -56,6 +57,7 @@ class Desk:
         undo_s: float = 0.0,
         overlap: float = 0.0,
         budget: int | None = None,
+        evaluates: bool = False,
         has_run: bool = True,
         on_answer: Callable[[int], None] = lambda key: None,
         clock: Callable[[], float] = time.time,
@@ -65,6 +67,7 @@ class Desk:
         self._undo_s = undo_s
         self._overlap = overlap
         self._budget = budget
+        self._evaluates = evaluates  # that is still to come
         self._has_run = has_run
         self._on_answer = on_answer
         self._clock = clock
@@ -198,7 +201,8 @@ class Desk:
 
     def _phase(self) -> Phase:
         is_open = self._queue.num_open > 0
-        if not is_open and self._budget and self._tally.num_answered >= self._budget:
+        used = self._budget and self._tally.num_answered >= self._budget
+        if not is_open and used and not self._evaluates:
             return "done"
         if self._closed:
             return "closed"
@@ -212,8 +216,8 @@ class Desk:
         """Takes in the questions that were written to the log since."""
         rows = list(
             self._log.query(
-                "SELECT question_id, round, position, state FROM states WHERE question_id > ? "
-                "ORDER BY round, position",
+                "SELECT question_id, purpose, round, position, state FROM states "
+                "WHERE question_id > ? ORDER BY round, position",
                 self._known,
             )
         )
@@ -221,8 +225,10 @@ class Desk:
             return
         before, self._known = self._known, max(row[0] for row in rows)
         wanted: dict[int, tuple[int, int, int]] = {}
-        for key, round_index, position, state in rows:
-            self._tally.asked(key, round_index, is_open=state == "open")
+        for key, purpose, round_index, position, state in rows:
+            if purpose == "label":
+                self._tally.asked(key, round_index, is_open=state == "open")
+            self._evaluates &= purpose != "evaluation"
             number = self._wanted(round_index, position)
             if state == "open" or (state == "answered" and number > 1):
                 wanted[key] = (round_index, position, number)

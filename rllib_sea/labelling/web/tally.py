@@ -57,7 +57,7 @@ class Tally:
         return self._mine[rater], today, self._learned[rater]
 
     def asked(self, key: int, round_index: int, *, is_open: bool) -> None:
-        """Counts a question."""
+        """Counts a question for a label."""
         self._asked[round_index] += 1
         if is_open:
             self._open[round_index] += 1
@@ -69,7 +69,7 @@ class Tally:
             self._day, self._today = self._date(), Counter[str]()
         self._mine[rater] += 1
         self._today[rater] += 1
-        if was_open:
+        if was_open and key in self._round_of:
             self.num_answered += 1
             self.closed(key)
 
