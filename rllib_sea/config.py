@@ -104,6 +104,8 @@ class SEAConfig(DerivedSettings):
         evaluation_num_prompts: int | None = NotProvided,
         evaluation_best_of_n: int | None = NotProvided,
         evaluation_kl_prompts: int = NotProvided,
+        evaluation_questions: int = NotProvided,
+        stop_when_gain_below: float | None = NotProvided,
         **kwargs: Any,
     ) -> SEAConfig:
         """Sets the evaluation; other keywords are RLlib's, `evaluation_interval` counts rounds."""
@@ -194,6 +196,13 @@ class SEAConfig(DerivedSettings):
                 f"policy_replay: {self.policy_replay} has no effect with loss {REINFORCE}, which "
                 "learns from no pairs"
             )
+        if self.stop_when_gain_below is not None:
+            for key, lacks in (("update_policy", False), ("evaluation_interval", None)):
+                if getattr(self, key) is lacks:
+                    raise ConfigError(
+                        f"stop_when_gain_below: {self.stop_when_gain_below:g} has no effect with "
+                        f"{key} {'null' if lacks is None else 'false'}: nothing is forecast then"
+                    )
         if self.num_env_runners == 0 and self.num_gpus_per_env_runner:
             raise ConfigError(
                 f"num_gpus_per_env_runner: {self.num_gpus_per_env_runner:g} has no effect with "
@@ -223,6 +232,21 @@ class SEAConfig(DerivedSettings):
                 "measure_online_win_rate: true has no effect with the oracle people, who are "
                 "asked for labels alone (expected false)"
             )
+        if self.evaluation_questions:
+            asks = f"evaluation_questions: {self.evaluation_questions}"
+            if not oracle_class(oracle).asks_people:
+                raise ConfigError(
+                    f"{asks} has no effect with the oracle {oracle}, which every evaluation asks "
+                    "(expected 0)"
+                )
+            if not self.update_policy:
+                raise ConfigError(
+                    f"{asks} has no effect with update_policy false: the policy is the initial one"
+                )
+            if self.evaluation_questions > len(prompts.held_out):
+                raise ConfigError(
+                    f"{asks} is more than the {len(prompts.held_out)} held-out prompts"
+                )
         check_sampler(self.sampler, self.sampler_config)
         policy = check_policy(self.policy_model, self.chat_template)
         if policy is not None:
@@ -257,6 +281,7 @@ class SEAConfig(DerivedSettings):
             keys=values_of(self, Labelling),
             num_threads=self.threads_per_env_runner,
             query_budget=self.query_budget,
+            evaluates=self.evaluation_questions > 0,
         )
 
     def expected_rounds(self, num_oracle_queries: int = 0) -> int | None:

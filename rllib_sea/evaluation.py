@@ -16,14 +16,16 @@ import numpy as np
 from ray.rllib.utils.metrics import EVALUATION_RESULTS
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
-from rllib_sea.duels.rounds import EvaluatedPrompt, Outcome
+from rllib_sea.duels.records import Candidate
+from rllib_sea.duels.rounds import EvaluatedPrompt, Outcome, TokenizedPrompt
 from rllib_sea.env_runners.sampling import Sampling
 from rllib_sea.labelling.asking import OracleAwayError
 from rllib_sea.labelling.measuring import Measuring
 from rllib_sea.policy.prompt_sets import PromptSet
 from rllib_sea.policy_update.part import PolicyUpdate
 from rllib_sea.policy_update.scores import PromptResponses
-from rllib_sea.statistics import Estimate, hard_win_rate, mean_estimate
+from rllib_sea.reward_model.forecast import MAX_PROMPTS
+from rllib_sea.statistics import hard_win_rate, mean_estimate
 
 if TYPE_CHECKING:
     from rllib_sea.sea import SEA
@@ -58,9 +60,9 @@ class HeldOut:
         # A policy that stays has no divergence.
         self._num_sampled = num_sampled if policy.is_trained else 0
         # By the prompts' texts.
-        self._baseline: dict[str, str] = {}
+        self._baseline: dict[str, Candidate] = {}
 
-    def baseline(self) -> list[str]:
+    def baseline(self) -> list[Candidate]:
         """Greedy responses of the policy before its first update.
 
         A checkpoint has them, each with its prompt; of prompts that it does not know they are made.
@@ -92,7 +94,15 @@ class HeldOut:
         responses = self._sampling.answer_held_out(
             tokenized, self._prompts.places, current, round_index, self._num_sampled
         )
-        evaluated = self._measuring.held_out(self._prompts.prompts, responses, baseline)
+        evaluated = self._measuring.held_out(
+            self._prompts.prompts, responses, [response.text for response in baseline]
+        )
+        pairs = [(new.greedy, initial) for new, initial in zip(responses, baseline, strict=True)]
+        for i, pair in enumerate(pairs):
+            evaluated[i] = dataclasses.replace(evaluated[i], pair=pair)
+        if self._policy.is_trained:
+            for i, features in enumerate(self._features(tokenized, pairs)):
+                evaluated[i] = dataclasses.replace(evaluated[i], features=features)
         # An engine may give a response without a token: there is nothing to compare.
         sampled = {
             i: PromptResponses(prompt.prompt_token_ids, (prompt.sampled_token_ids,))
@@ -105,11 +115,24 @@ class HeldOut:
                 evaluated[i] = dataclasses.replace(evaluated[i], kl=float(value))
         return evaluated
 
-    def get_state(self) -> dict[str, str]:
+    def _features(
+        self,
+        prompts: Sequence[TokenizedPrompt],
+        pairs: Sequence[tuple[Candidate, Candidate]],
+    ) -> np.ndarray:
+        """(P, 2, d) of pairs of responses to the first prompts."""
+        seen = prompts[:MAX_PROMPTS]
+        return self._sampling.encode(
+            [prompt.text for prompt in seen],
+            [prompt.token_ids for prompt in seen],
+            pairs[:MAX_PROMPTS],
+        )
+
+    def get_state(self) -> dict[str, Candidate]:
         """The initial policy's responses, by the texts of their prompts; empty before the first."""
         return dict(self._baseline)
 
-    def set_state(self, state: Mapping[str, str]) -> None:
+    def set_state(self, state: Mapping[str, Candidate]) -> None:
         """Takes over :meth:`get_state`."""
         self._baseline = dict(state)
 
@@ -153,13 +176,13 @@ def summarise(evaluated: Sequence[EvaluatedPrompt]) -> dict[str, float]:
     results |= _outcomes([prompt.greedy for prompt in evaluated])
     initial_scores = [p.initial_score for p in evaluated if not math.isnan(p.initial_score)]
     if initial_scores:
-        results |= _with_interval("initial_mean_score", mean_estimate(initial_scores))
+        results |= mean_estimate(initial_scores).named("initial_mean_score")
     best = [prompt.best_of_n for prompt in evaluated if prompt.best_of_n is not None]
     if best:
         results |= {f"best_of_n_{name}": value for name, value in _outcomes(best).items()}
     kl = [prompt.kl for prompt in evaluated if not math.isnan(prompt.kl)]
     if kl:
-        results |= _with_interval("kl", mean_estimate(kl))
+        results |= mean_estimate(kl).named("kl")
     return results
 
 
@@ -170,15 +193,11 @@ def _outcomes(outcomes: Sequence[Outcome]) -> dict[str, float]:
         wins = [getattr(outcome, f"win_vs_{other}") for outcome in outcomes]
         wins = [p for p in wins if not math.isnan(p)]
         if wins:
-            results |= _with_interval(f"win_rate_vs_{other}", hard_win_rate(wins))
-            results |= _with_interval(f"win_rate_vs_{other}_soft", mean_estimate(wins))
+            results |= hard_win_rate(wins).named(f"win_rate_vs_{other}")
+            results |= mean_estimate(wins).named(f"win_rate_vs_{other}_soft")
     scores = [outcome.score for outcome in outcomes if not math.isnan(outcome.score)]
     if scores:
-        results |= _with_interval("mean_score", mean_estimate(scores))
+        results |= mean_estimate(scores).named("mean_score")
     results["response_length"] = float(np.mean([outcome.num_tokens for outcome in outcomes]))
     results["finished_share"] = float(np.mean([outcome.finished for outcome in outcomes]))
     return results
-
-
-def _with_interval(name: str, estimate: Estimate) -> dict[str, float]:
-    return {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}

@@ -28,6 +28,7 @@ from ray.rllib.utils.annotations import override
 from rllib_sea.checkpointing.algorithm import PART_FOLDER, CheckpointedAlgorithm
 from rllib_sea.config import SEAConfig
 from rllib_sea.duels.plan import Counts
+from rllib_sea.duels.rounds import EvaluatedPrompt
 from rllib_sea.duels.run_files import sizes, truncate
 from rllib_sea.duels.skipped import SkippedPrompts
 from rllib_sea.env_runners.calls import EnvRunnerCalls
@@ -134,6 +135,9 @@ class RunLifecycle(CheckpointedAlgorithm):
         self._ended_by: OracleAwayError | None = None
         self._cumulative_pool_regret = 0.0
         self._evaluation: dict[str, float] | None = None
+        self._evaluated: list[EvaluatedPrompt] = []
+        self._forecast: dict[str, float] = {}
+        self._is_enough = False
         self._links: dict[str, str] = {}
         chat = self._prompts.tokenizer.chat
         run = RunRecord(self.folder.name, config.seed, config.policy_model, chat)

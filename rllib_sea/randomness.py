@@ -32,6 +32,7 @@ class Stream(IntEnum):
     SIDES = 13
     OVERLAP = 14
     CHECKS = 15
+    FORECAST = 16
 
 
 def generator(

@@ -35,13 +35,14 @@ from rllib_sea.duels.run_files import (
     truncate,
 )
 from rllib_sea.duels.selection import ONE_TEXT, SelectedDuel, select_duels, usable_proposals
-from rllib_sea.evaluation import evaluate
+from rllib_sea.evaluation import evaluate, summarise
 from rllib_sea.labelling.asking import OracleAwayError
 from rllib_sea.labelling.labelling import LabelledRound
 from rllib_sea.lifecycle import RunLifecycle
 from rllib_sea.metrics import duel_metrics, of_this_round, oracle_metrics, skip_metrics
 from rllib_sea.policy_update.objectives.reinforce import REINFORCE, ReinforceOptions
 from rllib_sea.preference_log.records import Question
+from rllib_sea.reward_model.forecast import gain_in_words, in_words
 from rllib_sea.reward_model.initial_preferences import read_initial_preferences
 from text_duel.conversations import as_text
 
@@ -61,7 +62,8 @@ class SEA(RunLifecycle):
         """One round: proposals, duels, labels, ERM update, policy update."""
         if self._is_done():
             raise RuntimeError(
-                f"query_budget {self.config.query_budget} is used: the run has ended"
+                f"the run has ended after {self._counts.num_oracle_queries} queries, of a "
+                f"query_budget of {self.config.query_budget}"
             )
         plan = self._plan_round()  # line 2
         with self._stage("propose"):  # line 3
@@ -244,14 +246,17 @@ class SEA(RunLifecycle):
         # RLlib looks for episodes in evaluation results and warns, once, that there are
         # none; duels have none.
         log_once("no_eval_results")
-        self._evaluation = None
+        self._evaluation, self._evaluated, self._forecast = None, [], {}
         if self._ended_by is not None:
             raise self._ended_by
         # A checkpoint has them among its labels.
         initial = self.config.initial_preferences
         if initial and self._counts.round == 0 and not self._counts.num_initial_preferences:
             self._learn_initial_preferences(initial)
-        result = of_this_round(self._step_or_stop(), self._evaluation)
+        found = self._step_or_stop()
+        self._keep_evaluation()
+        result = of_this_round(found, self._evaluation)
+        result["reward_model"] |= self._forecast
         result["done"] = self._is_done()
         if self._ended_by is None:
             self._counts.num_texts_cut += self.labelling.measuring.take_num_cut()
@@ -276,8 +281,11 @@ class SEA(RunLifecycle):
         result: dict[str, Any] = {}
         try:
             result = super().step()
+            self._foresee()
             if self._is_done() and self._evaluation is None:
                 evaluate(self)
+            if self._is_done() and self.config.evaluation_questions:
+                self._have_people_judge()
         except OracleAwayError as error:
             if self._storage is None:
                 raise
@@ -322,7 +330,29 @@ class SEA(RunLifecycle):
 
     def _is_done(self) -> bool:
         budget = self.config.query_budget
-        return budget is not None and self._counts.num_oracle_queries >= budget
+        return self._is_enough or (budget is not None and self._counts.num_oracle_queries >= budget)
+
+    def _foresee(self) -> None:
+        """Has the ERM say what the next labels will bring, and ends the run if that is too little.
+
+        A run that was ended so and is restored goes on, for a round at least.
+        """
+        evaluated = self.reward_model.evaluated
+        if not len(evaluated):
+            return
+        rewards = self.sampling.rewards(evaluated.features)
+        self._forecast = said = self.reward_model.forecast(rewards, self._counts.round)
+        self.labelling.tell_people(in_words(said))
+        least, most = self.config.stop_when_gain_below, said.get("expected_gain_high")
+        if least is None or most is None or most >= least or self._is_done():
+            return
+        self._is_enough = True
+        left = self._counts.num_open_questions
+        self._messages.note(
+            f"the run ends: {gain_in_words(said)} to the win rate over the initial policy, by the "
+            f"ERM alone: less than stop_when_gain_below {least:g}"
+            + (f"; {left} questions stay open" if left else "")
+        )
 
     # -- Evaluation -------------------------------------------------------------------
 
@@ -341,10 +371,38 @@ class SEA(RunLifecycle):
     def record_evaluation(
         self, evaluated: Sequence[EvaluatedPrompt], results: dict[str, float]
     ) -> None:
-        """Keeps an evaluation's results and responses, and counts its questions."""
+        """Takes an evaluation's results and responses."""
+        self._evaluation, self._evaluated = results, list(evaluated)
+        seen = {p.prompt_text: p.features for p in evaluated if p.features is not None}
+        if seen:
+            self.reward_model.evaluated.add(
+                self._counts.num_oracle_queries, list(seen), np.stack(list(seen.values()))
+            )
+
+    def _have_people_judge(self) -> None:
+        """Puts the policy's responses beside the initial policy's before people, at the end."""
+        if not self._evaluated:
+            return
+        judged = self.labelling.judge(
+            self._counts.round,
+            self._evaluated[: self.config.evaluation_questions],
+            self._prompts.held_out.prompts[: self.config.evaluation_questions],
+            self.policy_trainer.version,
+        )
+        self._evaluated[: len(judged)] = judged
+        num_judged = sum(not math.isnan(one.greedy.win_vs_initial) for one in judged)
+        self._evaluation = (
+            (self._evaluation or {})
+            | summarise(self._evaluated)
+            | {"num_judged": float(num_judged)}
+        )
+
+    def _keep_evaluation(self) -> None:
+        """Counts an evaluation's questions, and writes its responses down."""
+        evaluated = self._evaluated
         outcomes = [o for prompt in evaluated for o in (prompt.greedy, prompt.best_of_n) if o]
         self._counts.num_evaluation_questions += sum(o.num_questions for o in outcomes)
-        self._evaluation = results
-        append_responses(
-            self.folder, self._counts.round, self._counts.num_oracle_queries, evaluated
-        )
+        if evaluated:
+            append_responses(
+                self.folder, self._counts.round, self._counts.num_oracle_queries, evaluated
+            )

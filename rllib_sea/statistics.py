@@ -25,6 +25,10 @@ class Estimate:
     low: float
     high: float
 
+    def named(self, name: str) -> dict[str, float]:
+        """As metrics: the mean under a name, and the ends of its interval beside it."""
+        return {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high}
+
 
 def hard_win_rate(win_probabilities: Sequence[float]) -> Estimate:
     """Share of duels won, with Wilson's score interval.

@@ -22,6 +22,9 @@ def own_keys() -> set[str]:
     return set(SEAConfig().to_dict()) - set(AlgorithmConfig().to_dict())
 
 
+PEOPLE = {"env_config": {"oracle": "people"}, "measure_online_win_rate": False}
+
+
 def test_every_key_is_documented() -> None:
     text = (DOCS / "configuration.md").read_text()
     assert not [key for key in own_keys() if f"`{key}`" not in text]
@@ -273,6 +276,27 @@ def test_what_is_wrong_is_said_in_one_line(
         ),
         ({"loss": ["dpo"]}, "loss: ['dpo'] is none of cdpo, dpo"),
         ({"synthetic_pair": "best"}, "synthetic_pair: 'best' is none of best_vs_worst"),
+        (
+            {"evaluation_questions": 4},
+            "evaluation_questions: 4 has no effect with the oracle embedding",
+        ),
+        (
+            PEOPLE | {"evaluation_questions": 4, "update_policy": False},
+            "evaluation_questions: 4 has no effect with update_policy false",
+        ),
+        (
+            PEOPLE | {"evaluation_questions": 4, "evaluation_num_prompts": 3},
+            "evaluation_questions: 4 is more than the 3 held-out prompts",
+        ),
+        ({"stop_when_gain_below": 0}, "stop_when_gain_below: 0 is outside (0, 0.5]"),
+        (
+            {"stop_when_gain_below": 0.01, "evaluation_interval": None},
+            "stop_when_gain_below: 0.01 has no effect with evaluation_interval null",
+        ),
+        (
+            {"stop_when_gain_below": 0.01, "update_policy": False},
+            "stop_when_gain_below: 0.01 has no effect with update_policy false",
+        ),
         (
             {"num_env_runners": 9, "prompts_per_round": 8},
             "num_env_runners: 9 runners cannot share prompts_per_round 8",

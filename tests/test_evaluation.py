@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rllib_sea.duels.records import Candidate
 from rllib_sea.duels.rounds import EvaluatedPrompt, Outcome, TokenizedPrompt
 from rllib_sea.evaluation import HeldOut, summarise
 from rllib_sea.policy.prompt_sets import PromptSet
@@ -149,10 +150,14 @@ class Initial:
         self.asked: list[str] = []
         self.weights = SimpleNamespace(initial=lambda: "initial")
 
-    def respond(self, prompts: Sequence[TokenizedPrompt], policy: Any) -> list[str]:
+    def respond(self, prompts: Sequence[TokenizedPrompt], policy: Any) -> list[Candidate]:
         assert policy == "initial"
         self.asked = [prompt.text for prompt in prompts]
-        return [str(len(prompt.text)) for prompt in prompts]
+        return [response(str(len(prompt.text))) for prompt in prompts]
+
+
+def response(text: str) -> Candidate:
+    return Candidate(text, (1,), (0.0,), "stop")
 
 
 def held_out(tiny_policy: Path, *texts: str) -> tuple[HeldOut, Initial, list[str]]:
@@ -167,16 +172,16 @@ def test_initial_responses_belong_to_what_was_asked_not_to_its_place(tiny_policy
     """Rows in another order, one gone, one edited: only what is new is asked anew, and said."""
     before, initial, warnings = held_out(tiny_policy, "a", "bb", "ccc")
     assert before.get_state() == {}
-    assert before.baseline() == ["1", "2", "3"]
+    assert [made.text for made in before.baseline()] == ["1", "2", "3"]
     assert initial.asked == ["a", "bb", "ccc"]
-    state = before.get_state() | {"a": "of the checkpoint"}
+    state = before.get_state() | {"a": response("of the checkpoint")}
     after, initial, warnings = held_out(tiny_policy, "ccc", "bbbb", "a")
     after.set_state(state)
-    assert after.baseline() == ["3", "4", "of the checkpoint"]
+    assert [made.text for made in after.baseline()] == ["3", "4", "of the checkpoint"]
     assert initial.asked == ["bbbb"]
     assert warnings == [
         "1 of the 3 held-out prompts are new or edited since the checkpoint: the initial policy's "
         "responses to them are made now"
     ]
-    assert after.baseline() == ["3", "4", "of the checkpoint"]
+    assert [made.text for made in after.baseline()] == ["3", "4", "of the checkpoint"]
     assert len(warnings) == 1

@@ -13,6 +13,7 @@ import pytest
 import ray
 
 from rllib_sea import SEA, SEAConfig
+from rllib_sea.duels.records import Candidate
 from rllib_sea.labelling.asking import OracleAwayError
 from rllib_sea.policy.prompt_identity import is_in_share
 from rllib_sea.preference_log.records import LogEntry
@@ -70,7 +71,7 @@ class Stopped:
     folder: Path
     run_folder: Path
     checkpoint: Path
-    baseline: dict[str, str]
+    baseline: dict[str, Candidate]
     open: list[LogEntry]
 
 
@@ -86,7 +87,9 @@ def stopped(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Stop
             algorithm.train()
         log = algorithm.labelling.log
         # The tiny policy says much the same to all: told apart, so that a swap is seen.
-        algorithm.held_out.set_state({post: f"To {post}" for post in HELD_OUT})
+        algorithm.held_out.set_state(
+            {post: Candidate(f"To {post}", (1,), (0.0,), "stop") for post in HELD_OUT}
+        )
         return Stopped(
             folder,
             algorithm.folder,

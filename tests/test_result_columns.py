@@ -20,8 +20,8 @@ from tests.helpers.odd_oracle import oddness
 from tests.helpers.preference_log_cases import fill
 from tests.helpers.sea_runs import BUDGET, run_to_the_end, tiny_config
 
-# The first needs a rule of which no pair is labelled by the ERM, the others `loss: reinforce`.
-OTHER_RUNS = {"policy/optimism", "policy/kl", "policy/advantage"}
+# The first needs a rule of which no pair is labelled by the ERM, two `loss: reinforce`, one people.
+OTHER_RUNS = {"policy/optimism", "policy/kl", "policy/advantage", "evaluation/num_judged"}
 OF_RLLIB = {"num_env_steps_sampled_lifetime", "num_training_step_calls_per_iteration"}
 
 
@@ -45,6 +45,7 @@ def ran(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         policy_replay=1,
         measure_candidate_scores=True,
         evaluation_best_of_n=3,
+        evaluation_interval=1,  # forecasts need three
         # Nobody waits for what cannot succeed: a wait would end the test.
         oracle_retry_wait_s=1000.0,
     )

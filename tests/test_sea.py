@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,7 @@ def sea_run(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         results = run_to_the_end(algorithm)
         checkpoint = Path(algorithm.save_to_path(tmp_path_factory.mktemp("checkpoint") / "end"))
         labels = len(algorithm.reward_model.replay)
-        with pytest.raises(RuntimeError, match="query_budget 21 is used"):
+        with pytest.raises(RuntimeError, match="has ended after 21 queries, of a query_budget"):
             algorithm.train()
         folder = algorithm.folder
         samples = (folder / "sample_duels.md").read_text()
@@ -184,6 +185,41 @@ def test_two_env_runners_one_of_them_killed_give_the_run_of_one_process(tiny_pol
             algorithm.stop()
     for one, two in zip(*curves, strict=True):
         assert one == pytest.approx(two, rel=1e-4)
+
+
+def test_a_run_ends_when_the_next_labels_are_expected_to_bring_too_little(
+    tiny_policy: Path, tmp_path: Path
+) -> None:
+    """Less than half: that is foretold as soon as anything is, after two evaluations."""
+    algorithm = tiny_config(
+        tiny_policy, query_budget=200, evaluation_interval=2, stop_when_gain_below=0.5
+    ).build_algo()
+    try:
+        results = run_to_the_end(algorithm)
+        with pytest.raises(
+            RuntimeError, match="the run has ended after 32 queries, of a query_bud"
+        ):
+            algorithm.train()
+        algorithm.restore_from_path(algorithm.save_to_path(tmp_path))
+        assert algorithm.reward_model.evaluated.labels.tolist() == [0.0, 16.0, 32.0]
+    finally:
+        algorithm.stop()
+    assert [result["done"] for result in results] == [False, False, False, True]
+    first, *_, last = (result["reward_model"] for result in results)
+    assert "estimated_win_rate" not in first
+    assert all("expected_gain" not in result["reward_model"] for result in results[:3])
+    # Without an evaluation, too: by then the ERM has learned more.
+    assert all(0.0 < result["reward_model"]["estimated_win_rate"] < 1.0 for result in results[1:])
+    assert last["next_labels"] == 3.0
+    assert last["expected_gain_low"] < last["expected_gain"] < last["expected_gain_high"] < 0.5
+    assert "num_prompts" in results[-1]["evaluation"]
+    notes = [line for result in results for line in result.get("notes", "").splitlines()]
+    (note,) = (line for line in notes if "the run ends" in line)
+    assert re.fullmatch(
+        r"the run ends: 3 more labels are expected to add \S+ \[\S+, \S+\] to the win rate over "
+        r"the initial policy, by the ERM alone: less than stop_when_gain_below 0\.5",
+        note,
+    )
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_pairs(tiny_policy: Path) -> None:

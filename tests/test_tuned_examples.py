@@ -123,6 +123,9 @@ def test_the_run_that_people_label_is_the_same_method() -> None:
         "ask_ahead",
         "measure_online_win_rate",
         "evaluation_interval",
+        "evaluation_num_prompts",
+        "evaluation_kl_prompts",
+        "evaluation_questions",
     }
     assert written["env_config"]["prompts"] == base["env_config"]["prompts"]
 

@@ -16,6 +16,7 @@ from rllib_sea.labelling.web.page_of_log import PageOfLog
 from rllib_sea.labelling.web.raters import Raters, raters_file
 from rllib_sea.preference_log.lock import writer_of
 from rllib_sea.preference_log.log import PreferenceLog, PreferenceReader
+from rllib_sea.preference_log.records import Purpose
 from text_duel.oracles import check_oracle_config
 from text_duel.oracles.people import PeopleOracle, check_rater
 
@@ -53,7 +54,7 @@ def label(
     """
     console = TextConsole()
     with PreferenceReader(log) as reader:
-        run, num_open = reader.runs()[0], reader.num_open()
+        run, num_open = reader.runs()[0], _counts(reader)[1]
     names = raters or []
     for name in names:
         check_rater(name, "--rater")
@@ -84,14 +85,20 @@ async def _serve(
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    before = log.num_answered()
+    before, _ = _counts(log)
     try:
         _print_links(console, await page.open(), names)
         await ended.wait()
     finally:
         await page.close()
-    answered, left = log.num_answered() - before, log.num_open()
-    console.say(f"{answered} questions answered, {left} open")
+    answered, left = _counts(log)
+    console.say(f"{answered - before} questions answered, {left} open")
+
+
+def _counts(reader: PreferenceReader) -> tuple[int, int]:
+    """How many questions are answered, and how many open: those for labels, and an evaluation's."""
+    purposes: tuple[Purpose, ...] = ("label", "evaluation")
+    return sum(map(reader.num_answered, purposes)), sum(reader.num_open(None, p) for p in purposes)
 
 
 def _print_links(console: TextConsole, links: dict[str, str], names: Sequence[str]) -> None:

@@ -21,6 +21,8 @@ from rllib_sea.durations import duration_text
 from rllib_sea.messages import WARNING, told_since
 
 WIN_RATE = "evaluation/win_rate_vs_initial"
+ERM_WIN_RATE = "reward_model/estimated_win_rate"
+GAIN = "reward_model/expected_gain"
 _ENDS = ("done", "failed")
 _STAGES = {
     "propose": "seconds/propose",
@@ -108,9 +110,28 @@ def evaluation_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         (name.replace("_", " "), estimate_text(evaluation, name))
         for name in evaluation
-        if name not in ("num_prompts", "seconds") and not name.endswith(("_low", "_high"))
+        if name not in ("num_prompts", "num_judged", "seconds")
+        and not name.endswith(("_low", "_high"))
     ]
-    return [*rows, ("held-out prompts", f"{evaluation['num_prompts']:.0f} (95% intervals)")]
+    rows.append(("held-out prompts", f"{evaluation['num_prompts']:.0f} (95% intervals)"))
+    if "num_judged" in evaluation:
+        rows.append(("judged by people", f"{evaluation['num_judged']:.0f} of them"))
+    return rows
+
+
+def forecast_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the ERM foretells (:func:`rllib_sea.reward_model.forecast.forecast`): names and texts.
+
+    Args:
+        values: Of a result, flat.
+    """
+    rows = []
+    if ERM_WIN_RATE in values:
+        rows.append(("ERM's win rate vs initial", estimate_text(values, ERM_WIN_RATE)))
+    if GAIN in values:
+        num_next = values["reward_model/next_labels"]
+        rows.append((f"ERM's gain of {num_next:.0f} more", estimate_text(values, GAIN)))
+    return rows
 
 
 def trial_label(experiment: str, trial: Trial, alone: bool) -> str:
@@ -139,6 +160,7 @@ def cells(values: Mapping[str, Any]) -> dict[str, str]:
     for name, key in _SHOWN.items():
         if key in values:
             found[name] = f"{values[key]:.3f}"
+    found |= dict(forecast_rows(values))
     if "seconds/round" in values:
         stages = [f"{name} {values[key]:.1f}" for name, key in _STAGES.items() if key in values]
         found["last round"] = f"{values['seconds/round']:.1f} s ({', '.join(stages)})"

@@ -19,6 +19,7 @@ cumulative_pool_regret synthetic_label_accuracy finished_share response_length
 reward_model/
 accuracy_on_new_labels probability_of_new_labels member_disagreement argmax_agreement
 calibration_error total_loss nll accuracy distance_from_start
+estimated_win_rate next_labels expected_gain
 
 policy/
 loss optimism grad_norm lr margin accuracy chosen_logp rejected_logp replay_loss replay_age
@@ -30,13 +31,17 @@ win_rate_vs_reference_soft mean_score initial_mean_score kl
 best_of_n_win_rate_vs_initial best_of_n_win_rate_vs_initial_soft
 best_of_n_win_rate_vs_reference best_of_n_win_rate_vs_reference_soft best_of_n_mean_score
 response_length finished_share best_of_n_response_length best_of_n_finished_share seconds
+num_judged
 
 seconds/
 round initial_preferences rehearsal propose propose_sync propose_generate propose_encode select
 label people_idle erm policy measure
 """
 # Names that end so are estimates, with the ends of an interval.
-_ESTIMATES = ("win_rate_vs_initial", "win_rate_vs_reference", "_soft", "mean_score", "/kl")
+_ESTIMATES = {
+    "evaluation/": ("win_rate_vs_initial", "win_rate_vs_reference", "_soft", "mean_score", "/kl"),
+    "reward_model/": ("estimated_win_rate", "expected_gain"),
+}
 
 
 def _result_keys() -> frozenset[str]:
@@ -47,7 +52,7 @@ def _result_keys() -> frozenset[str]:
             continue
         key = group + name
         keys.add(key)
-        if group == "evaluation/" and key.endswith(_ESTIMATES):
+        if key.endswith(_ESTIMATES.get(group, ())):
             keys |= {f"{key}_low", f"{key}_high"}
     return frozenset(keys)
 

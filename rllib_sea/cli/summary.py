@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 from ray.tune.utils import flatten_dict
 
 from rllib_sea.cli.console import TextConsole
-from rllib_sea.cli.progress import evaluation_rows, trial_label
+from rllib_sea.cli.progress import evaluation_rows, forecast_rows, trial_label
 from rllib_sea.duels.run_files import SAMPLE_DUELS_FILE
 from rllib_sea.durations import duration_text
 from rllib_sea.report.page import REPORT_FILE
@@ -87,6 +87,7 @@ def _rows(trial: Trial) -> list[tuple[str, str]]:
     """What there is to say, each with its name."""
     evaluation = (trial.last_result or {}).get("evaluation", {})
     rows = evaluation_rows(evaluation) if "num_prompts" in evaluation else []
+    rows += forecast_rows(flatten_dict(trial.last_result or {}, delimiter="/"))
     rows.append(("results", trial.path))
     for name, file in (("report", REPORT_FILE), ("sample duels", SAMPLE_DUELS_FILE)):
         if Path(trial.path, file).is_file():

@@ -180,6 +180,9 @@ class EvaluatedPrompt:
             if it was not asked for.
         kl: The KL divergence of the policy from its reference on that response, summed over
             its tokens, in nats; NaN if it was not asked for.
+        features: (2, d) encoder features of the greedy response and of the initial policy's; None
+            of a policy that stays, and beyond the first prompts.
+        pair: The greedy response and the initial policy's, as sampled.
     """
 
     prompt_id: str
@@ -192,3 +195,5 @@ class EvaluatedPrompt:
     best_of_n: Outcome | None
     sampled_token_ids: tuple[int, ...] | None
     kl: float = float("nan")
+    features: np.ndarray | None = None
+    pair: tuple[Candidate, Candidate] | None = None

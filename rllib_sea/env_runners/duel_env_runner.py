@@ -226,13 +226,28 @@ class DuelEnvRunner(EnvRunner):
                 [prompt_token_ids[i] for i in rows],
                 [candidates[i] for i in rows],
             )
-            flat = torch.from_numpy(features.reshape(-1, self.encoder.dim))
-            with torch.inference_mode():
-                rewards = self.erm.forward_inference({FEATURES: flat})[REWARDS].numpy()
+            rewards = self._rewards(features.reshape(-1, self.encoder.dim))
             rewards = rewards.reshape(-1, len(rows), length)
             for place, i in enumerate(rows):
                 result[i] = features[place], rewards[:, place].copy()
         return [result[i] for i in range(len(prompts))]
+
+    def _rewards(self, features: np.ndarray) -> np.ndarray:
+        """(K, N) rewards of features (N, d)."""
+        with torch.inference_mode():
+            output = self.erm.forward_inference({FEATURES: torch.from_numpy(features)})
+            return output[REWARDS].numpy()
+
+    @_returns_failures
+    def rewards(self, *, features: np.ndarray, weights: Mapping[str, Any]) -> np.ndarray:
+        """(K, N) rewards by all members of features (N, d).
+
+        Args:
+            features: The features.
+            weights: Of what :meth:`load` takes, ``erm_ref``.
+        """
+        self._load_erm(weights["erm_ref"])
+        return self._rewards(features)
 
     @_returns_failures
     def rescore(
@@ -272,12 +287,12 @@ class DuelEnvRunner(EnvRunner):
     @_returns_failures
     def respond(
         self, *, prompts: Sequence[TokenizedPrompt], weights: Mapping[str, Any]
-    ) -> list[str]:
+    ) -> list[Candidate]:
         """The policy's greedy responses."""
         self.load(weights)
         responses = self._greedy([prompt.token_ids for prompt in prompts])
         self.module.rest()
-        return [response.text for response in responses]
+        return responses
 
     @_returns_failures
     def answer_held_out(
@@ -354,9 +369,12 @@ class DuelEnvRunner(EnvRunner):
         """
         self._max_model_len = weights["max_model_len"]  # a runner that was restarted has none
         self._load_policy(weights["policy"])
-        if self._erm_ref != weights["erm_ref"]:
-            self.erm.set_state(ray.get(weights["erm_ref"]))
-            self._erm_ref = weights["erm_ref"]
+        self._load_erm(weights["erm_ref"])
+
+    def _load_erm(self, reference: ray.ObjectRef) -> None:
+        if self._erm_ref != reference:
+            self.erm.set_state(ray.get(reference))
+            self._erm_ref = reference
 
     def _load_policy(self, policy: PublishedPolicy) -> None:
         if self._policy_name == policy.name:

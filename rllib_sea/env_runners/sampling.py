@@ -149,14 +149,25 @@ class Sampling:
         ]
         return np.concatenate(self._runners.call("encode", calls))
 
-    def respond(self, prompts: Sequence[TokenizedPrompt], policy: PublishedPolicy) -> list[str]:
+    def rewards(self, features: np.ndarray) -> np.ndarray:
+        """(K, ...) rewards by all members of the ERM, as it is now, of features (..., d)."""
+        call = {
+            "features": features.reshape(-1, features.shape[-1]),
+            "weights": {"erm_ref": self._erm_ref},
+        }
+        (rewards,) = self._runners.call("rewards", [call])
+        return rewards.reshape(-1, *features.shape[:-1])
+
+    def respond(
+        self, prompts: Sequence[TokenizedPrompt], policy: PublishedPolicy
+    ) -> list[Candidate]:
         """Greedy responses."""
         weights = self._weights(policy)
         calls = [
             {"prompts": [prompts[i] for i in chunk], "weights": weights}
             for chunk in self._shares(len(prompts))
         ]
-        return [text for part in self._runners.call("respond", calls) for text in part]
+        return [response for part in self._runners.call("respond", calls) for response in part]
 
     def answer_held_out(
         self,

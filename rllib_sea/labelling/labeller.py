@@ -89,6 +89,7 @@ class Labeller:
             self._log,
             self.oracle,
             budget=self._settings.query_budget,
+            evaluates=self._settings.evaluates,
             on_answer=self._told_by_people,
             warn=self._warn,
         )
@@ -220,6 +221,39 @@ class Labeller:
                 f"{round_index} have not come within {self._settings.keys.label_deadline_s:g} s "
                 "(label_deadline_s): the run goes on without them"
             )
+
+    async def judge(self, round_index: int, questions: Sequence[Question]) -> list[LogEntry]:
+        """Puts an evaluation's questions to people, and waits, at most for ``label_deadline_s``.
+
+        They are asked once, whoever comes again. Those that are not answered in time are withdrawn.
+
+        Args:
+            round_index: Rounds before the evaluation.
+            questions: All its questions.
+
+        Returns:
+            The questions as they stand.
+        """
+        assert self._page is not None, "people are asked"
+        entries = self._log.ask(round_index, questions, "evaluation")
+        self._page.desk.refresh()
+        left = [entry.id for entry in entries if entry.state in ("open", "leased")]
+        if left:
+            number = "1 question waits" if len(left) == 1 else f"{len(left)} questions wait"
+            self._waits.append(f"{number} for people, who compare the policy with the initial one")
+            self._page.desk.tell(
+                "The last questions compare what the model says now with what it said at first. "
+                "They are counted apart, and nothing is learned from them."
+            )
+        within = self._settings.keys.label_deadline_s
+        try:
+            async with asyncio.timeout(within):
+                await self._page.settled(left)
+        except TimeoutError:
+            late = self._log.open_ids(purpose="evaluation")
+            if late:
+                self._withdraw(late, f"of an evaluation, not answered within {within:g} s")
+        return self._log.round(round_index, "evaluation")
 
     async def close_round(self, round_index: int) -> ClosedRound:
         """Settles what a round learns from; see :meth:`PreferenceLog.close_round`."""

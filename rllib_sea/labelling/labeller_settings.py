@@ -22,6 +22,7 @@ class LabellerSettings:
         keys: How long the oracle is waited for, and what becomes of late answers.
         num_threads: Of torch, if the oracle uses it; None: as torch has it.
         query_budget: How many labels the run asks for, to be shown; None: nobody said.
+        evaluates: Whether questions of an evaluation come after them.
     """
 
     log: Path
@@ -30,6 +31,7 @@ class LabellerSettings:
     keys: Labelling = field(default_factory=Labelling)
     num_threads: int | None = None
     query_budget: int | None = None
+    evaluates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class OracleIdentity:
     Attributes:
         name: :attr:`text_duel.Oracle.name`.
         has_scores: Whether it gives scores.
-        asks_people: Whether it is people, who are asked for labels alone.
+        asks_people: Whether it is people, who are asked on a page.
     """
 
     name: str

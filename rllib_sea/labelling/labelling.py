@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rllib_sea.duels.records import Duel, PreferencePair
-from rllib_sea.duels.rounds import Proposal
+from rllib_sea.duels.rounds import EvaluatedPrompt, Proposal
 from rllib_sea.duels.selection import SelectedDuel
 from rllib_sea.labelling.handle import LabellerHandle
 from rllib_sea.labelling.labeller_settings import LabellerSettings, OracleIdentity
@@ -15,6 +16,7 @@ from rllib_sea.labelling.measuring import Measuring
 from rllib_sea.labelling.questions import (
     Score,
     as_asked,
+    evaluation_question,
     labelled,
     preference_pair,
     question_of,
@@ -22,9 +24,10 @@ from rllib_sea.labelling.questions import (
 )
 from rllib_sea.policy.prompt_identity import PromptIndex
 from rllib_sea.preference_log.reader import PreferenceReader
-from rllib_sea.preference_log.records import ClosedRound
+from rllib_sea.preference_log.records import ClosedRound, LogEntry
 from text_duel.config import label_rule
 from text_duel.conversations import Messages
+from text_duel.prompts import Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,48 @@ class Labelling:
             people_idle_s=self.labeller.call("take_people_idle_s") if self.asks_people else 0.0,
         )
 
+    def judge(
+        self,
+        round_index: int,
+        evaluated: Sequence[EvaluatedPrompt],
+        prompts: Sequence[Prompt],
+        policy_version: int,
+    ) -> list[EvaluatedPrompt]:
+        """Has people say which is better, a policy's response or the initial policy's.
+
+        Of equal texts nobody is asked: each counts half. What was asked before, by a run that was
+        stopped here, is not asked again.
+
+        Args:
+            round_index: Rounds before the evaluation.
+            evaluated: The prompts with both responses.
+            prompts: The same prompts.
+            policy_version: Of the policy.
+
+        Returns:
+            The prompts with what was said; without an answer, or if it was a skip, there is no
+            win probability.
+
+        Raises:
+            OracleAwayError: The labeller cannot be kept alive.
+        """
+        pairs = list(zip(evaluated, prompts, strict=True))
+        questions = [
+            evaluation_question(
+                one,
+                prompt,
+                (round_index, place),
+                policy_version=policy_version,
+                oracle=self._oracle.name,
+                rule=self._label_rule,
+            )
+            for place, (one, prompt) in enumerate(pairs)
+            if one.greedy.response != one.initial_response
+        ]
+        entries: list[LogEntry] = self.labeller.call("judge", round_index, questions)
+        said = {entry.question.position: entry for entry in entries}
+        return [_judged(one, said.get(place)) for place, one in enumerate(evaluated)]
+
     def _messages(self, proposal: Proposal) -> Messages | None:
         """A proposal's prompt as a conversation, if it is one."""
         prompt = self._prompts.find(proposal.prompt_id, proposal.prompt_text)
@@ -197,3 +242,14 @@ class Labelling:
         """Ends the labeller."""
         self.log.close()
         self.labeller.close()
+
+
+def _judged(evaluated: EvaluatedPrompt, entry: LogEntry | None) -> EvaluatedPrompt:
+    """A prompt with what people said about its question, if it has one."""
+    if entry is None:  # both responses are one text
+        win, asked = 0.5, 0
+    else:
+        win, asked = math.nan if entry.label is None else entry.label.preference, 1
+    greedy = evaluated.greedy
+    greedy = replace(greedy, win_vs_initial=win, num_questions=greedy.num_questions + asked)
+    return replace(evaluated, greedy=greedy)

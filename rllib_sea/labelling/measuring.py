@@ -144,8 +144,8 @@ class Measuring:
     ) -> tuple[np.ndarray, np.ndarray]:
         """(N,) win probabilities, and (N,) for which of them the oracle was asked.
 
-        Of equal texts (0.5) and without another one (NaN) it is not asked. People are asked for
-        labels alone: then all are NaN.
+        Of equal texts (0.5) and without another one (NaN) it is not asked. People are not asked
+        here (:meth:`rllib_sea.labelling.labelling.Labelling.judge` does): then all are NaN.
         """
         result = np.full(len(prompts), np.nan)
         if self._oracle.asks_people:

@@ -7,13 +7,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rllib_sea.duels.records import Duel, PreferencePair, which_from_reference
-from rllib_sea.duels.rounds import Proposal
+from rllib_sea.duels.rounds import EvaluatedPrompt, Proposal
 from rllib_sea.duels.selection import SelectedDuel
 from rllib_sea.preference_log.records import Lesson, LogEntry, Question
 from text_duel.conversations import Messages
 from text_duel.labels import LabelRule
+from text_duel.prompts import Prompt
 from text_duel.verdicts import Label
 
+# In the place of an exploration strategy.
+EVALUATION = "evaluation"
 # Features (2, d) and rewards (K, 2) of the two responses of each of N questions.
 Score = Callable[[Sequence[Question]], Sequence[tuple[np.ndarray, np.ndarray]]]
 
@@ -55,6 +58,47 @@ def question_of(
         labels=rule.labels,
         flip_noise=rule.flip_noise,
         prompt_messages=messages,
+    )
+
+
+def evaluation_question(
+    evaluated: EvaluatedPrompt,
+    prompt: Prompt,
+    place: tuple[int, int],
+    *,
+    policy_version: int,
+    oracle: str,
+    rule: LabelRule,
+) -> Question:
+    """A policy's response against the initial policy's as a question.
+
+    Args:
+        evaluated: Has both.
+        prompt: What they answer.
+        place: Rounds before the evaluation, and the prompt's place among those held out.
+        policy_version: Of the policy.
+        oracle: The oracle's :attr:`text_duel.Oracle.name`.
+        rule: How choices are drawn from its probabilities.
+    """
+    assert evaluated.pair is not None
+    policys, initial = evaluated.pair
+    return Question(
+        round=place[0],
+        position=place[1],
+        prompt_id=prompt.id,
+        prompt_text=prompt.text,
+        prompt_token_ids=evaluated.prompt_token_ids,
+        first=policys,
+        second=initial,
+        from_reference=(False, True),
+        member=None,
+        policy_version=policy_version,
+        strategy=EVALUATION,
+        oracle=oracle,
+        labels=rule.labels,
+        flip_noise=rule.flip_noise,
+        prompt_messages=prompt.messages,
+        purpose="evaluation",
     )
 
 

@@ -126,6 +126,11 @@ class CalibrationWindow:
         self._probabilities = np.append(self._probabilities, probabilities)[-self._size :]
         self._outcomes = np.append(self._outcomes, np.asarray(outcomes, bool))[-self._size :]
 
+    @property
+    def predictions(self) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) probabilities and (N,) outcomes, the latest last."""
+        return self._probabilities, self._outcomes
+
     def error(self) -> float:
         """The error, in [0, 1]; NaN if nothing was added."""
         if len(self._outcomes) == 0:

@@ -23,6 +23,7 @@ from rllib_sea.reward_model.columns import (
     WEIGHTS,
 )
 from rllib_sea.reward_model.ensemble import regularisation_strength
+from rllib_sea.reward_model.forecast import EvaluatedPolicies, forecast
 from rllib_sea.reward_model.health import CalibrationWindow, CollapseWatch
 from rllib_sea.reward_model.replay import PreferenceReplay, draw_mask
 from rllib_sea.reward_model.round_metrics import reward_model_metrics
@@ -41,6 +42,10 @@ class RewardModelPart:
         seed: The run's.
         fit: Who makes the updates.
         warn: Told if the ensemble collapses.
+
+    Attributes:
+        replay: The labels.
+        evaluated: The policies that were evaluated.
     """
 
     def __init__(self, keys: RewardModel, seed: int, fit: Fit, warn: Callable[[str], None]) -> None:
@@ -51,6 +56,7 @@ class RewardModelPart:
         self.replay = PreferenceReplay()
         self._calibration = CalibrationWindow()
         self._collapse_watch = CollapseWatch()
+        self.evaluated = EvaluatedPolicies()
 
     def health(self, proposals: Sequence[Proposal], duels: Sequence[Duel]) -> dict[str, float]:
         """How the ERM does on a round's labels before it learns from them.
@@ -142,6 +148,19 @@ class RewardModelPart:
             return {}
         return self._update(self._seed, round_index, num_labels)
 
+    def forecast(self, rewards: np.ndarray, round_index: int) -> dict[str, float]:
+        """What the ERM says of the newest policy that was evaluated, and of the next labels.
+
+        Args:
+            rewards: (K, T, P) of the features of ``evaluated``, by the ERM as it is.
+            round_index: Keys the draws.
+
+        Returns:
+            See :func:`rllib_sea.reward_model.forecast.forecast`.
+        """
+        rng = generator(self._seed, round_index, 0, Stream.FORECAST)
+        return forecast(self.evaluated, rewards, self._calibration.predictions, rng)
+
     def _update(self, seed: int, round_index: int, num_labels: int) -> dict[str, float]:
         keys = self._keys
         size = min(keys.erm_minibatch_size, len(self.replay))
@@ -174,6 +193,7 @@ class RewardModelPart:
             "replay": self.replay.get_state(),
             "calibration": self._calibration.get_state(),
             "collapse_watch": self._collapse_watch.get_state(),
+            "evaluated": self.evaluated.get_state(),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -181,3 +201,4 @@ class RewardModelPart:
         self.replay.set_state(state["replay"])
         self._calibration.set_state(state["calibration"])
         self._collapse_watch.set_state(state["collapse_watch"])
+        self.evaluated.set_state(state["evaluated"])

@@ -50,3 +50,22 @@ class Evaluation:
         check_int,
         0,
     )
+    evaluation_questions: int = key(
+        0,
+        "With the oracle `people`: on how many held-out prompts, the first, they say at the run's "
+        "end which is better, the policy's response or the initial policy's, without knowing which "
+        "is which; counted apart from the budget, never learned from.",
+        check_int,
+        0,
+    )
+    stop_when_gain_below: float | None = key(
+        None,
+        "The run ends as soon as the next tenth of the labels so far is expected, by the ERM "
+        "alone, to add less than this to the win rate over the initial policy, at the upper end "
+        "of the 95% interval: docs/reward_model.md#when-to-stop. None: it does not.",
+        check_number,
+        0.0,
+        0.5,
+        open_low=True,
+        optional=True,
+    )

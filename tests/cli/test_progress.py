@@ -113,6 +113,28 @@ def test_one_line_a_round() -> None:
     )
 
 
+def test_what_is_foretold_has_its_interval() -> None:
+    progress = TrialProgress("exp", since=0.0)
+    said = {
+        "reward_model/estimated_win_rate": 0.61,
+        "reward_model/estimated_win_rate_low": 0.52,
+        "reward_model/estimated_win_rate_high": 0.7,
+    }
+    later = {
+        "reward_model/next_labels": 12.0,
+        "reward_model/expected_gain": 0.004,
+        "reward_model/expected_gain_low": -0.01,
+        "reward_model/expected_gain_high": 0.018,
+    }
+    assert round_line(progress, said, None) == (
+        "exp: round 0, ERM's win rate vs initial 0.610 [0.520, 0.700]"
+    )
+    assert round_line(progress, said | later, None) == (
+        "exp: round 0, ERM's win rate vs initial 0.610 [0.520, 0.700], "
+        "ERM's gain of 12 more 0.004 [-0.010, 0.018]"
+    )
+
+
 def test_a_round_without_an_evaluation_shows_none() -> None:
     progress = TrialProgress("exp", since=0.0)
     progress.add(flat(1), now=30.0)

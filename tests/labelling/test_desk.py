@@ -343,3 +343,29 @@ def test_phases(log: PreferenceLog) -> None:
     made.close()
     alone.close()
     assert (made.progress("ann").phase, alone.progress("ann").phase) == ("done", "closed")
+
+
+def test_an_evaluations_questions_are_no_part_of_the_budget(log: PreferenceLog) -> None:
+    """Until they are asked the page waits; after them it is done."""
+    page = desk(log, budget=6, evaluates=True)
+
+    def answer_all() -> None:
+        for shown in page.hand_out("ann", 9):
+            page.answer("ann", Answer(shown.id, "left"))
+
+    answer_all()
+    progress = page.progress("ann")
+    assert (progress.phase, progress.answered, progress.open) == ("learning", 6, 0)
+    log.ask(1, [question(1, i, purpose="evaluation") for i in range(2)], "evaluation")
+    page.refresh()
+    for again in (page, desk(log, budget=6, evaluates=True)):
+        progress = again.progress("ann")
+        assert (progress.phase, progress.answered, progress.open) == ("asking", 6, 2)
+        assert (progress.round, progress.mine) == (0, 6)
+    answer_all()
+    progress = page.progress("ann")
+    assert (progress.phase, progress.answered, progress.open) == ("done", 6, 0)
+    assert progress.mine == 8
+    assert log.num_answered() == 6
+    assert [entry.learned_in for entry in log.round(1, "evaluation")] == [None, None]
+    assert log.close_round(1).num_answered == 6

@@ -25,7 +25,7 @@ from rllib_sea.labelling.web.queue import QuestionQueue, QueuedQuestion
 from rllib_sea.labelling.web.showing import Showing
 from rllib_sea.labelling.web.tally import Tally
 from rllib_sea.preference_log.log import PreferenceLog
-from rllib_sea.preference_log.records import Lesson
+from rllib_sea.preference_log.records import Lesson, Purpose
 from rllib_sea.randomness import Stream, generator
 from text_duel.verdicts import Verdict
 
@@ -44,7 +44,8 @@ class Desk:
         raters_per_question: How many raters judge a question.
         overlap: The share of questions that one more judges.
         checks: What is put before raters beside questions for labels; None: nothing.
-        budget: How many questions the run will ask for, to be shown.
+        budget: How many questions for labels the run will ask, to be shown.
+        evaluates: Whether questions of an evaluation come after them.
         has_run: Whether a run asks, and learns.
         on_answer: Told of questions that were answered.
         clock: The time, in seconds since 1970.
@@ -61,6 +62,7 @@ class Desk:
         overlap: float = 0.0,
         checks: Checks | None = None,
         budget: int | None = None,
+        evaluates: bool = False,
         has_run: bool = True,
         on_answer: Callable[[int], None] = lambda key: None,
         clock: Callable[[], float] = time.time,
@@ -74,6 +76,7 @@ class Desk:
         self._checks = Checks(log) if checks is None else checks
         self._showing = Showing(log)
         self._budget = budget
+        self._evaluates = evaluates  # that is still to come
         self._has_run = has_run
         self._on_answer = on_answer
         self._clock = clock
@@ -140,10 +143,12 @@ class Desk:
                     "take it back"
                 )
             self._check_unlearned(key)
-            self._log.correct(key, rater, verdict, rule=self._labels_by, needed=self._needed(key))
+            rule, needed = self._rule(key)
+            self._log.correct(key, rater, verdict, rule=rule, needed=needed)
             self._take_up(key)
             return Kept("kept")
-        self._log.give(rater, {key: verdict}, rule=self._labels_by, needed=self._needed(key))
+        rule, needed = self._rule(key)
+        self._log.give(rater, {key: verdict}, rule=rule, needed=needed)
         if self._checks.answered(key, rater):
             self._tally.answered(rater)
             self._tell()
@@ -158,7 +163,7 @@ class Desk:
         if state == "withdrawn":
             return Kept("withdrawn", "the question was withdrawn meanwhile: nothing is learned")
         others = [one.rater for one in self._log.standing_verdicts([key])[key]]
-        if state == "answered" and len(others) > self._wanted(*self._place(key)):
+        if state == "answered" and len(others) > self._raters_wanted(key):
             return Kept("late", f"{others[0]} answered it meanwhile: yours is kept beside it")
         return Kept("kept")
 
@@ -216,7 +221,8 @@ class Desk:
 
     def _phase(self) -> Phase:
         is_open = self._queue.num_open > 0
-        if not is_open and self._budget and self._tally.num_answered >= self._budget:
+        used = self._budget and self._tally.num_answered >= self._budget
+        if not is_open and used and not self._evaluates:
             return "done"
         if self._closed:
             return "closed"
@@ -230,8 +236,9 @@ class Desk:
         """Takes in the questions that were written to the log since."""
         rows = list(
             self._log.query(
-                "SELECT question_id, round, position, state FROM states WHERE question_id > ? "
-                "AND purpose = 'label' ORDER BY round, position",
+                "SELECT question_id, purpose, round, position, state FROM states "
+                "WHERE question_id > ? AND purpose IN ('label', 'evaluation') "
+                "ORDER BY round, position",
                 self._known,
             )
         )
@@ -239,9 +246,11 @@ class Desk:
             return
         before, self._known = self._known, max(row[0] for row in rows)
         wanted: dict[int, tuple[int, int, int]] = {}
-        for key, round_index, position, state in rows:
-            self._tally.asked(key, round_index, is_open=state == "open")
-            number = self._wanted(round_index, position)
+        for key, purpose, round_index, position, state in rows:
+            if purpose == "label":
+                self._tally.asked(key, round_index, is_open=state == "open")
+            self._evaluates &= purpose != "evaluation"
+            number = self._wanted(purpose, round_index, position)
             if state == "open" or (state == "answered" and number > 1):
                 wanted[key] = (round_index, position, number)
         given: dict[int, set[str]] = {key: set() for key in wanted}
@@ -298,8 +307,8 @@ class Desk:
         self._tell()
 
     def tell(self, news: str) -> None:
-        """Tells raters what their answers did."""
-        self._news = news
+        """Tells raters what their answers did, beside what they were told of the round."""
+        self._news = f"{self._news} {news}".strip()
         self._tell()
 
     async def settled(self, ids: Collection[int]) -> None:
@@ -352,19 +361,30 @@ class Desk:
         """See :meth:`Showing.shown`."""
         return self._showing.shown(ids, rater, self._tally.round or 0, standing)
 
-    def _wanted(self, round_index: int, position: int) -> int:
-        """How many raters judge a question."""
+    def _wanted(self, purpose: Purpose, round_index: int, position: int) -> int:
+        """How many raters judge a question: of those that no label comes of, one."""
+        if purpose != "label":
+            return 1
         if not self._overlap:
             return self._raters_per_question
         rng = generator(self._log.run.seed, round_index, position, Stream.OVERLAP)
         return self._raters_per_question + (rng.random() < self._overlap)
 
-    def _needed(self, key: int) -> int:
-        """How many of them it takes for a label."""
-        return 1 if self._labels_by == "single" else self._wanted(*self._place(key))
+    def _raters_wanted(self, key: int) -> int:
+        """The same, of a question."""
+        return self._wanted(*self._place(key))
 
-    def _place(self, key: int) -> tuple[int, int]:
-        return next(self._log.query("SELECT round, position FROM questions WHERE id = ?", key))
+    def _rule(self, key: int) -> tuple[str, int]:
+        """By which rule a question is labelled, and how many verdicts that takes."""
+        purpose, _, _ = place = self._place(key)
+        if purpose != "label" or self._labels_by == "single":
+            return "single", 1
+        return self._labels_by, self._wanted(*place)
+
+    def _place(self, key: int) -> tuple[Purpose, int, int]:
+        return next(
+            self._log.query("SELECT purpose, round, position FROM questions WHERE id = ?", key)
+        )
 
     def _state(self, key: int) -> str:
         rows = self._log.query("SELECT state FROM states WHERE question_id = ?", key)

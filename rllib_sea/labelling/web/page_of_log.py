@@ -21,6 +21,7 @@ class PageOfLog:
         log: The log, which this process alone writes.
         people: Who is asked, and where.
         budget: How many questions the run will ask for, to be shown.
+        evaluates: Whether questions of an evaluation come after them.
         has_run: Whether a run asks, and learns.
         on_answer: Told of questions that were answered.
         warn: Told of what the user should know.
@@ -37,6 +38,7 @@ class PageOfLog:
         people: PeopleOracle,
         *,
         budget: int | None = None,
+        evaluates: bool = False,
         has_run: bool = True,
         on_answer: Callable[[int], None] = lambda key: None,
         warn: Callable[[str], None] = lambda text: None,
@@ -57,6 +59,7 @@ class PageOfLog:
                 log, people.gold, people.gold_share, people.repeat_share, oracle=people.name
             ),
             budget=budget,
+            evaluates=evaluates,
             has_run=has_run,
             on_answer=self._answered,
         )

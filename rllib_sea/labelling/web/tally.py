@@ -57,7 +57,7 @@ class Tally:
         return self._mine[rater], today, self._learned[rater]
 
     def asked(self, key: int, round_index: int, *, is_open: bool) -> None:
-        """Counts a question."""
+        """Counts a question for a label."""
         self._asked[round_index] += 1
         if is_open:
             self._open[round_index] += 1
@@ -71,9 +71,10 @@ class Tally:
         self._today[rater] += 1
 
     def labelled(self, key: int) -> None:
-        """Counts a question that has a label."""
-        self.num_answered += 1
-        self.closed(key)
+        """Counts a question for a label that has one."""
+        if key in self._round_of:
+            self.num_answered += 1
+            self.closed(key)
 
     def closed(self, key: int) -> None:
         """Counts a question that is open no more."""
