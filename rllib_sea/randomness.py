@@ -31,6 +31,7 @@ class Stream(IntEnum):
     POLICY_REPLAY = 12
     SIDES = 13
     OVERLAP = 14
+    AUDIT = 15
 
 
 def generator(
