@@ -212,6 +212,15 @@ def test_what_is_wrong_is_said_in_one_line(
         ({"zero_stage": 4}, "zero_stage: '4' is none of 1, 2, 3"),
         ({"train_precision": "fp16"}, "train_precision: 'fp16' is none of auto, bf16, fp32"),
         ({"lr_schedule": "linear"}, "lr_schedule: 'linear' is none of constant, cosine"),
+        (
+            {
+                "train_strategy": "deepspeed",
+                "loss": "reinforce",
+                "loss_config": {"anchor_decay": 0.9},
+            },
+            "loss_config: anchor_decay 0.9 averages weights that every worker has, which "
+            "train_strategy deepspeed spreads (expected ddp)",
+        ),
         ({"train_strategy": "dp"}, "train_strategy: 'dp' is none of ddp, deepspeed"),
         ({"optimism": "xpo"}, "set exploration_strategy xpo, not bai_ts"),
         (
