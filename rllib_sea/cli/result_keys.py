@@ -19,7 +19,7 @@ cumulative_pool_regret synthetic_label_accuracy finished_share response_length
 
 reward_model/
 accuracy_on_new_labels probability_of_new_labels member_disagreement argmax_agreement
-calibration_error audit_accuracy audit_low audit_labels total_loss nll accuracy
+calibration_error audit_accuracy audit_bound audit_labels total_loss nll accuracy
 distance_from_start
 
 policy/

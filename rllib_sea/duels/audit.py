@@ -91,7 +91,7 @@ class Audit:
                 f"the last {num} that it had not seen, at least {self.low:.0%} with 95% confidence "
                 f"(audit_threshold {threshold:g}); from now on see duels/gamma"
             )
-        return {"audit_accuracy": share, "audit_low": self.low, "audit_labels": float(num)}
+        return {"audit_accuracy": share, "audit_bound": self.low, "audit_labels": float(num)}
 
     def test_duels(self, duels: Sequence[Duel], num_queries: int) -> dict[str, float]:
         """Adds a round's labelled duels as tests, from before the ERM learns from them.

@@ -41,7 +41,7 @@ def test_the_bound_by_hand() -> None:
     low = (0.8 + z**2 / 20 - z * math.sqrt(0.016 + z**2 / 400)) / (1 + z**2 / 10)
     assert metrics == {
         "audit_accuracy": 0.8,
-        "audit_low": pytest.approx(low),
+        "audit_bound": pytest.approx(low),
         "audit_labels": 10.0,
     }
     assert low == pytest.approx(0.4902, abs=1e-4)
