@@ -31,6 +31,7 @@ def example(num_members: int, num_prompts: int, num_candidates: int) -> Proposal
         log_probs=-torch.rand(shape),
         implicit_rewards=torch.randn(shape),
         from_reference=torch.arange(num_candidates) >= (num_candidates + 1) // 2,
+        finished=torch.ones(shape, dtype=torch.bool),
     )
 
 

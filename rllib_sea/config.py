@@ -16,7 +16,7 @@ from rllib_sea.derived import DerivedSettings
 from rllib_sea.env_runners.duel_env_runner import DuelEnvRunner
 from rllib_sea.evaluation import evaluate
 from rllib_sea.exploration.checks import check_method
-from rllib_sea.exploration.mixing import SYNTHETIC_PAIRS, gamma_at
+from rllib_sea.exploration.mixing import gamma_at
 from rllib_sea.labelling.labeller_settings import LabellerSettings
 from rllib_sea.policy.models import check_policy
 from rllib_sea.policy.prompt_split import PromptSplit, read_prompts
@@ -26,7 +26,6 @@ from rllib_sea.policy_update.objectives.reinforce import REINFORCE
 from rllib_sea.preference_log.records import RunRecord
 from rllib_sea.reward_model.encoder import check_encoder
 from rllib_sea.reward_model.initial_preferences import check_initial_preferences
-from rllib_sea.settings import checks as check
 from rllib_sea.settings.declaration import check_keys, explained, setter, values_of
 from rllib_sea.settings.duels import Duels
 from rllib_sea.settings.evaluation import Evaluation
@@ -184,7 +183,6 @@ class SEAConfig(DerivedSettings):
             check_keys(self, group)
         # With others beside it, a local env runner would start an engine for nothing.
         self.create_local_env_runner = self.num_env_runners == 0
-        check.check_choice("synthetic_pair", self.synthetic_pair, SYNTHETIC_PAIRS)
         check_initial_preferences(self.initial_preferences)
         check_method(self)
         if self.policy_replay and not self.update_policy:
@@ -203,6 +201,11 @@ class SEAConfig(DerivedSettings):
                         f"stop_when_gain_below: {self.stop_when_gain_below:g} has no effect with "
                         f"{key} {'null' if lacks is None else 'false'}: nothing is forecast then"
                     )
+        if self.audit_threshold is not None and self.loss == REINFORCE:
+            raise ConfigError(
+                f"audit_threshold: {self.audit_threshold:g} has no effect with loss {REINFORCE}, "
+                "which learns from no labels but the ERM's (expected null)"
+            )
         if self.num_env_runners == 0 and self.num_gpus_per_env_runner:
             raise ConfigError(
                 f"num_gpus_per_env_runner: {self.num_gpus_per_env_runner:g} has no effect with "

@@ -27,6 +27,7 @@ from ray.rllib.utils.annotations import override
 
 from rllib_sea.checkpointing.algorithm import PART_FOLDER, CheckpointedAlgorithm
 from rllib_sea.config import SEAConfig
+from rllib_sea.duels.audit import Audit
 from rllib_sea.duels.plan import Counts
 from rllib_sea.duels.rounds import EvaluatedPrompt
 from rllib_sea.duels.run_files import sizes, truncate
@@ -52,6 +53,7 @@ from rllib_sea.preference_models import DROP
 from rllib_sea.reward_model.group_fit import GroupFit
 from rllib_sea.reward_model.part import RewardModelPart
 from rllib_sea.settings.declaration import values_of
+from rllib_sea.settings.duels import Duels
 from rllib_sea.settings.reward_model import RewardModel
 from text_duel.config import oracle_options
 
@@ -132,6 +134,7 @@ class RunLifecycle(CheckpointedAlgorithm):
         config = self.config
         self._counts = Counts()
         self._skipped = SkippedPrompts(self._messages.warn)
+        self._audit = Audit(values_of(config, Duels), self._messages.note, self._messages.warn)
         self._ended_by: OracleAwayError | None = None
         self._cumulative_pool_regret = 0.0
         self._evaluation: dict[str, float] | None = None
@@ -247,6 +250,7 @@ class RunLifecycle(CheckpointedAlgorithm):
             state["sea"] = {
                 "reward_model": self.reward_model.get_state(),
                 "counts": dataclasses.asdict(self._counts),
+                "audit": self._audit.get_state(),
                 "baseline": self.held_out.get_state(),
                 "prompts": dataclasses.asdict(self._prompts.fingerprint),
                 "cumulative_pool_regret": self._cumulative_pool_regret,
@@ -262,6 +266,7 @@ class RunLifecycle(CheckpointedAlgorithm):
             ours = state["sea"]
             self.reward_model.set_state(ours["reward_model"])
             self._counts = Counts(**ours["counts"])
+            self._audit.set_state(ours["audit"])
             self.held_out.set_state(ours["baseline"])
             self._cumulative_pool_regret = ours["cumulative_pool_regret"]
             self.policy.set_state(ours["sampling_policy"])

@@ -100,7 +100,7 @@ def oracle_metrics(selected: Sequence[SelectedDuel], measurement: Measurement) -
         if not duel.synthetic:
             regrets.append(float(scores.max() - (first + second) / 2))
         elif first != second:
-            right.append((first > second) == duel.member_label)
+            right.append((first > second) == (duel.own_preference >= 0.5))
     if regrets:
         metrics["pool_regret"] = float(np.mean(regrets))
         metrics["sum_pool_regret"] = float(np.sum(regrets))

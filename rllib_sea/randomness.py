@@ -33,6 +33,7 @@ class Stream(IntEnum):
     OVERLAP = 14
     CHECKS = 15
     FORECAST = 16
+    AUDIT = 17
 
 
 def generator(

@@ -34,7 +34,7 @@ from rllib_sea.duels.run_files import (
     append_responses,
     truncate,
 )
-from rllib_sea.duels.selection import ONE_TEXT, SelectedDuel, select_duels, usable_proposals
+from rllib_sea.duels.selection import SelectedDuel, select_duels, usable_proposals
 from rllib_sea.evaluation import evaluate, summarise
 from rllib_sea.labelling.asking import OracleAwayError
 from rllib_sea.labelling.labelling import LabelledRound
@@ -44,6 +44,8 @@ from rllib_sea.policy_update.objectives.reinforce import REINFORCE, ReinforceOpt
 from rllib_sea.preference_log.records import Question
 from rllib_sea.reward_model.forecast import gain_in_words, in_words
 from rllib_sea.reward_model.initial_preferences import read_initial_preferences
+from rllib_sea.settings.declaration import values_of
+from rllib_sea.settings.duels import Duels
 from text_duel.conversations import as_text
 
 
@@ -70,13 +72,15 @@ class SEA(RunLifecycle):
             proposals = self._propose(plan)
         with self._stage("select"):  # lines 4 and 5
             usable, skipped = usable_proposals(proposals, self.config.num_candidates)
-            selected, skipped[ONE_TEXT] = self._select(plan, usable)
+            selected, without_duel = self._select(plan, usable)
+            skipped |= without_duel
             num_skipped = self._skipped.check(bool(selected or not plan.prompts), skipped)
         with self._stage("label"):  # line 6
             labelled = self.labelling.label(self._counts.round, selected, self._rescore)
         counts = self._counts_after(plan, num_skipped, labelled)
         with self._stage("erm"):  # line 7
-            erm_metrics = self._update_reward_model(labelled.duels, usable, counts)
+            erm_metrics = self._audit.test_duels(labelled.duels, counts.num_oracle_queries)
+            erm_metrics |= self._update_reward_model(labelled.duels, usable, counts)
         with self._stage("policy"):  # line 8
             policy_metrics = self._update_policy(labelled.duels, usable, counts)
         with self._stage("measure"):
@@ -106,6 +110,8 @@ class SEA(RunLifecycle):
             prompt_pool_size=config.prompt_pool_size,
             query_budget=config.query_budget,
             gamma=config.gamma,
+            trusted=self._audit.trusted,
+            audit_share=config.audit_share,
             seed=config.seed,
         )
 
@@ -120,8 +126,8 @@ class SEA(RunLifecycle):
 
     def _select(
         self, plan: RoundPlan, proposals: Sequence[Proposal]
-    ) -> tuple[list[SelectedDuel], list[str]]:
-        """Selects the duels; also returns the prompts whose candidates are one text."""
+    ) -> tuple[list[SelectedDuel], dict[str, list[str]]]:
+        """Selects the duels; also returns the prompts without one, by the reason."""
         config = self.config
         implicit_rewards = None
         if proposals and config.needs_implicit_rewards:
@@ -129,12 +135,8 @@ class SEA(RunLifecycle):
         return select_duels(
             proposals,
             implicit_rewards,
-            strategy=config.exploration_strategy,
-            options=config.strategy_config,
-            synthetic=plan.synthetic,
-            synthetic_pair=config.synthetic_pair,
-            acquisition=config.prompt_acquisition,
-            num_duels=plan.num_duels,
+            keys=values_of(config, Duels),
+            plan=plan,
             seed=config.seed,
             round_index=self._counts.round,
         )

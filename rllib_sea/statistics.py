@@ -30,6 +30,18 @@ class Estimate:
         return {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
+def wilson_interval(rate: float, num: int) -> tuple[float, float]:
+    """Wilson's 95% score interval of a share (JASA 22, 1927).
+
+    Args:
+        rate: The share, in [0, 1].
+        num: Of how many, at least 1.
+    """
+    centre = (rate + Z_95**2 / (2 * num)) / (1 + Z_95**2 / num)
+    half = Z_95 * math.sqrt(rate * (1 - rate) / num + Z_95**2 / (4 * num**2)) / (1 + Z_95**2 / num)
+    return centre - half, centre + half
+
+
 def hard_win_rate(win_probabilities: Sequence[float]) -> Estimate:
     """Share of duels won, with Wilson's score interval.
 
@@ -39,11 +51,8 @@ def hard_win_rate(win_probabilities: Sequence[float]) -> Estimate:
         win_probabilities: (N,) in [0, 1], N at least 1.
     """
     p = np.asarray(win_probabilities, dtype=np.float64)
-    num = len(p)
     rate = float(np.mean((p > 0.5) + 0.5 * (p == 0.5)))
-    centre = (rate + Z_95**2 / (2 * num)) / (1 + Z_95**2 / num)
-    half = Z_95 * math.sqrt(rate * (1 - rate) / num + Z_95**2 / (4 * num**2)) / (1 + Z_95**2 / num)
-    return Estimate(rate, centre - half, centre + half)
+    return Estimate(rate, *wilson_interval(rate, len(p)))
 
 
 def mean_estimate(values: Sequence[float]) -> Estimate:

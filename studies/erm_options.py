@@ -232,6 +232,7 @@ def simulate(options: Options, train: Pool, test: Pool, seed: int) -> dict[int, 
                 log_probs=torch.zeros(PROMPTS_PER_ROUND, NUM_CANDIDATES),
                 implicit_rewards=None,
                 from_reference=torch.zeros(NUM_CANDIDATES, dtype=torch.bool),
+                finished=torch.ones(PROMPTS_PER_ROUND, NUM_CANDIDATES, dtype=torch.bool),
             ),
             generators(seed, round_index, range(PROMPTS_PER_ROUND), Stream.SELECTION),
         )

@@ -215,6 +215,15 @@ def test_what_is_wrong_is_said_in_one_line(
         ({"zero_stage": 4}, "zero_stage: '4' is none of 1, 2, 3"),
         ({"train_precision": "fp16"}, "train_precision: 'fp16' is none of auto, bf16, fp32"),
         ({"lr_schedule": "linear"}, "lr_schedule: 'linear' is none of constant, cosine"),
+        (
+            {
+                "train_strategy": "deepspeed",
+                "loss": "reinforce",
+                "loss_config": {"anchor_decay": 0.9},
+            },
+            "loss_config: anchor_decay 0.9 averages weights that every worker has, which "
+            "train_strategy deepspeed spreads (expected ddp)",
+        ),
         ({"train_strategy": "dp"}, "train_strategy: 'dp' is none of ddp, deepspeed"),
         ({"optimism": "xpo"}, "set exploration_strategy xpo, not bai_ts"),
         (
@@ -275,7 +284,29 @@ def test_what_is_wrong_is_said_in_one_line(
             "policy_replay: 1 has no effect with loss reinforce",
         ),
         ({"loss": ["dpo"]}, "loss: ['dpo'] is none of cdpo, dpo"),
-        ({"synthetic_pair": "best"}, "synthetic_pair: 'best' is none of best_vs_worst"),
+        ({"synthetic_pair": "best"}, "synthetic_pair: 'best' is none of best_vs_worst, bounds"),
+        ({"synthetic_labels": "firm"}, "synthetic_labels: 'firm' is none of hard, soft"),
+        ({"synthetic_agreement": 90}, "synthetic_agreement: 90 is outside [0, 1]"),
+        ({"synthetic_cut_wins": "no"}, "synthetic_cut_wins: 'no' is not true or false"),
+        ({"audit_threshold": 60, "gamma": 0.5}, "audit_threshold: 60 is outside [0, 1]"),
+        ({"audit_threshold": 0.6}, "audit_threshold: 0.6 has no effect with gamma 1.0"),
+        (
+            {"audit_share": 0.05, "gamma": 0.5},
+            "audit_share: 0.05 has no effect without audit_threshold",
+        ),
+        (
+            {
+                "audit_share": 0.05,
+                "audit_threshold": 0.6,
+                "gamma": 0.5,
+                "synthetic_pair": "selected_pair",
+            },
+            "audit_share: 0.05 has no effect with synthetic_pair selected_pair",
+        ),
+        (
+            {"audit_threshold": 0.6, "gamma": 0.5, "loss": "reinforce"},
+            "audit_threshold: 0.6 has no effect with loss reinforce",
+        ),
         (
             {"evaluation_questions": 4},
             "evaluation_questions: 4 has no effect with the oracle embedding",
@@ -319,6 +350,9 @@ def test_methods_that_do_not_go_together_are_refused_in_one_line(
         {"exploration_strategy": "apl", "prompt_acquisition": "certainty", "prompt_pool_size": 129},
         {"strategy_config": {"variance": "logit"}, "synthetic_pair": "best_vs_worst", "gamma": 0.7},
         {"update_policy": False, "evaluation_best_of_n": 2},
+        {"gamma": 0.5, "synthetic_pair": "bounds", "synthetic_labels": "soft"},
+        {"gamma": 0.5, "audit_threshold": 0.6, "audit_share": 0.05},
+        {"gamma": 0.5, "audit_threshold": 0.6, "synthetic_pair": "selected_pair"},
         {"policy_sync_interval": None, "exploration_strategy": "passive"},
         {"ties": "rao_kupper", "tie_margin": 1},
         {"ties": "soft", "loss": "ipo"},

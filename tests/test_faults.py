@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,48 @@ def test_a_resumed_baseline_is_the_unbroken_one_to_the_bit(
         assert asked(algorithm.labelling.log.read()) == log
     finally:
         algorithm.config = own
+
+
+def test_an_audit_is_asked_for_kept_and_gone_on_with(
+    sea: dict[str, Any], tiny_policy: Path, tmp_path: Path
+) -> None:
+    """The ERM labels nothing before it was right; some questions are about its own pairs."""
+    algorithm, own = sea["algorithm"], sea["algorithm"].config
+    (tmp_path / "resumed").mkdir()
+    try:
+        algorithm.config = config(
+            tiny_policy,
+            sea["folder"],
+            gamma=0.5,
+            synthetic_labels="soft",
+            synthetic_agreement=1.0,
+            audit_threshold=0.01,
+            audit_share=0.6,
+        )
+        algorithm.config.validate()
+        restore_beside(algorithm, sea["start"], tmp_path)
+        results = train(algorithm, 3)
+        checkpoint = Path(algorithm.save_to_path(tmp_path / "checkpoint"))
+        results += train(algorithm, 2)
+        entries = list(algorithm.labelling.log.read())
+        restore_beside(algorithm, checkpoint, tmp_path / "resumed")
+        assert measured(train(algorithm, 2)) == measured(results[3:])
+        assert asked(algorithm.labelling.log.read()) == asked(entries)
+    finally:
+        algorithm.config = own
+    by_strategy = Counter(entry.question.strategy for entry in entries)
+    assert set(by_strategy) == {"audit", "bai_ts"}
+    last = results[-1]
+    assert last["reward_model"]["audit_labels"] == by_strategy["audit"]
+    assert results[0]["duels"]["gamma"] == 1.0
+    assert last["duels"]["gamma"] == 0.5
+    assert last["num_synthetic_pairs"] > 0
+    notes = "\n".join(result.get("notes", "") for result in results)
+    assert notes.count("the ERM labels pairs: it was right about") == 1
+    dropped = [result["duels"]["num_skipped_disagreement"] for result in results]
+    assert sum(dropped) > 0
+    drawn = last["num_oracle_queries"] + last["num_synthetic_pairs"] + last["num_skipped_prompts"]
+    assert last["num_prompts_drawn"] == drawn
 
 
 def test_a_resumed_run_without_a_policy_is_the_unbroken_one_to_the_bit(

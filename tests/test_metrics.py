@@ -78,11 +78,11 @@ def test_regret_and_the_accuracy_of_synthetic_labels_by_hand() -> None:
     case = proposal(("a", "b", "c"), np.zeros((2, 3)))
     pairs = [
         selected(case, 0, 1),
-        selected(case, 0, 1, synthetic=True, member_label=True),
+        selected(case, 0, 1, synthetic=True, own_preference=1.0),
         selected(case, 2, 1),
-        selected(case, 0, 1, synthetic=True, member_label=True),
-        selected(case, 2, 0, synthetic=True, member_label=False),
-        selected(case, 0, 1, synthetic=True, member_label=True),
+        selected(case, 0, 1, synthetic=True, own_preference=1.0),
+        selected(case, 2, 0, synthetic=True, own_preference=0.0),
+        selected(case, 0, 1, synthetic=True, own_preference=1.0),
     ]
     scores = [
         np.array([1.0, 5.0, 0.0]),

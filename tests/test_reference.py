@@ -19,7 +19,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rllib_sea import SEAConfig
 from rllib_sea.duels.records import Candidate, SamplingConfig
 from rllib_sea.exploration import STRATEGIES, Proposals, Selection, text_identities
 from rllib_sea.exploration.mixing import draw_synthetic, gamma_at, mix
@@ -32,6 +31,7 @@ from rllib_sea.randomness import Stream, generator, generators, integer_seeds, p
 from rllib_sea.reward_model.encoder import FeatureEncoder
 from rllib_sea.reward_model.ensemble import EnsembleMLP, ensemble_loss, regularisation_strength
 from rllib_sea.reward_model.replay import PreferenceReplay
+from rllib_sea.settings.duels import Duels
 from tests.helpers.preference_pairs import random_pairs
 from tests.helpers.tiny_models import make_tiny_policy
 from tests.helpers.weights import assert_same_updates
@@ -73,6 +73,7 @@ def as_proposals(texts: list[list[str]], rewards: torch.Tensor) -> Proposals:
         log_probs=torch.zeros(PROMPTS, CANDIDATES),
         implicit_rewards=None,
         from_reference=torch.zeros(CANDIDATES, dtype=torch.bool),
+        finished=torch.ones(PROMPTS, CANDIDATES, dtype=torch.bool),
     )
 
 
@@ -148,14 +149,21 @@ def test_the_same_synthetic_pairs() -> None:
         proposals = as_proposals(texts, rewards)
         selection = select("ee", proposals, seed, round_=1)
         rngs = generators(seed, 1, range(PROMPTS), Stream.SYNTHETIC_LABEL)
-        ours = mix(selection, proposals, [True] * PROMPTS, SEAConfig().synthetic_pair, rngs)
+        ours = mix(
+            selection,
+            proposals,
+            Duels(),
+            synthetic=[True] * PROMPTS,
+            audited=[False] * PROMPTS,
+            rngs=rngs,
+        )
         for b in range(PROMPTS):
             if selection.valid[b]:
                 rng = reference.generator(seed, 1, b, reference.SYNTHETIC_LABEL)
                 pair = int(ours.first[b]), int(ours.second[b])
                 won, lost, member = reference.synthetic_pair(rewards[:, b], texts[b], rng)
                 assert ours.member[b] == member
-                assert ours.first_wins[b]
+                assert ours.preference[b] == 1.0
                 assert [texts[b][i] for i in pair] == [texts[b][won], texts[b][lost]]
                 members.add(member)
     assert len(members) == MEMBERS

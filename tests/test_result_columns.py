@@ -22,6 +22,8 @@ from tests.helpers.sea_runs import BUDGET, run_to_the_end, tiny_config
 
 # The first needs a rule of which no pair is labelled by the ERM, two `loss: reinforce`, one people.
 OTHER_RUNS = {"policy/optimism", "policy/kl", "policy/advantage", "evaluation/num_judged"}
+# The tiny policy ends hardly a response: the ERM would label no pair at all.
+OTHER_RUNS |= {"duels/num_skipped_cut_winner"}
 OF_RLLIB = {"num_env_steps_sampled_lifetime", "num_training_step_calls_per_iteration"}
 
 
@@ -42,6 +44,8 @@ def ran(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         env_config={"prompts": "tldr_mini", "oracle": "tests.helpers.odd_oracle:OddOracle"},
         initial_preferences=str(folder / "initial.sqlite"),
         gamma=0.6,
+        synthetic_agreement=0.5,
+        audit_threshold=0.0,
         policy_replay=1,
         measure_candidate_scores=True,
         evaluation_best_of_n=3,

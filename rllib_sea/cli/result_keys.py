@@ -13,12 +13,14 @@ num_open_questions num_skipped_questions num_withdrawn_questions num_texts_cut p
 
 duels/
 gamma num_late_labels staleness num_skipped num_skipped_incomplete num_skipped_non_finite
-num_skipped_one_text clash_rate online_win_rate online_win_rate_soft mean_score pool_regret
+num_skipped_one_text num_skipped_disagreement num_skipped_cut_winner clash_rate
+online_win_rate online_win_rate_soft mean_score pool_regret
 cumulative_pool_regret synthetic_label_accuracy finished_share response_length
 
 reward_model/
 accuracy_on_new_labels probability_of_new_labels member_disagreement argmax_agreement
-calibration_error total_loss nll accuracy distance_from_start
+calibration_error audit_accuracy audit_bound audit_labels total_loss nll accuracy
+distance_from_start
 estimated_win_rate next_labels expected_gain
 
 policy/

@@ -32,17 +32,20 @@ class RoundPlan:
     """A round's prompts.
 
     Attributes:
-        gamma: The mixture ratio of this round.
+        gamma: The mixture ratio of this round: 1 while the ERM is not trusted.
         num_duels: How many duels it may have.
         prompts: Its prompts in the order of their positions, as places in the list of prompts that
             were planned with; more than ``num_duels`` if prompts are chosen from a pool.
         synthetic: For each position, whether the ERM labels the pair.
+        audited: For each position, whether the oracle is asked about the pair that the ERM would
+            label.
     """
 
     gamma: float
     num_duels: int
     prompts: tuple[int, ...]
     synthetic: tuple[bool, ...]
+    audited: tuple[bool, ...]
 
 
 def plan_round(
@@ -53,6 +56,8 @@ def plan_round(
     prompt_pool_size: int | None,
     query_budget: int | None,
     gamma: Gamma,
+    trusted: bool,
+    audit_share: float,
     seed: int,
 ) -> RoundPlan:
     """Draws a round's prompts, and which of their pairs the ERM labels (Algorithm 2, line 2).
@@ -66,9 +71,11 @@ def plan_round(
             With a pool nothing is synthetic.
         query_budget: Labels that may be asked for; None: no end.
         gamma: The mixture ratio, a number or a schedule over queries.
+        trusted: Whether the ERM may label pairs; see :class:`rllib_sea.duels.audit.Audit`.
+        audit_share: Probability that a question is about a pair that the ERM would label.
         seed: The run's.
     """
-    gamma_now = gamma_at(gamma, counts.num_oracle_queries)
+    gamma_now = gamma_at(gamma, counts.num_oracle_queries) if trusted else 1.0
     num_duels = prompts_per_round
     synthetic = draw_synthetic(
         gamma_now, generators(seed, counts.round, range(num_duels), Stream.MIXING)
@@ -84,9 +91,12 @@ def plan_round(
     if prompt_pool_size is not None and num_duels:
         num_drawn = prompt_pool_size
         synthetic = [False] * num_drawn
+    draws = generators(seed, counts.round, range(num_drawn), Stream.AUDIT)
+    audited = (rng.random() < audit_share for rng in draws)
     return RoundPlan(
         gamma=gamma_now,
         num_duels=num_duels,
         prompts=tuple(prompt_order(num_prompts, seed, counts.num_prompts_drawn, num_drawn)),
         synthetic=tuple(synthetic[:num_drawn]),
+        audited=tuple(a and not s for a, s in zip(audited, synthetic, strict=False)),
     )

@@ -68,8 +68,7 @@ class PreferencePair:
         prompt_token_ids: The prompt as the policy saw it.
         chosen_token_ids: The preferred response, as sampled; of a tie the first one.
         rejected_token_ids: The other response, as sampled.
-        synthetic: True if an ensemble member gave the label, False if the
-            oracle did.
+        synthetic: True if the ERM gave the label, False if the oracle did.
         from_reference: Which one was sampled from the reference policy, if exactly
             one of the two was.
         preference: Probability that the chosen response is preferred, in [0.5, 1]; 0.5 is a tie.
@@ -118,7 +117,8 @@ class Duel:
         from_reference: Which of the two were sampled from the reference policy.
         member: The ensemble member that was drawn for the first response, or for
             the label of a synthetic pair; -1 if none was.
-        synthetic: True if an ensemble member gave the label (no query).
+        synthetic: True if the ERM gave the label (no query).
+        audited: True if the oracle labels a pair that the ERM would have labelled.
         label: Whether ``first`` is preferred.
         win_probability: The oracle's probability that ``first`` is preferred; NaN
             for synthetic duels.
@@ -139,6 +139,7 @@ class Duel:
     from_reference: tuple[bool, bool]
     member: int
     synthetic: bool
+    audited: bool
     label: Label
     win_probability: float
     scores: tuple[float, float]

@@ -7,19 +7,20 @@ The rules themselves are pure functions of tensors (:mod:`rllib_sea.exploration`
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
+from rllib_sea.duels.plan import RoundPlan
 from rllib_sea.duels.records import Candidate, Duel
 from rllib_sea.duels.rounds import Proposal
 from rllib_sea.exploration import STRATEGIES, Proposals, text_identities
-from rllib_sea.exploration.mixing import mix
+from rllib_sea.exploration.mixing import CUT_WINNER, DISAGREEMENT, mix
 from rllib_sea.exploration.prompt_acquisition import ACQUISITIONS, choose_prompts
 from rllib_sea.randomness import Stream, generators
+from rllib_sea.settings.duels import Duels
 from text_duel.verdicts import Label
 
 # Why a prompt gives no duel.
@@ -28,6 +29,8 @@ SKIP_REASONS = {
     INCOMPLETE: "fewer than num_candidates responses, or one without tokens",
     NON_FINITE: "an ERM reward that is not finite",
     ONE_TEXT: "all responses that could duel are the same text",
+    DISAGREEMENT: "the ERM would label it, and too few of its members agree (synthetic_agreement)",
+    CUT_WINNER: "the ERM would label it, and prefers a response that was cut (synthetic_cut_wins)",
 }
 
 
@@ -41,8 +44,10 @@ class SelectedDuel:
         second: Index of the second response.
         member: See :class:`rllib_sea.duels.records.Duel`.
         clash: See :class:`rllib_sea.exploration.Selection`.
-        synthetic: Whether an ensemble member labels it.
-        member_label: Its label, for a synthetic duel.
+        synthetic: Whether the ERM labels it.
+        audited: See :class:`rllib_sea.duels.records.Duel`.
+        own_preference: The ERM's label of a synthetic duel: how probably the first response is
+            preferred, in [0, 1].
     """
 
     proposal: Proposal
@@ -51,7 +56,8 @@ class SelectedDuel:
     member: int
     clash: bool
     synthetic: bool
-    member_label: bool
+    audited: bool
+    own_preference: float
 
     @property
     def responses(self) -> tuple[Candidate, Candidate]:
@@ -76,7 +82,7 @@ class SelectedDuel:
 
         Args:
             round_index: The round that selected it.
-            label: The oracle's; None for a synthetic duel, which has a member's.
+            label: The oracle's; None for a synthetic duel, which has the ERM's.
             win_probability: See :class:`rllib_sea.duels.records.Duel`; None if it is not known.
             scores: Likewise.
         """
@@ -93,7 +99,8 @@ class SelectedDuel:
             from_reference=self.from_reference,
             member=self.member,
             synthetic=self.synthetic,
-            label=Label(float(self.member_label)) if label is None else label,
+            audited=self.audited,
+            label=Label(self.own_preference) if label is None else label,
             win_probability=math.nan if win_probability is None else win_probability,
             scores=scores or (math.nan, math.nan),
             features=proposal.features[pair],
@@ -152,6 +159,9 @@ def stack(proposals: Sequence[Proposal], implicit_rewards: np.ndarray | None) ->
         log_probs=torch.tensor([[sum(c.logprobs) for c in p.candidates] for p in proposals]),
         implicit_rewards=None if implicit_rewards is None else torch.from_numpy(implicit_rewards),
         from_reference=torch.arange(num_candidates) >= reference,
+        finished=torch.tensor(
+            [[c.finish_reason == "stop" for c in p.candidates] for p in proposals]
+        ),
     )
 
 
@@ -159,51 +169,54 @@ def select_duels(
     proposals: Sequence[Proposal],
     implicit_rewards: np.ndarray | None,
     *,
-    strategy: str,
-    options: Mapping[str, Any],
-    synthetic: Sequence[bool],
-    synthetic_pair: str,
-    acquisition: str | None,
-    num_duels: int,
+    keys: Duels,
+    plan: RoundPlan,
     seed: int,
     round_index: int,
-) -> tuple[list[SelectedDuel], list[str]]:
+) -> tuple[list[SelectedDuel], dict[str, list[str]]]:
     """Selects a pair for each prompt, and says which pairs the ERM labels.
 
     Args:
         proposals: B usable ones.
         implicit_rewards: (B, M) in nats, if strategy or acquisition need them.
-        strategy: A name of :data:`rllib_sea.exploration.STRATEGIES`.
-        options: Its options.
-        synthetic: For each position, whether the ERM labels.
-        synthetic_pair: See :func:`rllib_sea.exploration.mixing.mix`.
-        acquisition: How ``num_duels`` of the prompts are chosen; None takes all.
-        num_duels: Prompts to keep.
+        keys: How pairs are selected, and labelled by the ERM.
+        plan: The round's.
         seed: The run's seed.
         round_index: The round.
 
     Returns:
-        The duels in the order of their prompts, and the ids of all prompts that can have none
-        because their candidates are one text.
+        The duels in the order of their prompts, and the ids of all prompts that have none, by the
+        reason; a reason that cannot be is missing.
     """
+    skipped: dict[str, list[str]] = {ONE_TEXT: []}
+    if keys.synthetic_agreement > 0:
+        skipped[DISAGREEMENT] = []
+    if not keys.synthetic_cut_wins:
+        skipped[CUT_WINNER] = []
     if not proposals:
-        return [], []
+        return [], skipped
     view = stack(proposals, implicit_rewards)
     positions = [proposal.position for proposal in proposals]
-    selection = STRATEGIES[strategy].select(
-        view, generators(seed, round_index, positions, Stream.SELECTION), **options
+    selection = STRATEGIES[keys.exploration_strategy].select(
+        view, generators(seed, round_index, positions, Stream.SELECTION), **keys.strategy_config
     )
     mixed = mix(
         selection,
         view,
-        [synthetic[position] for position in positions],
-        synthetic_pair,
-        generators(seed, round_index, positions, Stream.SYNTHETIC_LABEL),
+        keys,
+        synthetic=[plan.synthetic[position] for position in positions],
+        audited=[plan.audited[position] for position in positions],
+        rngs=generators(seed, round_index, positions, Stream.SYNTHETIC_LABEL),
     )
     kept = list(range(len(proposals)))
-    if acquisition is not None:
-        scores = ACQUISITIONS[acquisition].score(view, selection)
-        kept = choose_prompts(scores, torch.from_numpy(selection.valid), num_duels).tolist()
+    if keys.prompt_acquisition is not None:
+        scores = ACQUISITIONS[keys.prompt_acquisition].score(view, selection)
+        valid = torch.from_numpy(selection.valid)
+        kept = choose_prompts(scores, valid, plan.num_duels).tolist()
+    for i, proposal in enumerate(proposals):
+        reason = mixed.dropped[i] if selection.valid[i] else ONE_TEXT
+        if reason is not None:
+            skipped[reason].append(proposal.prompt_id)
     duels = [
         SelectedDuel(
             proposal=proposals[i],
@@ -211,15 +224,11 @@ def select_duels(
             second=int(mixed.second[i]),
             member=int(mixed.member[i]),
             clash=bool(selection.clash[i]),
-            synthetic=synthetic[positions[i]],
-            member_label=bool(mixed.first_wins[i]),
+            synthetic=plan.synthetic[positions[i]],
+            audited=bool(mixed.audited[i]),
+            own_preference=float(mixed.preference[i]),
         )
         for i in kept
-        if selection.valid[i]
+        if selection.valid[i] and mixed.dropped[i] is None
     ]
-    one_text = [
-        proposal.prompt_id
-        for proposal, valid in zip(proposals, selection.valid, strict=True)
-        if not valid
-    ]
-    return duels, one_text
+    return duels, skipped

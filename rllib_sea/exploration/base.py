@@ -24,6 +24,7 @@ class Proposals:
             strategy says that it needs them.
         from_reference: (M,) which candidates were sampled from the reference policy; all
             False unless the strategy asks for such candidates.
+        finished: (B, M) which candidates ended by themselves and were not cut.
     """
 
     rewards: torch.Tensor
@@ -31,6 +32,7 @@ class Proposals:
     log_probs: torch.Tensor
     implicit_rewards: torch.Tensor | None
     from_reference: torch.Tensor
+    finished: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)

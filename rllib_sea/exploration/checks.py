@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rllib_sea.exploration import STRATEGIES
+from rllib_sea.exploration.mixing import SELECTED_PAIR, SYNTHETIC_LABELS, SYNTHETIC_PAIRS
 from rllib_sea.exploration.prompt_acquisition import ACQUISITIONS
 from rllib_sea.settings import checks as check
 from text_duel.errors import ConfigError
@@ -52,6 +53,7 @@ def check_method(config: SEAConfig) -> None:
                 f"gamma: {config.gamma} has the ERM label pairs, for which {choice} is not "
                 "defined (expected 1.0)"
             )
+    _check_own_labels(config)
     if config.needs_implicit_rewards and not config.update_policy:
         choice = f"prompt_acquisition {acquisition}"
         if strategy.needs_implicit_rewards:
@@ -63,4 +65,24 @@ def check_method(config: SEAConfig) -> None:
         raise ConfigError(
             f"optimism: {config.optimism} needs a response from the reference policy in every "
             f"duel: set exploration_strategy xpo, not {name}"
+        )
+
+
+def _check_own_labels(config: SEAConfig) -> None:
+    """Checks how the ERM labels pairs, and when."""
+    check.check_choice("synthetic_pair", config.synthetic_pair, SYNTHETIC_PAIRS)
+    check.check_choice("synthetic_labels", config.synthetic_labels, SYNTHETIC_LABELS)
+    if config.audit_share and config.audit_threshold is None:
+        raise ConfigError(
+            f"audit_share: {config.audit_share:g} has no effect without audit_threshold"
+        )
+    if config.audit_share and config.synthetic_pair == SELECTED_PAIR:
+        raise ConfigError(
+            f"audit_share: {config.audit_share:g} has no effect with synthetic_pair "
+            f"{SELECTED_PAIR}, whose questions are all about pairs that the ERM would label"
+        )
+    if config.audit_threshold is not None and config.gamma == 1.0:
+        raise ConfigError(
+            f"audit_threshold: {config.audit_threshold:g} has no effect with gamma 1.0, with which "
+            "the ERM labels nothing"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from rllib_sea.duels.records import Duel, PreferencePair, which_from_reference
 from rllib_sea.duels.rounds import EvaluatedPrompt, Proposal
 from rllib_sea.duels.selection import SelectedDuel
-from rllib_sea.preference_log.records import Lesson, LogEntry, Question
+from rllib_sea.preference_log.records import AUDIT, Lesson, LogEntry, Question
 from text_duel.conversations import Messages
 from text_duel.labels import LabelRule
 from text_duel.prompts import Prompt
@@ -53,7 +54,7 @@ def question_of(
         from_reference=duel.from_reference,
         member=None if duel.member < 0 else duel.member,
         policy_version=proposal.policy_version,
-        strategy=strategy,
+        strategy=AUDIT if duel.audited else strategy,
         oracle=oracle,
         labels=rule.labels,
         flip_noise=rule.flip_noise,
@@ -236,5 +237,6 @@ def _rebuilt(question: Question, features: np.ndarray, rewards: np.ndarray) -> S
         member=-1 if question.member is None else question.member,
         clash=False,
         synthetic=False,
-        member_label=False,
+        audited=question.strategy == AUDIT,
+        own_preference=math.nan,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rllib_sea.policy.precision import DTYPE_OF_PRECISION
 from rllib_sea.policy_update.objectives.losses import check_loss
 from rllib_sea.policy_update.objectives.optimism import check_optimism
+from rllib_sea.policy_update.objectives.reinforce import REINFORCE, ReinforceOptions
 from rllib_sea.policy_update.schedule import SCHEDULES
 from rllib_sea.policy_update.sharding import SHARDING
 from rllib_sea.preference_models import check_ties
@@ -39,6 +40,13 @@ class PolicyTrainConfig(PreferenceLearning):
     storage_path: str = ""
     probes: tuple[tuple[int, ...], ...] = ()
 
+    @property
+    def anchor_decay(self) -> float:
+        """How slowly REINFORCE's anchor moves (its eta); 1 if it stays, and for other losses."""
+        if self.loss != REINFORCE:
+            return 1.0
+        return ReinforceOptions(**self.loss_config).anchor_decay
+
     def validate(self) -> None:
         """Checks every key of the group.
 
@@ -56,6 +64,11 @@ class PolicyTrainConfig(PreferenceLearning):
             raise ConfigError(
                 f"num_train_workers: 0 updates the policy without Ray Train, which train_strategy "
                 f"{self.train_strategy} needs (expected at least 1)"
+            )
+        if self.anchor_decay < 1.0 and self.train_strategy != "ddp":
+            raise ConfigError(
+                f"loss_config: anchor_decay {self.anchor_decay:g} averages weights that every "
+                f"worker has, which train_strategy {self.train_strategy} spreads (expected ddp)"
             )
         if self.num_train_workers == 0 and self.num_gpus_per_train_worker:
             raise ConfigError(

@@ -18,6 +18,7 @@ from rllib_sea.duels.records import PreferencePair
 from rllib_sea.policy.audit import Probe, PublishedWeights, rehearsed
 from rllib_sea.policy.model_folder import load_policy, replace_weights, save_policy, weights_of
 from rllib_sea.policy.precision import AUTO, auto_dtype
+from rllib_sea.policy_update.anchor import Anchor
 from rllib_sea.policy_update.batching import (
     ResponseBatch,
     collate,
@@ -87,6 +88,9 @@ class PolicyLearner:
             _halve(reference)
         self._reference = ResponseLogits(reference.to(self._device), bf16=bf16)
         self._reference.requires_grad_(False)
+        self._anchor: Anchor | None = None
+        if config.anchor_decay < 1.0:
+            self._anchor = Anchor(self._policy, config.model_path, config.anchor_decay, bf16=bf16)
         # Of an update and of scoring, which takes less memory for as many.
         self._responses_at_once = 2 * config.policy_minibatch_size
         self._strategy = SHARDING[config.train_strategy](
@@ -137,7 +141,7 @@ class PolicyLearner:
             prompts: The whole round's, the same list on every worker.
 
         Returns:
-            Means over the candidates: ``loss``, ``kl`` from the reference policy before the step,
+            Means over the candidates: ``loss``, ``kl`` from the anchor before the step,
             and ``advantage``, without its sign; ``grad_norm`` and ``lr``.
 
         Raises:
@@ -202,6 +206,8 @@ class PolicyLearner:
                 f"the policy's loss is {means['loss']}, its gradient norm {grad_norm}"
             )
         self.version += 1
+        if self._anchor is not None:
+            self._anchor.follow()
         return means | {"grad_norm": grad_norm, "lr": lr}
 
     def weights(self, which: WhichWeights = "trained") -> PublishedWeights:
@@ -276,6 +282,8 @@ class PolicyLearner:
         if rank() == 0:
             save_policy(self._policy, weights, unfinished, Path(self.config.model_path))
             _name_dtype(unfinished, self._compute_dtype)
+            if self._anchor is not None:
+                self._anchor.save(unfinished)
             (unfinished / STATE_FILE).write_text(json.dumps({"version": self.version}))
         self._strategy.save(unfinished)
         _barrier()
@@ -286,6 +294,8 @@ class PolicyLearner:
     def load(self, folder: Path) -> None:
         """Goes on from a folder that :meth:`save` wrote; every worker must call it."""
         self._strategy.load(folder)
+        if self._anchor is not None:
+            self._anchor.load(folder)
         self.version = json.loads((folder / STATE_FILE).read_text())["version"]
 
     @torch.no_grad()
@@ -339,8 +349,8 @@ class PolicyLearner:
     ) -> dict[str, torch.Tensor]:
         """(S,) tensors by name, of the candidates of some prompts."""
         with torch.no_grad():
-            reference = self._reference(batch)
-        scores = token_scores(self._strategy.module(batch), reference, batch.target)
+            anchor = (self._anchor.logits if self._anchor else self._reference)(batch)
+        scores = token_scores(self._strategy.module(batch), anchor, batch.target)
         log_probs, _, kl = sum_by_response(scores, batch).T
         return candidate_terms(prompts, log_probs, kl, self.config.beta)
 

@@ -18,6 +18,8 @@ Purpose = Literal["label", "gold", "repeat", "evaluation"]
 # In the place of an exploration strategy, and of a rule by which labels are drawn, if a preference
 # was there before any run asked for it.
 IMPORTED = "imported"
+# In the place of an exploration strategy, if the pair is one that the ERM would have labelled.
+AUDIT = "audit"
 # In the place of a version of the policy: no run sampled the responses.
 NO_POLICY_VERSION = -1
 

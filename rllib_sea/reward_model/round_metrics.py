@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rllib_sea.duels.audit import foreseen
 from rllib_sea.duels.records import Duel
 from rllib_sea.duels.rounds import Proposal
 from rllib_sea.exploration import text_identities
@@ -50,8 +51,7 @@ def reward_model_metrics(
     first_wins = np.array([duel.first_wins for duel in duels])[decided]
     probabilities = win_probabilities(rewards)
     calibration.add(probabilities.mean(axis=1), first_wins)
-    margin = (rewards[:, 0] - rewards[:, 1]).mean(axis=1) * np.where(first_wins, 1.0, -1.0)
-    metrics["accuracy_on_new_labels"] = float((margin > 0).mean())
+    metrics["accuracy_on_new_labels"] = float(foreseen(rewards, first_wins).mean())
     metrics["probability_of_new_labels"] = float(
         np.where(first_wins[:, None], probabilities, 1.0 - probabilities).mean()
     )

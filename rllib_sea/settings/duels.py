@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rllib_sea.settings.checks import check_bool, check_int, check_schedule
+from rllib_sea.settings.checks import check_bool, check_int, check_number, check_schedule
 from rllib_sea.settings.declaration import checked_elsewhere, key
 
 Gamma = float | Sequence[Sequence[float]]
@@ -66,10 +66,50 @@ class Duels:
     # With a gamma of 0.5 `best_vs_worst` needs fewer labels (docs/results/bandit).
     synthetic_pair: str = key(
         "best_vs_worst",
-        "Which pair the ERM labels: the drawn member's best and worst candidate, or the "
-        "`selected_pair`, as Algorithm 2 reads; measured in "
+        "Which pair the ERM labels: the drawn member's best and worst candidate; the "
+        "`selected_pair`, as Algorithm 2 reads; or by `bounds` over members, the pair that wins "
+        "even if the ERM errs by their spread: docs/reward_model.md#its-own-labels; measured in "
         "docs/results/bandit/README.md#what-makes-sea-fast-and-what-does-not.",
         checked_elsewhere,
+    )
+    synthetic_labels: str = key(
+        "hard",
+        "How the ERM labels it: `hard`, by one drawn member's choice (of `bounds` by the mean "
+        "reward); `soft`, by the members' mean probability that one response beats the other.",
+        checked_elsewhere,
+    )
+    synthetic_agreement: float = key(
+        0.0,
+        "Share of the members that must agree on the winner of a pair that the ERM labels; others "
+        "are dropped, and counted.",
+        check_number,
+        0.0,
+        1.0,
+    )
+    synthetic_cut_wins: bool = key(
+        True,
+        "Whether a response that was cut may win a pair that the ERM labels. False: the winner is "
+        "the best that was finished, and a pair without a finished winner is dropped, and counted.",
+        check_bool,
+    )
+    audit_threshold: float | None = key(
+        None,
+        "The ERM labels pairs only while it is probably right about more than this share of labels "
+        "that it had not seen (the lower end of a 95% interval over the last `audit_window`); else "
+        "`gamma` is 1. None: it is not asked.",
+        check_number,
+        0.0,
+        1.0,
+        optional=True,
+    )
+    audit_window: int = key(128, "Labels of that window; ties are not among them.", check_int, 1)
+    audit_share: float = key(
+        0.0,
+        "Share of the oracle's questions that are about pairs which the ERM would label; if there "
+        "are any, they alone are in the window.",
+        check_number,
+        0.0,
+        1.0,
     )
     measure_online_win_rate: bool = key(
         True,

@@ -23,7 +23,8 @@ import torch
 
 from studies.bandit.methods import SUITES
 from studies.bandit.results import BASELINE, append_run, can_draw, read_runs
-from studies.bandit.simulation import Settings, Simulation
+from studies.bandit.settings import Settings
+from studies.bandit.simulation import Simulation
 from studies.bandit.tables import write_tables
 
 OUT = Path("docs/results/bandit")
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--suites", nargs="+", choices=list(SUITES), default=list(SUITES))
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="of the suites; all")
     parser.add_argument("--seeds", type=int, help="runs of each method; each suite has its own")
+    parser.add_argument("--first-seed", type=int, default=0, help="the others follow it (0)")
     parser.add_argument("--quick", action="store_true", help="a few methods, short, 3 seeds")
     parser.add_argument("--draw", action="store_true", help="run nothing")
     parser.add_argument("--out", type=Path, help=f"folder ({OUT}; with --quick a temporary one)")
@@ -53,6 +55,7 @@ def main() -> None:
         arguments.seeds,
         arguments.out or OUT,
     )
+    first = arguments.first_seed
     changes: dict[str, Any] = {}
     if arguments.quick:
         suites, methods, seeds = QUICK_SUITES, methods or QUICK_METHODS, seeds or QUICK_SEEDS
@@ -66,7 +69,7 @@ def main() -> None:
         todo = [
             (suite, seed, name, replace(settings, **changes))
             for suite in suites
-            for seed in range(seeds or SUITES[suite].seeds)
+            for seed in range(first, first + (seeds or SUITES[suite].seeds))
             for name, settings in SUITES[suite].methods.items()
             if methods is None or name in methods
         ]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from studies.bandit.methods import RECIPE, SUITES
 from studies.bandit.results import BASELINE
-from studies.bandit.simulation import Settings
+from studies.bandit.settings import Settings
 
 PASSIVE = Settings(BASELINE)
 SETTINGS = {name: s for suite in SUITES.values() for name, s in suite.methods.items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 from studies.bandit.environment import Labeller
 from studies.bandit.reward_model import RewardModelOptions
-from studies.bandit.simulation import Settings
+from studies.bandit.settings import Settings
 
 GAMMA = 0.7
 # How the recipes mix: the drawn member's best response against its worst, for half of the pairs.
@@ -81,6 +81,34 @@ def _more_updates() -> dict[str, Settings]:
     }
     for name, replayed in (("bai_ts", 1), ("bai_ts", 3), ("random", 1)):
         methods[f"{name}+mix, {RECIPE}, replay {replayed}"] = _recipe(name, policy_replay=replayed)
+    return methods
+
+
+# What is said of own labels, by its name: each alone, then together.
+OWN_LABELS: dict[str, dict[str, Any]] = {
+    "soft": {"synthetic_labels": "soft"},
+    "agree 0.9": {"synthetic_agreement": 0.9},
+    "audit 0.6": {"audit_threshold": 0.6},
+    "audit 0.6 on 5%": {"audit_threshold": 0.6, "audit_share": 0.05, "audit_window": 64},
+}
+
+
+def _own_labels() -> dict[str, Settings]:
+    """The recipe with own labels that are softer, surer or audited; with replay beside them."""
+    base = f"bai_ts+mix, {RECIPE}"
+    methods = {
+        f"{base}, {name}": _recipe("bai_ts", **changes) for name, changes in OWN_LABELS.items()
+    }
+    soft = OWN_LABELS["soft"]
+    methods[f"{base}, soft, agree 0.9"] = _recipe("bai_ts", **soft, **OWN_LABELS["agree 0.9"])
+    methods[f"{base}, soft, audit 0.6"] = _recipe("bai_ts", **soft, **OWN_LABELS["audit 0.6"])
+    methods[f"{base}, soft, replay 1"] = _recipe("bai_ts", **soft, policy_replay=1)
+    bounds = _mixed("bai_ts", gamma=0.5, synthetic_pair="bounds")
+    methods["bai_ts+mix, bounds, gamma 0.5"] = bounds
+    methods["bai_ts+mix, bounds, gamma 0.5, soft"] = replace(bounds, **soft)
+    methods["bai_ts+mix, best_vs_worst, gamma 0.3, soft"] = replace(
+        _recipe("bai_ts", **soft), gamma=0.3
+    )
     return methods
 
 
@@ -195,6 +223,7 @@ SUITES: dict[str, Suite] = {
     "main": Suite(_main(), 20),
     "reward_model": Suite(_reward_model(), 5),
     "mixing": Suite(_mixing(), 5),
+    "own_labels": Suite(_own_labels(), 20),
     "learning_rate": Suite(_learning_rate(), 5),
     "losses": Suite(_losses(), 5),
     "noise": Suite(_noise(), 5),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from rllib_sea.policy_update.objectives.losses import LOSSES, PairLogProbs
+from rllib_sea.policy_update.objectives.losses import PairLogProbs, label_loss
 from rllib_sea.policy_update.objectives.optimism import OPTIMISM
 from studies.bandit.environment import FEATURE_DIM, World
 
@@ -51,6 +51,7 @@ class SoftmaxPolicy:
         chosen: torch.Tensor,
         rejected: torch.Tensor,
         *,
+        preference: torch.Tensor,
         loss: str,
         beta: float,
         optimism: str | None = None,
@@ -63,6 +64,7 @@ class SoftmaxPolicy:
             prompts: (B,) indices.
             chosen: (B,) indices of the preferred responses.
             rejected: (B,) indices of the others.
+            preference: (B,) how probably the preferred ones are preferred, in [0.5, 1].
             loss: A name of :data:`rllib_sea.policy_update.objectives.losses.LOSSES`.
             beta: The loss's.
             optimism: A name of :data:`rllib_sea.policy_update.objectives.optimism.OPTIMISM`.
@@ -80,7 +82,16 @@ class SoftmaxPolicy:
             chosen_lengths=one_token,
             rejected_lengths=one_token,
         )
-        total = LOSSES[loss].function(pairs, beta)
+        total = label_loss(
+            loss,
+            pairs,
+            beta,
+            {},
+            preference=preference,
+            weight=torch.ones(len(prompts)),
+            ties="drop",
+            tie_margin=None,
+        )
         if optimism is not None:
             assert chosen_from_reference is not None
             total = total + optimism_alpha * OPTIMISM[optimism](pairs, chosen_from_reference, beta)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
 
 import numpy as np
 import torch
 
+from rllib_sea.duels.audit import Audit, foreseen
 from rllib_sea.duels.plan import Counts, plan_round
 from rllib_sea.exploration import STRATEGIES, Proposals
 from rllib_sea.exploration.mixing import mix
@@ -17,7 +15,6 @@ from rllib_sea.policy_update.replay import draw_replayed
 from rllib_sea.randomness import Stream, generator, generators
 from rllib_sea.reward_model.health import argmax_agreement, member_disagreement
 from studies.bandit.environment import (
-    Labeller,
     best_of_n,
     divergence,
     expected_value,
@@ -25,79 +22,15 @@ from studies.bandit.environment import (
     regret,
 )
 from studies.bandit.policy import SoftmaxPolicy
+from studies.bandit.records import Duels, LabelledPairs
 from studies.bandit.results import interpolate
-from studies.bandit.reward_model import BanditRewardModel, RewardModelOptions
+from studies.bandit.reward_model import BanditRewardModel
+from studies.bandit.settings import Settings
 
 MEASURE_EVERY = 100  # queries
-REWARD_FREE = ("apl", "passive", "random", "xpo")
 # A policy that gives one response per prompt leaves nothing to ask: a run ends after so many
 # times the rounds that its budget takes if every prompt has a duel and none is synthetic.
 MAX_ROUNDS = 2
-
-
-@dataclass(frozen=True)
-class Settings:
-    """A method and its surroundings.
-
-    The policy's learning rate was chosen on seeds 100 to 102, which are in no result, looking
-    at passive sampling: with 1e-3 it is far from its best after 3200 queries, with 2e-3 it gets
-    near it.
-
-    Attributes:
-        strategy: A name of :data:`rllib_sea.exploration.STRATEGIES`.
-        options: The strategy's options.
-        gamma: Share of real labels after the warm-up; 1 does not mix.
-        warm_up: Queries with gamma 1.
-        synthetic_pair: See :func:`rllib_sea.exploration.mixing.mix`.
-        query_budget: Labels.
-        num_candidates: M.
-        prompts_per_round: Duels in a round.
-        sync_interval: Rounds after which the trained policy samples; None: never (offline).
-        update_policy: False leaves the policy as it is.
-        policy_replay: Further updates per round, each on as many pairs as a round has prompts,
-            drawn from all that the oracle has labelled so far.
-        lr: The policy's.
-        loss: A name of :data:`rllib_sea.policy_update.objectives.losses.LOSSES`.
-        beta: The loss's.
-        optimism: A name of :data:`rllib_sea.policy_update.objectives.optimism.OPTIMISM`.
-        optimism_alpha: Its weight.
-        reward_model: The ERM's settings.
-        labeller: The oracle.
-        drift_at: Queries after which preferences have drifted.
-        best_of_n: N of the test-time choice by the ERM's mean; None does not measure it.
-    """
-
-    strategy: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    gamma: float = 1.0
-    warm_up: int = 320
-    synthetic_pair: str = "selected_pair"
-    query_budget: int = 3200
-    num_candidates: int = 20
-    prompts_per_round: int = 32
-    sync_interval: int | None = 1
-    update_policy: bool = True
-    policy_replay: int = 0
-    lr: float = 2e-3
-    loss: str = "dpo"
-    beta: float = 0.1
-    optimism: str | None = None
-    optimism_alpha: float = 0.0
-    reward_model: RewardModelOptions = field(default_factory=RewardModelOptions)
-    labeller: Labeller = field(default_factory=Labeller)
-    drift_at: int | None = None
-    best_of_n: int | None = None
-
-    @property
-    def uses_reward_model(self) -> bool:
-        """Whether anything depends on the ERM; if nothing does, it is not trained."""
-        return self.strategy not in REWARD_FREE or self.gamma < 1.0 or self.best_of_n is not None
-
-    def gamma_schedule(self) -> float | list[list[float]]:
-        """The plugin's ``gamma``."""
-        if self.gamma == 1.0:
-            return 1.0
-        return [[0, 1.0], [self.warm_up, 1.0], [self.warm_up + 1, self.gamma]]
 
 
 COLUMNS = (
@@ -114,65 +47,10 @@ COLUMNS = (
     "asked",  # queries; less than those of the row if the run had ended
     "steps",  # updates of the policy so far
     "kl",  # of the policy from the reference policy, mean over prompts, in nats
+    "dropped",  # pairs so far that the ERM would label, and did not
+    "trusted",  # whether the ERM may label pairs
     "replay_age",  # mean over the pairs replayed since the last measurement, in rounds
 )
-
-
-@dataclass(frozen=True)
-class Duels:
-    """A round's duels.
-
-    Attributes:
-        prompts: (B,) indices.
-        pool: (B, M) the candidates, as indices of responses.
-        rewards: (K, B, M) by the ERM's members.
-        first: (B,) index of the first response.
-        second: (B,) index of the second response.
-        first_from_reference: (B,) bool, whether the first is from the reference policy.
-        valid: (B,) bool, whether the prompt has a duel.
-        real: (B,) bool, whether the oracle was asked.
-        first_wins: (B,) bool labels, the oracle's or a member's.
-    """
-
-    prompts: np.ndarray
-    pool: np.ndarray
-    rewards: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
-    first_from_reference: np.ndarray
-    valid: np.ndarray
-    real: np.ndarray
-    first_wins: np.ndarray
-
-
-@dataclass(frozen=True)
-class LabelledPairs:
-    """What the policy learns from.
-
-    Attributes:
-        prompts: (N,) indices.
-        chosen: (N,) indices of the preferred responses.
-        rejected: (N,) indices of the others.
-        chosen_from_reference: (N,) bool, whether the preferred one is from the reference policy.
-        rounds: (N,) in which they were labelled.
-    """
-
-    prompts: np.ndarray
-    chosen: np.ndarray
-    rejected: np.ndarray
-    chosen_from_reference: np.ndarray
-    rounds: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.prompts)
-
-    def __getitem__(self, rows: np.ndarray) -> LabelledPairs:
-        """Some of them, by their indices or by (N,) bool."""
-        return LabelledPairs(*(getattr(self, f.name)[rows] for f in fields(self)))
-
-    def __add__(self, others: LabelledPairs) -> LabelledPairs:
-        columns = ((getattr(self, f.name), getattr(others, f.name)) for f in fields(self))
-        return LabelledPairs(*map(np.concatenate, columns))
 
 
 class Simulation:
@@ -196,6 +74,8 @@ class Simulation:
         self._sampler = self.world.reference_log_probs  # log-probabilities of who samples
         self._steps = 0
         self._oracles: LabelledPairs | None = None  # what replay draws from
+        self.audit = Audit(settings.mixing(), note=_silent, warn=_silent)
+        self._dropped = 0  # pairs that the ERM did not label
         self._ages: list[np.ndarray] = []  # of the pairs replayed since the last measurement
         self._sums = dict.fromkeys(("regret", "pool_regret", "online_win_rate"), 0.0)
         self._prompts = torch.arange(len(self._sampler))
@@ -263,9 +143,11 @@ class Simulation:
             rejected=np.where(duels.first_wins, duels.second, duels.first),
             chosen_from_reference=duels.first_wins == duels.first_from_reference,
             rounds=np.full(len(duels.prompts), self._round),
+            preference=np.maximum(duels.preference, 1 - duels.preference),
         )
         real = pairs[duels.real]
         self.queries += int(duels.real.sum())
+        self._audit_labels(duels)
         if settings.uses_reward_model:
             prompts = torch.from_numpy(real.prompts)
             self.reward_model.learn(
@@ -285,6 +167,14 @@ class Simulation:
                 self._sampler = self.policy.log_probs(self._prompts)
         return duels
 
+    def _audit_labels(self, duels: Duels) -> None:
+        """Tests the ERM by the round's labels, before it learns from them."""
+        tests = duels.real & (duels.audited if self.settings.audit_share else True)
+        pairs = np.stack([duels.first_place, duels.second_place], axis=1)[tests]
+        rows = np.flatnonzero(tests)[:, None]
+        right = foreseen(duels.rewards[:, rows, pairs].transpose(1, 2, 0), duels.first_wins[tests])
+        self.audit.test(right, self.queries)
+
     def _update_policy(self, pairs: LabelledPairs) -> None:
         """One step of the direct loss on pairs, if there are any."""
         if len(pairs) == 0:
@@ -294,6 +184,7 @@ class Simulation:
             torch.from_numpy(pairs.prompts),
             torch.from_numpy(pairs.chosen),
             torch.from_numpy(pairs.rejected),
+            preference=torch.from_numpy(pairs.preference).float(),
             loss=settings.loss,
             beta=settings.beta,
             optimism=settings.optimism,
@@ -323,6 +214,8 @@ class Simulation:
             prompt_pool_size=None,
             query_budget=settings.query_budget,
             gamma=settings.gamma_schedule(),
+            trusted=self.audit.trusted,
+            audit_share=settings.audit_share,
             seed=seed,
         )
         places, synthetic = range(plan.num_duels), np.array(plan.synthetic)
@@ -338,10 +231,13 @@ class Simulation:
         pairs = mix(
             selection,
             proposals,
-            synthetic.tolist(),
-            settings.synthetic_pair,
-            generators(seed, number, places, Stream.SYNTHETIC_LABEL),
+            settings.mixing(),
+            synthetic=plan.synthetic,
+            audited=plan.audited,
+            rngs=generators(seed, number, places, Stream.SYNTHETIC_LABEL),
         )
+        kept = np.array([reason is None for reason in pairs.dropped])
+        self._dropped += int((selection.valid & ~kept).sum())
         rows = np.arange(len(places))
         first, second = pool[rows, pairs.first], pool[rows, pairs.second]
         real = selection.valid & ~synthetic
@@ -360,12 +256,15 @@ class Simulation:
             prompts=prompts,
             pool=pool,
             rewards=proposals.rewards.numpy(),
+            first_place=pairs.first,
+            second_place=pairs.second,
             first=first,
             second=second,
             first_from_reference=proposals.from_reference.numpy()[pairs.first],
-            valid=selection.valid,
+            valid=selection.valid & kept,
             real=real,
-            first_wins=np.where(synthetic, pairs.first_wins, labels),
+            audited=pairs.audited,
+            preference=np.where(synthetic, pairs.preference, labels),
         )
 
     def _propose(self, prompts: np.ndarray) -> tuple[np.ndarray, Proposals]:
@@ -396,6 +295,7 @@ class Simulation:
                 log_probs - reference.gather(1, index) if strategy.needs_implicit_rewards else None
             ),
             from_reference=torch.arange(num) >= own,
+            finished=torch.ones(index.shape, dtype=torch.bool),
         )
 
     # -- Measuring --------------------------------------------------------------------
@@ -429,6 +329,8 @@ class Simulation:
         row = dict.fromkeys(COLUMNS, math.nan) | self._sums | {"queries": float(self.queries)}
         row["asked"] = float(self.queries)
         row["steps"] = float(self._steps)
+        row["dropped"] = float(self._dropped)
+        row["trusted"] = float(self.audit.trusted)
         row["kl"] = divergence(log_probs, self.world.reference_log_probs)
         if self._ages:
             row["replay_age"] = float(np.concatenate(self._ages).mean())
@@ -454,6 +356,10 @@ class Simulation:
             row["pool_accuracy"], row["disagreement"] = pair_health(duels.rewards, duels.pool, true)
             row["agreement"] = argmax_agreement(duels.rewards, duels.pool)
         return row
+
+
+def _silent(line: str) -> None:
+    """What a run tells is not for a study."""
 
 
 def sample(log_probs: torch.Tensor, uniforms: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ TITLES = {
     "main": "Methods",
     "reward_model": "Reward model settings",
     "mixing": "What mixing is made of",
+    "own_labels": "The ERM's own labels: soft, agreed on, by bounds, audited",
     "learning_rate": "The policy's learning rate",
     "losses": "Direct losses",
     "noise": "Noisy and exact labels",

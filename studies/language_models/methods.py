@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studies.bandit.methods import RECIPE
+from studies.bandit.methods import OWN_LABELS, RECIPE
 
 # Real labels alone for a fifth of the queries (in the bandit tier a tenth), then the paper's 0.7.
 GAMMA, WARM_UP_SHARE = 0.7, 0.2
@@ -56,6 +56,10 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "beta 0.3": {"beta": 0.3},
     # From the end of the warm-up on, mixed or not: before it the ERM knows little.
     "reinforce": {"loss": "reinforce", "beta": 0.02},
+    # The ERM's own labels: as in the bandit tier, by bounds, and no win for what was cut.
+    **OWN_LABELS,
+    "bounds": {"synthetic_pair": "bounds"},
+    "finished wins": {"synthetic_cut_wins": False},
     **{f"replay {steps}": {"policy_replay": steps} for steps in (1, 3)},
     # Controls of equal updates: of gamma 0.5 and 0.7 with 128 prompts per round, of 0.5 with 16.
     **{f"{prompts} a round": {"prompts_per_round": prompts} for prompts in (64, 90, 8)},
@@ -88,6 +92,15 @@ _REINFORCE = (
     *(f"{name}+mix, gamma 0.5, reinforce" for name in ("bai_ts", "drts", "random")),
     "bai_ts+mix, gamma 0.3, reinforce",
 )
+_OWN_LABELS = (
+    *(f"bai_ts+mix, {RECIPE}, {name}" for name in OWN_LABELS),
+    f"bai_ts+mix, {RECIPE}, soft, agree 0.9",
+    f"bai_ts+mix, {RECIPE}, soft, audit 0.6",
+    f"bai_ts+mix, {RECIPE}, soft, replay 1",
+    f"bai_ts+mix, {RECIPE}, soft, finished wins",
+    "bai_ts+mix, bounds, gamma 0.5",
+    "bai_ts+mix, bounds, gamma 0.5, soft",
+)
 METHODS = tuple(
     dict.fromkeys(
         (
@@ -97,6 +110,7 @@ METHODS = tuple(
             *_VARIED,
             *_MORE_UPDATES,
             *_REINFORCE,
+            *_OWN_LABELS,
         )
     )
 )

@@ -5,19 +5,21 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from rllib_sea.duels.plan import RoundPlan
 from rllib_sea.duels.records import Candidate, PreferencePair
 from rllib_sea.duels.rounds import Proposal
 from rllib_sea.duels.run_files import SAMPLE_DUELS_FILE, append_duels
 from rllib_sea.duels.selection import (
     INCOMPLETE,
     NON_FINITE,
+    ONE_TEXT,
     SKIP_REASONS,
     SelectedDuel,
     select_duels,
@@ -26,6 +28,7 @@ from rllib_sea.duels.selection import (
 )
 from rllib_sea.exploration import STRATEGIES
 from rllib_sea.exploration.mixing import SYNTHETIC_PAIRS
+from rllib_sea.settings.duels import Duels
 from tests.helpers.round_cases import proposal, selected
 from text_duel.verdicts import Label
 
@@ -36,20 +39,31 @@ NAN, INF = math.nan, math.inf
 def select(
     proposals: Sequence[Proposal],
     implicit_rewards: np.ndarray | None = None,
-    **changes: Any,
+    *,
+    synthetic: Mapping[int, bool] | None = None,
+    num_duels: int | None = None,
+    seed: int = 0,
+    round_index: int = 0,
+    **keys: Any,
 ) -> tuple[list[SelectedDuel], list[str]]:
-    """The duels of a round of ``passive``, all of them real, but for ``changes``."""
-    arguments: dict[str, Any] = {
-        "strategy": "passive",
-        "options": {},
-        "synthetic": {p.position: False for p in proposals},
-        "synthetic_pair": "selected_pair",
-        "acquisition": None,
-        "num_duels": len(proposals),
-        "seed": 0,
-        "round_index": 0,
-    }
-    return select_duels(proposals, implicit_rewards, **(arguments | changes))
+    """The duels of a round of ``passive``, all of them real, and the prompts of one text."""
+    by_position = [bool(synthetic and synthetic.get(i)) for i in range(20)]
+    duels, skipped = select_duels(
+        proposals,
+        implicit_rewards,
+        keys=Duels(**{"exploration_strategy": "passive", "synthetic_pair": "selected_pair"} | keys),
+        plan=RoundPlan(
+            gamma=0.5,
+            num_duels=len(proposals) if num_duels is None else num_duels,
+            prompts=tuple(range(20)),
+            synthetic=tuple(by_position),
+            audited=(False,) * 20,
+        ),
+        seed=seed,
+        round_index=round_index,
+    )
+    assert set(skipped) == {ONE_TEXT}  # nothing is dropped by default
+    return duels, skipped[ONE_TEXT]
 
 
 # -- What is left out -----------------------------------------------------------------
@@ -133,18 +147,18 @@ def test_real_and_synthetic_by_position() -> None:
     assert [d.synthetic for d in duels] == [False, True, True]
     assert [(d.first, d.second) for d in duels] == [(0, 1)] * 3
     assert [d.member for d in duels] == [-1, 0, 0]
-    assert [d.member_label for d in duels[1:]] == [False, True]
+    assert [d.own_preference for d in duels[1:]] == [0.0, 1.0]
 
     duels, _ = select(cases, synthetic=synthetic, synthetic_pair="best_vs_worst")
     assert [(d.first, d.second) for d in duels] == [(0, 1), (2, 0), (2, 1)]
-    assert all(d.member_label for d in duels[1:])
+    assert all(d.own_preference == 1 for d in duels[1:])
 
 
 def test_the_strategys_options_arrive() -> None:
     """Logits 10 and 13 differ more than 0.1 and 2, their probabilities less."""
     case = proposal(ABC, [[0, -10, -0.1], [0, -13, -2]])
     for options, second in (({}, 2), ({"variance": "probability"}, 2), ({"variance": "logit"}, 1)):
-        (duel,), _ = select([case], strategy="bai_ts", options=options)
+        (duel,), _ = select([case], exploration_strategy="bai_ts", strategy_config=options)
         assert (duel.first, duel.second) == (0, second)
 
 
@@ -165,7 +179,7 @@ def test_xpo_has_no_duel_where_the_reference_says_the_same() -> None:
     """Other candidates of the policy cannot help: one of the two is the reference's."""
     same = proposal(("a", "bb", "a", "a"), np.zeros((2, 4)), position=0, num_from_reference=2)
     other = proposal(("a", "bb", "a", "c"), np.zeros((2, 4)), position=1, num_from_reference=2)
-    (duel,), one_text = select([same, other], strategy="xpo")
+    (duel,), one_text = select([same, other], exploration_strategy="xpo")
     assert one_text == ["p0"]
     assert (duel.proposal.position, duel.first, duel.second, duel.clash) == (1, 0, 3, True)
 
@@ -187,7 +201,7 @@ def test_acquisition_keeps_so_many_prompts_in_their_order(
     num_duels: int, positions: list[int]
 ) -> None:
     """A prompt without a duel takes no place, and is named whether or not places were left."""
-    duels, one_text = select(pool(), acquisition="entropy", num_duels=num_duels)
+    duels, one_text = select(pool(), prompt_acquisition="entropy", num_duels=num_duels)
     assert [d.proposal.position for d in duels] == positions
     assert one_text == ["p4"]
 
@@ -196,7 +210,9 @@ def test_acquisition_by_certainty_looks_at_the_selected_pair() -> None:
     """Margins of `apl`'s pairs: 3, 1, 2."""
     cases = [proposal(ABC, np.zeros((2, 3)), position=i) for i in range(3)]
     implicit = np.array([[0.0, 1.0, -2.0], [0.0, 0.5, 1.0], [2.0, 1.0, 0.0]])
-    duels, _ = select(cases, implicit, strategy="apl", acquisition="certainty", num_duels=2)
+    duels, _ = select(
+        cases, implicit, exploration_strategy="apl", prompt_acquisition="certainty", num_duels=2
+    )
     assert [(d.proposal.position, d.first, d.second) for d in duels] == [(0, 1, 2), (2, 0, 2)]
 
 
@@ -219,11 +235,11 @@ def test_a_labelled_duel_has_what_was_selected_and_what_was_answered() -> None:
     assert pair.rejected_token_ids == tuple(map(ord, "ccc"))
 
 
-@pytest.mark.parametrize("label", [True, False])
-def test_a_synthetic_duel_has_the_members_label_and_no_answer(label: bool) -> None:
+@pytest.mark.parametrize("label", [1.0, 0.0, 0.75])
+def test_a_synthetic_duel_has_the_erms_label_and_no_answer(label: float) -> None:
     case = proposal(ABC, np.zeros((2, 3)))
-    duel = selected(case, synthetic=True, member_label=label).labelled(0)
-    assert duel.first_wins == label
+    duel = selected(case, synthetic=True, own_preference=label).labelled(0)
+    assert duel.label == Label(label)
     assert duel.synthetic
     assert math.isnan(duel.win_probability)
     assert all(map(math.isnan, duel.scores))
@@ -337,7 +353,7 @@ def test_a_prompts_duel_does_not_depend_on_the_others(name: str, synthetic_pair:
             duels, one_text = select(
                 [cases[i] for i in rows],
                 implicit[rows] if needed else None,
-                strategy=name,
+                exploration_strategy=name,
                 synthetic=synthetic,
                 synthetic_pair=synthetic_pair,
                 seed=seed,
@@ -345,7 +361,7 @@ def test_a_prompts_duel_does_not_depend_on_the_others(name: str, synthetic_pair:
             )
             found: dict[int, tuple[Any, ...] | None] = {int(p[1:]): None for p in one_text}
             for d in duels:
-                label = d.member_label if d.synthetic else None
+                label = d.own_preference if d.synthetic else None
                 found[d.proposal.position] = (
                     d.first,
                     d.second,

@@ -28,7 +28,8 @@ def proposals(
         from_reference = torch.zeros(num_candidates, dtype=torch.bool)
     if log_probs is None:
         log_probs = torch.zeros(num_prompts, num_candidates)
-    return Proposals(rewards, texts, log_probs, implicit_rewards, from_reference)
+    finished = torch.ones(num_prompts, num_candidates, dtype=torch.bool)
+    return Proposals(rewards, texts, log_probs, implicit_rewards, from_reference, finished)
 
 
 def random_proposals(
@@ -124,4 +125,5 @@ def permuted(case: Proposals, order: torch.Tensor) -> Proposals:
         log_probs=case.log_probs[:, order],
         implicit_rewards=None if implicit is None else implicit[:, order],
         from_reference=case.from_reference[order],
+        finished=case.finished[:, order],
     )

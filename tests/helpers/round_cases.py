@@ -58,7 +58,8 @@ def selected(
     second: int = 1,
     *,
     synthetic: bool = False,
-    member_label: bool = True,
+    own_preference: float = 1.0,
+    audited: bool = False,
     clash: bool = False,
 ) -> SelectedDuel:
     """A duel of two of a proposal's candidates."""
@@ -69,5 +70,6 @@ def selected(
         member=0,
         clash=clash,
         synthetic=synthetic,
-        member_label=member_label,
+        audited=audited,
+        own_preference=own_preference,
     )

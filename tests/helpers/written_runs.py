@@ -72,6 +72,7 @@ def _duel(rng: np.random.Generator, number: int, position: int, response: str) -
         from_reference=(False, False),
         member=0,
         synthetic=position >= LABELS,
+        audited=False,
         label=Label(float(truth + rng.normal() / 2 > 0), 1.0),
         win_probability=0.7 if position < LABELS else float("nan"),
         scores=(truth / 2, -truth / 2) if position < LABELS else (float("nan"), float("nan")),

@@ -141,8 +141,9 @@ def test_the_minibatch_size_changes_nothing(
             assert metrics[key] == pytest.approx(results[0][key], rel=tolerance)
 
 
+@pytest.mark.parametrize("decay", [1.0, 0.75])
 def test_two_steps_of_reinforce_equal_a_plain_loop(
-    config: PolicyTrainConfig, tiny_policy: Path
+    config: PolicyTrainConfig, tiny_policy: Path, decay: float
 ) -> None:
     """Whatever the size of a minibatch: prompts with more candidates are cut."""
     rng = torch.Generator().manual_seed(0)
@@ -159,11 +160,12 @@ def test_two_steps_of_reinforce_equal_a_plain_loop(
     optimizer = torch.optim.AdamW(
         policy.parameters(), lr=config.policy_lr, betas=(0.9, 0.95), weight_decay=0.0
     )
+    options = {"loss": "reinforce", "loss_config": {"anchor_decay": decay}}
     learners = [
-        PolicyLearner(dataclasses.replace(config, beta=0.3, policy_minibatch_size=size))
+        PolicyLearner(dataclasses.replace(config, beta=0.3, policy_minibatch_size=size, **options))
         for size in (1, 8)
     ]
-    for step in range(2):
+    for step in range(3):
         losses, divergences = [], []
         for prompt in prompts:
             ids = prompt.candidates.prompt_token_ids
@@ -184,16 +186,45 @@ def test_two_steps_of_reinforce_equal_a_plain_loop(
         mean.backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
+        with torch.no_grad():
+            for mean_weight, weight in zip(
+                reference.parameters(), policy.parameters(), strict=True
+            ):
+                mean_weight.copy_(decay * mean_weight + (1 - decay) * weight)
         for learner in learners:
             metrics = learner.reinforce(prompts)
             assert metrics["loss"] == pytest.approx(float(mean.detach()), rel=1e-5)
             expected_kl = sum(divergences) / len(divergences)
             assert metrics["kl"] == pytest.approx(expected_kl, rel=1e-3, abs=1e-5)
-            assert (metrics["kl"] > 0.01) == (step == 1)
+            assert (metrics["kl"] > 0.003) == (step > 0)
     expected = {name: parameter.detach() for name, parameter in policy.named_parameters()}
     for learner in learners:
-        assert learner.version == 2
+        assert learner.version == 3
         assert_same_updates(weights_of(learner), expected)
+
+
+def test_a_moving_anchor_is_saved_and_gone_on_with(
+    config: PolicyTrainConfig, tmp_path: Path
+) -> None:
+    """The anchor is nearer than the reference, and no step of a loaded learner differs."""
+    prompts = [
+        CandidateAdvantages(prompt, (0.3, *(-0.1 for _ in prompt.responses[1:])))
+        for prompt in random_prompts(4, seed=5)
+    ]
+    still, moving, loaded = (
+        PolicyLearner(
+            dataclasses.replace(
+                config, loss="reinforce", loss_config={"anchor_decay": decay}, beta=0.3
+            )
+        )
+        for decay in (1.0, 0.5, 0.5)
+    )
+    kept = [[learner.reinforce(prompts)["kl"] for _ in range(4)] for learner in (still, moving)]
+    assert 0 < kept[1][-1] < 0.7 * kept[0][-1]
+    moving.save(tmp_path / "policy")
+    loaded.load(tmp_path / "policy")
+    assert loaded.reinforce(prompts) == moving.reinforce(prompts)
+    assert_equal(weights_of(loaded), weights_of(moving))
 
 
 # With these alphas both terms' gradients are of the size of DPO's.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,8 @@ from studies.bandit.results import (
     read_runs,
 )
 from studies.bandit.reward_model import RewardModelOptions
-from studies.bandit.simulation import COLUMNS, Settings, Simulation, sample
+from studies.bandit.settings import Settings
+from studies.bandit.simulation import COLUMNS, Simulation, sample
 from studies.bandit.tables import control_cells, efficiency_table, last_cell
 
 
@@ -146,7 +148,7 @@ def test_a_policy_starts_as_its_reference_and_learns_the_label(small_world: Worl
     torch.testing.assert_close(policy.log_probs(prompts), small_world.reference_log_probs)
     chosen, rejected = torch.tensor([0, 1, 2, 3]), torch.tensor([5, 4, 1, 0])
     for _ in range(20):
-        policy.update(prompts, chosen, rejected, loss="dpo", beta=0.1)
+        policy.update(prompts, chosen, rejected, preference=torch.ones(4), loss="dpo", beta=0.1)
     change = policy.log_probs(prompts) - small_world.reference_log_probs
     assert (change.gather(1, chosen[:, None]) > change.gather(1, rejected[:, None])).all()
 
@@ -213,6 +215,55 @@ def test_replay_draws_from_the_oracles_pairs_of_all_rounds(monkeypatch: pytest.M
         assert replayed[0] != replayed[1]
     assert synthetic > 30
     assert this_round_replayed
+
+
+def test_soft_labels_reach_the_policy_and_pairs_in_doubt_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    settings = Settings(
+        "random", gamma=0.3, warm_up=0, synthetic_labels="soft", synthetic_agreement=0.7
+    )
+    simulation = Simulation(settings, seed=0)
+    learned: list[torch.Tensor] = []
+
+    def update(*_: torch.Tensor, preference: torch.Tensor, **__: object) -> None:
+        learned.append(preference)
+
+    monkeypatch.setattr(simulation.policy, "update", update)
+    dropped = 0
+    for _ in range(6):
+        duels = simulation.step()
+        own = duels.valid & ~duels.real
+        dropped += 32 - len(learned[-1])
+        assert (learned[-1].numpy()[duels.real[duels.valid]] == 1.0).all()
+        soft = learned[-1].numpy()[own[duels.valid]]
+        assert ((soft >= 0.5) & (soft < 1.0)).all()
+        # Members that agree are those whose mean is on the winner's side.
+        rows = np.flatnonzero(own)
+        first, second = duels.first_place[rows], duels.second_place[rows]
+        margins = duels.rewards[:, rows, first] - duels.rewards[:, rows, second]
+        sides = np.maximum((margins > 0).mean(axis=0), (margins < 0).mean(axis=0))
+        assert (sides >= 0.7 - 1e-9).all()
+    assert dropped > 5
+
+
+def test_an_audited_run_asks_alone_until_the_erm_is_right():
+    settings = Settings(
+        "bai_ts", gamma=0.5, warm_up=0, synthetic_pair="best_vs_worst", audit_threshold=0.3
+    )
+    simulation = Simulation(settings, seed=0)
+    assert simulation.step().real.all()
+    trusted = []
+    for _ in range(6):
+        trusted.append(simulation.audit.trusted)
+        assert simulation.step().real.all() != trusted[-1]
+    assert trusted[-1]
+    share = replace(settings, audit_share=0.25)
+    audited = Simulation(share, seed=0).step()
+    assert 0 < audited.audited.sum() < 20
+    best = audited.rewards[:, audited.audited].max(axis=2)
+    own = np.flatnonzero(audited.audited)
+    assert (audited.rewards[:, own, audited.first_place[own]] == best).any(axis=0).all()
 
 
 def test_a_replayed_policy_asks_the_same_first_round():

@@ -221,6 +221,7 @@ def test_mixing_begins_after_a_fifth_and_a_variant_changes_what_its_name_says() 
         "gamma": [*warm_up, [1001, 0.7]],
         "synthetic_pair": "selected_pair",
     }
+    recipe = {"synthetic_pair": "best_vs_worst", "gamma": [*warm_up, [1001, 0.5]]}
     variants = [name for name in METHODS if name.startswith("bai_ts+mix, ")]
     assert [
         {key: value for key, value in method_keys(name, 5000).items() if mixed.get(key) != value}
@@ -243,6 +244,16 @@ def test_mixing_begins_after_a_fifth_and_a_variant_changes_what_its_name_says() 
             }
             for gamma in (0.5, 0.3)
         ),
+        recipe | {"synthetic_labels": "soft"},
+        recipe | {"synthetic_agreement": 0.9},
+        recipe | {"audit_threshold": 0.6},
+        recipe | {"audit_threshold": 0.6, "audit_share": 0.05, "audit_window": 64},
+        recipe | {"synthetic_labels": "soft", "synthetic_agreement": 0.9},
+        recipe | {"synthetic_labels": "soft", "audit_threshold": 0.6},
+        recipe | {"synthetic_labels": "soft", "policy_replay": 1},
+        recipe | {"synthetic_labels": "soft", "synthetic_cut_wins": False},
+        recipe | {"synthetic_pair": "bounds"},
+        recipe | {"synthetic_pair": "bounds", "synthetic_labels": "soft"},
     ]
 
 

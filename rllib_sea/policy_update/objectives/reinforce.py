@@ -25,16 +25,22 @@ class ReinforceOptions:
         min_labels: Labels that the ERM has learned from before the policy learns from it.
         nudge: Added to every advantage: raises the probability of all that was sampled (the
             paper's "affirmative nudge" against a late collapse; it publishes no value).
+        anchor_decay: eta of the moving average of the policy that the KL term pulls to
+            (:class:`rllib_sea.policy_update.anchor.Anchor`); 1: the reference policy, which stays.
     """
 
     min_labels: int = 256
     nudge: float = 0.0
+    anchor_decay: float = 1.0
 
 
-def check_reinforce(*, min_labels: int = 256, nudge: float = 0.0) -> None:
+def check_reinforce(
+    *, min_labels: int = 256, nudge: float = 0.0, anchor_decay: float = 1.0
+) -> None:
     """Raises ConfigError for a bad value of an option."""
     check.check_int("loss_config: min_labels", min_labels, 0)
     check.check_number("loss_config: nudge", nudge)
+    check.check_number("loss_config: anchor_decay", anchor_decay, 0.0, 1.0)
 
 
 def advantages(rewards: np.ndarray, nudge: float = 0.0) -> np.ndarray:
@@ -59,16 +65,17 @@ def advantages(rewards: np.ndarray, nudge: float = 0.0) -> np.ndarray:
 def reinforce(
     log_probs: torch.Tensor, kl: torch.Tensor, advantage: torch.Tensor, beta: float
 ) -> torch.Tensor:
-    """``-A log pi(y|x) + beta KL(pi || pi_ref)``.
+    """``-A log pi(y|x) + beta KL(pi || anchor)``.
 
     The gradient of its first term is REINFORCE's for responses that pi sampled; the second is the
     exact divergence of the next-token distributions along each response, no estimate of it.
 
     Args:
         log_probs: (S,) log pi(y|x), summed over tokens.
-        kl: (S,) divergences, summed over tokens, in nats.
+        kl: (S,) divergences from the anchor (the reference policy, or a moving average of the
+            policy), summed over tokens, in nats.
         advantage: (S,).
-        beta: Strength of the pull towards the reference policy, at least 0.
+        beta: Strength of the pull towards the anchor, at least 0.
 
     Returns:
         (S,) losses.
