@@ -195,6 +195,8 @@ def statistics_rows(found: LogStatistics) -> list[tuple[str, str]]:
         ("raters", found.raters),
     ):
         rows.append((name, _counts_text(counts)))
+    if found.beside:
+        rows.append(("  beside labels", _counts_text(found.beside)))
     if found.asked is not None:
         first, last = (time.strftime("%Y-%m-%d %H:%M:%S") for time in found.asked)
         rows.append(("asked", f"{first} to {last} UTC"))

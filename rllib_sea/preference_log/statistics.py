@@ -19,6 +19,10 @@ _VERDICTS = (
     f"(SELECT choice, rater FROM standing_verdicts JOIN {_FOR_LABELS} AS asked "
     "ON asked.id = question_id)"
 )
+_BESIDE = (
+    "(SELECT purpose FROM standing_verdicts JOIN questions ON questions.id = question_id "
+    "WHERE purpose != 'label')"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class LogStatistics:
         strategies: Questions by exploration strategy.
         oracles: Questions by the oracle that was asked.
         raters: Standing verdicts by who gave them.
+        beside: Standing verdicts on questions for other purposes than labels, by purpose.
         asked: When the first and the last question were asked; None without any.
         waited: Seconds from question to label: median, 90th percentile, longest; None if nobody
             answered. Imported preferences were not asked for.
@@ -51,6 +56,7 @@ class LogStatistics:
     strategies: dict[str, int]
     oracles: dict[str, int]
     raters: dict[str, int]
+    beside: dict[str, int]
     asked: tuple[datetime, datetime] | None
     waited: tuple[float, float, float] | None
 
@@ -76,6 +82,7 @@ def log_statistics(log: PreferenceReader) -> LogStatistics:
         strategies=_counts(log, "strategy", _FOR_LABELS),
         oracles=_counts(log, "oracle", _FOR_LABELS),
         raters=_counts(log, "rater", _VERDICTS),
+        beside=_counts(log, "purpose", _BESIDE),
         asked=None if low is None else (_time(first), _time(last)),
         waited=_waited(log),
     )

@@ -21,12 +21,12 @@ from hypothesis.errors import Unsatisfiable
 
 from rllib_sea.labelling.web.app import make_app
 from rllib_sea.labelling.web.desk import Desk
+from rllib_sea.labelling.web.markdown import MAX_CHARACTERS, markdown_tree
 from rllib_sea.labelling.web.raters import Raters, raters_file
-from rllib_sea.labelling.web.rubric import rubric_tree
 from rllib_sea.labelling.web.safety import MAX_BODY_BYTES
 from rllib_sea.preference_log.log import LOG_FILE, PreferenceLog
 from rllib_sea.preference_log.records import PreferenceLogError
-from tests.helpers.preference_log_cases import RUN, question
+from tests.helpers.preference_log_cases import RUN, question, response
 from text_duel.errors import ConfigError
 
 KEPT = 0
@@ -40,6 +40,7 @@ class Served:
     log: PreferenceLog
     raters: Raters
     app: Any
+    desk: Desk
 
     def token(self, rater: str = "ann") -> str:
         return self.raters.links()[rater].partition("#")[2]
@@ -60,10 +61,9 @@ def served(tmp_path: Path) -> Iterator[Served]:
         raters = Raters(log.path)
         raters.invite(["ann", "bob"])
         raters.served_at("127.0.0.1", 8421, {})
-        app = make_app(
-            Desk(log, lease_s=100.0), raters, title="<b>run</b>", rubric="", per_second=1000.0
-        )
-        yield Served(log, raters, app)
+        desk = Desk(log, lease_s=100.0)
+        app = make_app(desk, raters, title="<b>run</b>", rubric="", per_second=1000.0)
+        yield Served(log, raters, app, desk)
 
 
 def play(
@@ -89,6 +89,7 @@ PATHS = (
     ("POST", "/api/next", {}),
     ("POST", "/api/answer", {"question": 1, "choice": "left"}),
     ("POST", "/api/undo", {}),
+    ("POST", "/api/markdown", {"question": 1}),
 )
 
 
@@ -193,8 +194,8 @@ def test_a_full_disk_is_said_and_nothing_is_lost(
 
 
 def test_limits(served: Served) -> None:
-    app = make_app(Desk(served.log, lease_s=9.0), served.raters, title="", rubric="", per_second=1)
-    limited = Served(served.log, served.raters, app)
+    app = make_app(served.desk, served.raters, title="", rubric="", per_second=1)
+    limited = Served(served.log, served.raters, app, served.desk)
 
     async def script(client: httpx.AsyncClient) -> None:
         found = [(await client.get("/api/progress")).status_code for _ in range(8)]
@@ -252,9 +253,10 @@ def test_tokens_are_their_owners_alone_and_others_are_invited_while_it_goes_on(
 
 
 def test_a_rubric_is_elements_and_never_html() -> None:
-    found = rubric_tree(
+    found = markdown_tree(
         "# Rules\n<script>x</script>\n\nA *b* [c](https://d.e) [f](javascript:g) ![h](i.png)\n\n"
-        "- `j`\n"
+        "- `j`\n",
+        links=True,
     )
     assert found == [
         {"name": "h3", "children": ["Rules"]},
@@ -280,6 +282,32 @@ def test_a_rubric_is_elements_and_never_html() -> None:
             ],
         },
     ]
+
+
+def test_texts_are_markdown_for_those_who_have_them(served: Served) -> None:
+    texts = ("**a** [b](https://c.d) <i>e</i>", "x" * (MAX_CHARACTERS + 1))
+    served.log.ask(1, [question(1, 0, first=response(texts[0]), second=response(texts[1]))])
+    served.desk.refresh()
+
+    async def script(client: httpx.AsyncClient) -> None:
+        for key, status in ((7, 409), (99, 404)):
+            refused = await client.post("/api/markdown", json={"question": key})
+            assert (refused.status_code, bool(refused.json()["message"])) == (status, True)
+        (shown,) = [
+            one
+            for one in (await client.post("/api/next", json={"count": 7})).json()
+            if one["id"] == 7
+        ]
+        found = (await client.post("/api/markdown", json={"question": 7})).json()
+        by_text = {shown[side]: found[side] for side in ("left", "right")}
+        strong = {"name": "strong", "children": ["a"]}
+        assert by_text[texts[0]] == [
+            {"name": "p", "children": ["", strong, " ", "b", " <i>e</i>"]},
+        ]
+        assert by_text[texts[1]] == [{"name": "p", "children": [texts[1]]}], "too long to be read"
+        assert len(found["prompt"]) == len(shown["prompt"]) == 1
+
+    play(served, script)
 
 
 def test_malformed_requests_write_nothing(served: Served) -> None:

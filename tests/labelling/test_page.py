@@ -276,3 +276,31 @@ def test_texts_of_models_are_texts(browser: Browser, serve: Serve) -> None:
     stranger.goto(served.links["ann"][:-4] + "xxxx")
     expect(stranger.locator("#waiting-title")).to_have_text("This link does not open the page")
     assert stranger.locator("#question").is_hidden()
+
+
+def test_markdown_of_texts_is_elements_and_never_html(browser: Browser, serve: Serve) -> None:
+    """A key shows it, and the browser remembers; differences are of the texts as they are."""
+    texts = (f"**Short** {ATTACK}\n\n- `a`\n- [b](https://c.d)", f"Long {ATTACK}")
+    cases = [question(0, i, first=response(texts[0]), second=response(texts[1])) for i in range(3)]
+    page = Rater(browser, serve(cases, "ann").links["ann"]).page
+    expect(page.locator(".response strong")).to_have_count(0)
+    page.keyboard.press("m")
+    button = page.get_by_role("button", name="Markdown")
+    expect(button).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".response strong")).to_have_text("Short")
+    expect(page.locator(".response li code")).to_have_text("a")
+    expect(page.locator(".response li").last).to_have_text("b")
+    expect(page.locator(".response :is(a, img, script)")).to_have_count(0)
+    for side in ("#left", "#right"):
+        expect(page.locator(side)).to_contain_text(ATTACK)
+    assert "broken" not in page.title()
+    assert Axe().run(page).response["violations"] == []
+    page.keyboard.press("d")
+    expect(page.locator(".response strong")).to_have_count(0)
+    expect(page.locator(".response mark").first).to_be_visible()
+    page.keyboard.press("1")
+    expect(page.locator(".response strong")).to_have_text("Short")
+    page.reload()
+    expect(page.locator(".response strong")).to_have_text("Short")
+    page.keyboard.press("m")
+    expect(page.locator(".response strong")).to_have_count(0)

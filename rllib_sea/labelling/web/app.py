@@ -27,8 +27,8 @@ from rllib_sea.labelling.web.desk_records import (
     RefusedError,
     ShownQuestion,
 )
+from rllib_sea.labelling.web.markdown import markdown_tree
 from rllib_sea.labelling.web.raters import Raters
-from rllib_sea.labelling.web.rubric import rubric_tree
 from rllib_sea.labelling.web.safety import Guard, Limit
 from rllib_sea.preference_log.records import PreferenceLogError
 from text_duel.conversations import check_characters
@@ -105,6 +105,12 @@ class UndoBody(_Body):
     ] = None
 
 
+class MarkdownBody(_Body):
+    """Whose texts are read as Markdown."""
+
+    question: QuestionId
+
+
 class Message(BaseModel):
     """What is wrong, in words."""
 
@@ -115,6 +121,14 @@ class Rubric(BaseModel):
     """The team's rules, as a tree of elements: texts, and `{name, href, children}`."""
 
     tree: list[Any]
+
+
+class MarkdownTexts(BaseModel):
+    """A question's texts as trees like the rules'; links are their texts."""
+
+    prompt: Annotated[list[list[Any]], Field(description="A tree per turn.")]
+    left: list[Any]
+    right: list[Any]
 
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -155,7 +169,7 @@ def make_app(
     )
     of_raters, of_strangers = Limit(per_second, int(4 * per_second)), Limit(5.0, 40)
     listeners: Counter[str] = Counter()
-    tree = rubric_tree(rubric)
+    tree = markdown_tree(rubric, links=True)
 
     def known(token: str | None, request: Request) -> str:
         """The rater of a token."""
@@ -233,6 +247,20 @@ def make_app(
     async def undo(body: UndoBody, rater: Rater) -> ShownQuestion:
         """Takes an answer back, to give another as a correction; until then it stands."""
         return desk.reopen(rater, body.question)
+
+    @app.post("/api/markdown", responses=_refusals(404, 409))
+    async def read_markdown(body: MarkdownBody, rater: Rater) -> MarkdownTexts:
+        """Reads the texts of a question that the rater has as Markdown."""
+        shown = desk.show(rater, body.question)
+
+        def read() -> MarkdownTexts:
+            return MarkdownTexts(
+                prompt=[markdown_tree(turn.content, links=False) for turn in shown.prompt],
+                left=markdown_tree(shown.left, links=False),
+                right=markdown_tree(shown.right, links=False),
+            )
+
+        return await asyncio.to_thread(read)
 
     @app.get("/api/events", response_class=EventSourceResponse, responses=_refusals())
     async def events(rater: Rater) -> AsyncIterator[ServerSentEvent]:

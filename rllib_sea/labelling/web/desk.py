@@ -109,6 +109,16 @@ class Desk:
             self._log.lease(leased, rater, self._lease_s)
         return self._shown([*checks, *ids][:count], rater)
 
+    def show(self, rater: str, key: int) -> ShownQuestion:
+        """Shows a question that was put before a rater.
+
+        Raises:
+            RefusedError: It was not, or there is none.
+        """
+        self._state(key)
+        self._check_leased(key, rater)
+        return self._shown([key], rater)[0]
+
     def answer(self, rater: str, given: Answer) -> Kept:
         """Writes an answer down.
 
@@ -121,8 +131,7 @@ class Desk:
         """
         key = given.question
         state = self._state(key)
-        if not self._was_leased(key, rater):
-            raise RefusedError(f"question {key} was never put before {rater}")
+        self._check_leased(key, rater)
         shown_first = self._showing.left(key, rater)
         verdict = Verdict(
             own_choice(given.choice, shown_first),
@@ -392,11 +401,12 @@ class Desk:
             return state
         raise RefusedError(f"there is no question {key}", 404)
 
-    def _was_leased(self, key: int, rater: str) -> bool:
+    def _check_leased(self, key: int, rater: str) -> None:
         rows = self._log.query(
             "SELECT 1 FROM leases WHERE question_id = ? AND rater = ? LIMIT 1", key, rater
         )
-        return next(rows, None) is not None
+        if next(rows, None) is None:
+            raise RefusedError(f"question {key} was never put before {rater}")
 
     def _standing(self, key: int, rater: str) -> Verdict | None:
         given = self._log.standing_verdicts([key])[key]

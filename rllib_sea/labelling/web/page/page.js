@@ -17,6 +17,7 @@ const state = {
   done: new Set(), // answered, as far as this page knows
   history: [], // answers of this window, to be taken back
   withDifferences: false,
+  withMarkdown: localStorage.getItem("rllib-sea markdown") === "on",
   filledAt: 0,
   refused: "", // why there is no page for whoever looks at it
   reached: true,
@@ -72,6 +73,7 @@ async function fill() {
     if (gone && !unsent.has(state.shown.id) && !state.done.has(state.shown.id)) say("The question before was withdrawn", 4000);
     const first = fresh.filter((question) => question.id === state.shown?.id && !state.shown.answered);
     state.queue = [...reopened, ...first, ...fresh.filter((question) => !first.includes(question))];
+    if (state.withMarkdown) state.queue.forEach(readMarkdown);
     show();
   } catch (error) {
     reached(error.status !== undefined);
@@ -194,8 +196,7 @@ function show() {
 }
 
 function showQuestion(question) {
-  showPrompt($("prompt"), question.prompt);
-  showResponses(question);
+  showTexts(question);
   $("before").hidden = !question.answered;
   $("before").textContent = question.answered ? `You have said: ${NAMES[question.answered]}. That stays unless you answer again.` : "";
   markMore();
@@ -205,14 +206,35 @@ function showQuestion(question) {
   if (matchMedia("(max-width: 46rem)").matches) scrollTo(0, 0);
 }
 
-function showResponses(question) {
+const trees = new Map(); // Markdown of questions, once it has come
+
+/** Shows a question's texts: as they are, or their Markdown as soon as it is there. */
+async function showTexts(question) {
+  const found = () => (state.withMarkdown ? trees.get(question.id) : undefined);
+  showPrompt($("prompt"), question.prompt, found()?.prompt);
+  showResponses(question, found());
+  document.querySelector("[data-do=markdown]").setAttribute("aria-pressed", String(state.withMarkdown));
+  if (!state.withMarkdown || found()) return;
+  await readMarkdown(question);
+  if (found() && state.shown?.id === question.id) showTexts(question);
+}
+
+async function readMarkdown(question) {
+  if (trees.has(question.id)) return;
+  try {
+    trees.set(question.id, await call("markdown", { question: question.id }));
+    if (trees.size > 4 * AHEAD) trees.delete(trees.keys().next().value);
+  } catch { /* then it stays as it is */ }
+}
+
+function showResponses(question, read) {
   const parts = state.withDifferences ? differences(question.left, question.right) : null;
   if (state.withDifferences && !parts) {
     say("These texts are too long to be compared word by word", 4000);
     state.withDifferences = false;
   }
-  showResponse($("left"), question.left, parts?.[0]);
-  showResponse($("right"), question.right, parts?.[1]);
+  showResponse($("left"), question.left, parts?.[0], read?.left);
+  showResponse($("right"), question.right, parts?.[1], read?.right);
   markMore();
   document.querySelector("[data-do=differences]").setAttribute("aria-pressed", String(state.withDifferences));
 }
@@ -283,12 +305,17 @@ const DO = {
   differences: () => {
     if (!state.shown) return;
     state.withDifferences = !state.withDifferences;
-    showResponses(state.shown);
+    showTexts(state.shown);
+  },
+  markdown: () => {
+    state.withMarkdown = !state.withMarkdown;
+    localStorage.setItem("rllib-sea markdown", state.withMarkdown ? "on" : "off");
+    if (state.shown) showTexts(state.shown);
   },
 };
 // By the key's place too: with Shift, 1 and 2 are other characters.
 const KEYS = { Digit1: "left", Digit2: "right", Numpad1: "left", Numpad2: "right" };
-const CHARACTERS = { 1: "left", 2: "right", 0: "tie", t: "tie", b: "both_bad", s: "skip", u: "undo", d: "differences", "?": "help" };
+const CHARACTERS = { 1: "left", 2: "right", 0: "tie", t: "tie", b: "both_bad", s: "skip", u: "undo", d: "differences", m: "markdown", "?": "help" };
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-do]");

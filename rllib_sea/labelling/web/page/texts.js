@@ -20,8 +20,9 @@ export function elements(tree) {
   });
 }
 
-/** Fills a place with a response; words that are marked stand in `<mark>`. */
-export function showResponse(place, text, parts) {
+/** Fills a place with a response: words that are marked stand in `<mark>`, or a tree of its Markdown. */
+export function showResponse(place, text, parts, tree) {
+  place.classList.toggle("markdown", Boolean(tree && text.trim() && !parts));
   if (!text.trim()) {
     const empty = document.createElement("span");
     empty.className = "empty";
@@ -34,15 +35,16 @@ export function showResponse(place, text, parts) {
       made.textContent = words;
       return made;
     }));
-  } else place.textContent = text;
+  } else if (tree) place.replaceChildren(...elements(tree));
+  else place.textContent = text;
   place.scrollTop = 0;
 }
 
 const NAMES = { system: "System", user: "User", assistant: "Assistant" };
 
-/** Fills a place with a prompt; a conversation has the names of those who speak. */
-export function showPrompt(place, turns) {
-  place.replaceChildren(...turns.map((turn) => {
+/** Fills a place with a prompt; a conversation has the names of those who speak. Trees: of Markdown, per turn. */
+export function showPrompt(place, turns, trees) {
+  place.replaceChildren(...turns.map((turn, i) => {
     const made = document.createElement("div");
     made.className = "turn";
     made.dir = "auto";
@@ -51,7 +53,10 @@ export function showPrompt(place, turns) {
       name.textContent = NAMES[turn.role] ?? turn.role;
       made.append(name);
     }
-    made.append(turn.content);
+    const text = document.createElement("div");
+    text.classList.toggle("markdown", Boolean(trees));
+    text.append(...(trees ? elements(trees[i]) : [turn.content]));
+    made.append(text);
     return made;
   }));
   place.scrollTop = turns.length > 1 ? place.scrollHeight : 0;

@@ -1,4 +1,4 @@
-"""A rubric in Markdown as a tree of elements: whoever shows it never reads HTML."""
+"""Markdown as a tree of elements: whoever shows it never reads HTML."""
 
 from __future__ import annotations
 
@@ -32,25 +32,32 @@ _NAMES = {
 _LINKS = ("https://", "http://", "mailto:")
 
 
-def rubric_tree(text: str) -> list[Node]:
+# Texts with more characters are not read: it would take seconds.
+MAX_CHARACTERS = 50_000
+
+
+def markdown_tree(text: str, *, links: bool) -> list[Node]:
     """Reads Markdown.
 
-    Headings begin at the third level: the page has two of its own. HTML stays text, links that
-    lead elsewhere than to the web are left out, and pictures are their descriptions.
+    Headings begin at the third level: the page has two of its own. HTML stays text, and pictures
+    are their descriptions.
 
     Args:
-        text: The rubric.
+        text: Markdown.
+        links: Whether links to the web are links; others are their texts.
     """
+    if len(text) > MAX_CHARACTERS:
+        return [{"name": "p", "children": [text]}]
     reader = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
-    return _nodes(SyntaxTreeNode(reader.parse(text)).children)
+    return _nodes(SyntaxTreeNode(reader.parse(text)).children, links)
 
 
-def _nodes(found: Sequence[SyntaxTreeNode]) -> list[Node]:
-    return [made for node in found for made in _node(node)]
+def _nodes(found: Sequence[SyntaxTreeNode], links: bool) -> list[Node]:
+    return [made for node in found for made in _node(node, links)]
 
 
-def _node(node: SyntaxTreeNode) -> list[Node]:
-    children = _nodes(node.children)
+def _node(node: SyntaxTreeNode, links: bool) -> list[Node]:
+    children = _nodes(node.children, links)
     if node.type == "heading":
         return [{"name": f"h{min(6, int(node.tag[1]) + 2)}", "children": children}]
     if node.type in ("fence", "code_block"):
@@ -66,7 +73,7 @@ def _node(node: SyntaxTreeNode) -> list[Node]:
         return children
     if name == "a":
         target = str(node.attrs.get("href", ""))
-        if not target.startswith(_LINKS):
+        if not links or not target.startswith(_LINKS):
             return children
         return [{"name": name, "href": target, "children": children}]
     return [{"name": name, "children": children}]
