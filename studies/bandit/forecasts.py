@@ -173,7 +173,7 @@ def stopping_table(runs: dict[tuple[str, int], Rows]) -> str:
     lines = []
     for method in METHODS:
         of_method = [rows for (name, _), rows in runs.items() if name == method]
-        for threshold in THRESHOLDS:
+        for threshold in THRESHOLDS if of_method else ():
             # A run that is not stopped ends with its last row.
             ends = [
                 next((r for r in rows if r["expected_gain_high"] < threshold), rows[-1])

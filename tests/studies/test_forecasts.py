@@ -1,0 +1,99 @@
+"""The calibration study: what is read off its runs, by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from studies.bandit.forecasts import (
+    COLUMNS,
+    METHODS,
+    calibration_table,
+    foretold,
+    read,
+    stopping_table,
+    write,
+)
+from studies.bandit.simulation import Duels
+
+NAN = float("nan")
+
+
+def row(labels: float, win_rate: float, gain: float, high: float = NAN) -> dict[str, float]:
+    """Foretold: a gain of 0.01 with an interval from 0 on, and a win rate of 0.6 to 0.8."""
+    said = {"expected_gain": 0.01, "expected_gain_low": 0.0, "expected_gain_high": high}
+    rates = {"": 0.7, "_low": 0.6, "_high": 0.8}
+    rates = {f"estimated_win_rate{end}": value for end, value in rates.items()}
+    true = {"labels": labels, "win_rate": win_rate, "gain": gain}
+    nothing = dict.fromkeys(COLUMNS, NAN)
+    return nothing | true | rates | (said if high == high else {})
+
+
+RUNS = {
+    (METHODS[0], 0): [
+        row(100, 0.5, 0.02),  # nothing is foretold yet
+        row(200, 0.6, 0.02, 0.03),
+        row(300, 0.65, 0.05, 0.015),
+        row(400, 0.7, NAN, 0.02),
+    ],
+    (METHODS[0], 1): [row(100, 0.7, 0.0, 0.04), row(400, 0.75, NAN, 0.04)],
+}
+
+
+def cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+
+
+def test_estimates_are_held_against_the_truth() -> None:
+    """Three forecasts whose truth is known: one in three is above its interval."""
+    (found,) = cells(calibration_table(RUNS))
+    error = np.sqrt((0.01**2 + 0.04**2 + 0.01**2) / 3)
+    assert found[1:] == [
+        "0.55 to 0.75",
+        "3",
+        "0.650",
+        "0.700",
+        "1.00",
+        "+0.0233",
+        "+0.0100",
+        f"{error:.4f}",
+        "0.67",
+        "0.33",
+    ]
+
+
+def test_what_the_stop_rule_saves_and_costs() -> None:
+    """At 0.02 the first run ends at its third row; the other goes on."""
+    found = cells(stopping_table(RUNS))
+    assert [line[1:] for line in found if line[1] == "0.02"] == [
+        ["0.02", "1 of 2", "350", "0.725", "+0.025", "+0.050"]
+    ]
+    assert [line[2] for line in found if line[1] == "0.01"] == ["0 of 2"]
+
+
+def test_runs_are_kept(tmp_path: Path) -> None:
+    file = tmp_path / "runs.csv"
+    assert read(file) == {}
+    write(file, RUNS)
+    for key, rows in read(file).items():
+        for one, other in zip(rows, RUNS[key], strict=True):
+            assert one == pytest.approx(other, nan_ok=True)
+
+
+def test_labels_are_foretold_by_the_members_mean_of_the_duelled_pair() -> None:
+    duels = Duels(
+        prompts=np.array([4, 5]),
+        pool=np.array([[7, 8, 9], [7, 7, 3]]),
+        rewards=np.array([[[0.0, 1.0, 3.0], [0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]]),
+        first=np.array([9, 7]),
+        second=np.array([8, 3]),
+        first_from_reference=np.array([False, False]),
+        valid=np.array([True, True]),
+        real=np.array([True, False]),
+        first_wins=np.array([False, True]),
+    )
+    probabilities, wins = foretold(duels)
+    assert probabilities == pytest.approx([(1 / (1 + np.exp(-2.0)) + 0.5) / 2])
+    assert wins.tolist() == [False]
