@@ -51,11 +51,13 @@ from rllib_sea.preference_log.reader import LOG_FILE
 from rllib_sea.preference_log.records import RunRecord
 from rllib_sea.preference_models import DROP
 from rllib_sea.reward_model.group_fit import GroupFit
+from rllib_sea.reward_model.initial_preferences import read_initial_preferences
 from rllib_sea.reward_model.part import RewardModelPart
 from rllib_sea.settings.declaration import values_of
 from rllib_sea.settings.duels import Duels
 from rllib_sea.settings.reward_model import RewardModel
 from text_duel.config import oracle_options
+from text_duel.conversations import as_text
 
 
 class RunLifecycle(CheckpointedAlgorithm):
@@ -184,6 +186,32 @@ class RunLifecycle(CheckpointedAlgorithm):
             config.evaluation_kl_prompts,
             self._messages.warn,
         )
+
+    def learn_initial_preferences(self, log: str) -> None:
+        """Has the ERM learn from labels that exist, before the first round.
+
+        They are no queries of this run, and not in its preference log.
+
+        Args:
+            log: The preference log that they are in.
+        """
+        config, start = self.config, time.perf_counter()
+        held_out = {prompt.text for prompt in self._prompts.held_out.prompts}
+        preferences = read_initial_preferences(
+            log, self._prompts.tokenizer, config.policy_model, self._messages.warn, held_out
+        )
+        features = self.sampling.encode(
+            [as_text(p.prompt) for p in preferences],
+            [p.prompt_token_ids for p in preferences],
+            [(p.chosen, p.rejected) for p in preferences],
+        )
+        labels = [p.label for p in preferences if p.label is not None]  # all are answered
+        self.reward_model.start_from(features, labels, config.prompts_per_round)
+        self._counts.num_initial_preferences = len(labels)
+        self.publish_reward_model()
+        seconds = time.perf_counter() - start
+        self._log("seconds", {"initial_preferences": seconds})
+        self._messages.note(f"the ERM starts from {len(labels)} labels of {log} ({seconds:.1f} s)")
 
     def publish_reward_model(self) -> None:
         """Has the env runners score by the ERM as it is now."""

@@ -43,10 +43,8 @@ from rllib_sea.metrics import duel_metrics, of_this_round, oracle_metrics, skip_
 from rllib_sea.policy_update.objectives.reinforce import REINFORCE, ReinforceOptions
 from rllib_sea.preference_log.records import Question
 from rllib_sea.reward_model.forecast import gain_in_words, in_words
-from rllib_sea.reward_model.initial_preferences import read_initial_preferences
 from rllib_sea.settings.declaration import values_of
 from rllib_sea.settings.duels import Duels
-from text_duel.conversations import as_text
 
 
 class SEA(RunLifecycle):
@@ -254,7 +252,7 @@ class SEA(RunLifecycle):
         # A checkpoint has them among its labels.
         initial = self.config.initial_preferences
         if initial and self._counts.round == 0 and not self._counts.num_initial_preferences:
-            self._learn_initial_preferences(initial)
+            self.learn_initial_preferences(initial)
         found = self._step_or_stop()
         self._keep_evaluation()
         result = of_this_round(found, self._evaluation)
@@ -296,32 +294,6 @@ class SEA(RunLifecycle):
             self._messages.warn(f"{error}; the run stops, {error.way_on}")
             result = {SHOULD_CHECKPOINT: True}
         return result
-
-    def _learn_initial_preferences(self, log: str) -> None:
-        """Has the ERM learn from labels that exist, before the first round.
-
-        They are no queries of this run, and not in its preference log.
-
-        Args:
-            log: The preference log that they are in.
-        """
-        config, start = self.config, time.perf_counter()
-        held_out = {prompt.text for prompt in self._prompts.held_out.prompts}
-        preferences = read_initial_preferences(
-            log, self._prompts.tokenizer, config.policy_model, self._messages.warn, held_out
-        )
-        features = self.sampling.encode(
-            [as_text(p.prompt) for p in preferences],
-            [p.prompt_token_ids for p in preferences],
-            [(p.chosen, p.rejected) for p in preferences],
-        )
-        labels = [p.label for p in preferences if p.label is not None]  # all are answered
-        self.reward_model.start_from(features, labels, config.prompts_per_round)
-        self._counts.num_initial_preferences = len(labels)
-        self.publish_reward_model()
-        seconds = time.perf_counter() - start
-        self._log("seconds", {"initial_preferences": seconds})
-        self._messages.note(f"the ERM starts from {len(labels)} labels of {log} ({seconds:.1f} s)")
 
     def _counters_now(self) -> dict[str, int]:
         return {

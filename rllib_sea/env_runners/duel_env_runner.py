@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import os
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -23,13 +22,13 @@ from ray.rllib.utils.annotations import override
 
 from rllib_sea.duels.records import Candidate, SamplingConfig
 from rllib_sea.duels.rounds import (
-    Failure,
     HeldOutResponses,
     Proposal,
     ProposalShare,
     ProposalTask,
     TokenizedPrompt,
 )
+from rllib_sea.env_runners.failures import returns_failures
 from rllib_sea.policy.module import VLLMPolicyModule
 from rllib_sea.randomness import Stream, integer_seeds
 from rllib_sea.reward_model.encoder import CandidateEncoder, make_encoder
@@ -38,23 +37,6 @@ from rllib_sea.reward_model.module import FEATURES, REWARDS
 if TYPE_CHECKING:
     from rllib_sea.config import SEAConfig
     from rllib_sea.policy_update.publishing import PublishedPolicy
-
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _returns_failures(method: Callable[P, R]) -> Callable[P, R | Failure]:
-    """A method that returns what went wrong as data: see :class:`Failure`."""
-
-    @wraps(method)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R | Failure:
-        try:
-            return method(*args, **kwargs)
-        except Exception as error:
-            return Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
-
-    return call
 
 
 class DuelEnvRunner(EnvRunner):
@@ -106,7 +88,7 @@ class DuelEnvRunner(EnvRunner):
         module.start()
         return module
 
-    @_returns_failures
+    @returns_failures
     def start(self, *, max_model_len: int) -> None:
         """Starts the engine and loads the encoder.
 
@@ -132,7 +114,7 @@ class DuelEnvRunner(EnvRunner):
     # -- One round --------------------------------------------------------------------
 
     @override(EnvRunner)
-    @_returns_failures
+    @returns_failures
     def sample(self, *, task: ProposalTask, weights: Mapping[str, Any]) -> ProposalShare:
         """Samples M candidates per prompt and scores them (Algorithm 2, line 3).
 
@@ -238,7 +220,7 @@ class DuelEnvRunner(EnvRunner):
             output = self.erm.forward_inference({FEATURES: torch.from_numpy(features)})
             return output[REWARDS].numpy()
 
-    @_returns_failures
+    @returns_failures
     def rewards(self, *, features: np.ndarray, weights: Mapping[str, Any]) -> np.ndarray:
         """(K, N) rewards by all members of features (N, d).
 
@@ -249,7 +231,7 @@ class DuelEnvRunner(EnvRunner):
         self._load_erm(weights["erm_ref"])
         return self._rewards(features)
 
-    @_returns_failures
+    @returns_failures
     def rescore(
         self,
         *,
@@ -262,7 +244,7 @@ class DuelEnvRunner(EnvRunner):
         self.load(weights)
         return self.score(prompts, prompt_token_ids, responses)
 
-    @_returns_failures
+    @returns_failures
     def encode(
         self,
         *,
@@ -284,7 +266,7 @@ class DuelEnvRunner(EnvRunner):
 
     # -- Evaluation -------------------------------------------------------------------
 
-    @_returns_failures
+    @returns_failures
     def respond(
         self, *, prompts: Sequence[TokenizedPrompt], weights: Mapping[str, Any]
     ) -> list[Candidate]:
@@ -294,7 +276,7 @@ class DuelEnvRunner(EnvRunner):
         self.module.rest()
         return responses
 
-    @_returns_failures
+    @returns_failures
     def answer_held_out(
         self,
         *,
@@ -334,12 +316,8 @@ class DuelEnvRunner(EnvRunner):
             rows = self._sample(token_ids[:num_sampled], 1, seeds, plain)
             sampled = [*(row[0].token_ids for row in rows), *sampled[num_sampled:]]
         self.module.rest()
-        return [
-            HeldOutResponses(ids, response, chosen, plain_ids)
-            for ids, response, chosen, plain_ids in zip(
-                token_ids, greedy, best, sampled, strict=True
-            )
-        ]
+        answers = zip(token_ids, greedy, best, sampled, strict=True)
+        return [HeldOutResponses(*answer) for answer in answers]
 
     def _greedy(self, prompt_token_ids: Sequence[Sequence[int]]) -> list[Candidate]:
         output = self.module.forward_inference({"prompt_token_ids": prompt_token_ids})
@@ -347,7 +325,7 @@ class DuelEnvRunner(EnvRunner):
 
     # -- Weights and state ------------------------------------------------------------
 
-    @_returns_failures
+    @returns_failures
     def sync(self, *, weights: Mapping[str, Any]) -> None:
         """:meth:`load` by itself, to try an engine before it is needed."""
         self.load(weights)

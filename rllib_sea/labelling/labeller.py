@@ -12,26 +12,23 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from gymnasium.utils.seeding import np_random
 
 from rllib_sea.labelling.asking import Asking, Comparison, OracleUnusableError
 from rllib_sea.labelling.in_flight import InFlight
 from rllib_sea.labelling.labeller_settings import LabellerSettings, OracleIdentity
 from rllib_sea.labelling.measurements import Measurements
+from rllib_sea.labelling.questions import drawn
 from rllib_sea.preference_log.log import PreferenceLog
 from rllib_sea.preference_log.records import ClosedRound, LogEntry, Question
-from rllib_sea.randomness import Stream, integer_seeds
 from text_duel.config import label_rule, oracle_options
 from text_duel.labels import LabelRule
-from text_duel.oracles import Oracle, make_oracle, probability_of
+from text_duel.oracles import Oracle, make_oracle
 from text_duel.oracles.people import PeopleOracle
 from text_duel.prompts import Prompt
-from text_duel.verdicts import SIDES, Verdict
+from text_duel.verdicts import Verdict
 
 if TYPE_CHECKING:
     from rllib_sea.labelling.web.page_of_log import PageOfLog
@@ -236,21 +233,13 @@ class Labeller:
         """
         assert self._page is not None, "people are asked"
         entries = self._log.ask(round_index, questions, "evaluation")
-        self._page.desk.refresh()
+        self._page.asked()
         left = [entry.id for entry in entries if entry.state in ("open", "leased")]
         if left:
             number = "1 question waits" if len(left) == 1 else f"{len(left)} questions wait"
             self._waits.append(f"{number} for people, who compare the policy with the initial one")
-            self._page.desk.tell(
-                "The last questions compare what the model says now with what it said at first. "
-                "They are counted apart, and nothing is learned from them."
-            )
-        within = self._settings.keys.label_deadline_s
-        try:
-            async with asyncio.timeout(within):
-                await self._page.settled(left)
-        except TimeoutError:
-            late = self._log.open_ids(purpose="evaluation")
+            within = self._settings.keys.label_deadline_s
+            late = await self._page.judged(left, within)
             if late:
                 self._withdraw(late, f"of an evaluation, not answered within {within:g} s")
         return self._log.round(round_index, "evaluation")
@@ -320,10 +309,11 @@ class Labeller:
 
         def write(verdicts: Mapping[int, Verdict]) -> None:
             given = {ids[place]: verdict for place, verdict in verdicts.items()}
-            drawn = {key: self._drawn(questions[key], verdict) for key, verdict in given.items()}
-            self._log.give(rater, drawn)
-            self._forget(drawn)
-            for key, verdict in drawn.items():
+            rule, seed = self._label_rule, self._settings.run.seed
+            given = {key: drawn(questions[key], one, rule, seed) for key, one in given.items()}
+            self._log.give(rater, given)
+            self._forget(given)
+            for key, verdict in given.items():
                 self._note_skip(questions[key], verdict)
             self._in_flight.tell()
 
@@ -354,17 +344,6 @@ class Labeller:
                 f"{verdict.choice}: {verdict.reason or 'no reason given'}; from now on see "
                 "num_skipped_questions"
             )
-
-    def _drawn(self, question: Question, verdict: Verdict) -> Verdict:
-        """A verdict with the choice that the environment's rule draws from its probability."""
-        if verdict.choice not in SIDES:
-            return verdict
-        (seed,) = integer_seeds(
-            self._settings.run.seed, question.round, [question.position], Stream.LABEL
-        )
-        rng, _ = np_random(seed)
-        first_wins = self._label_rule.draw(probability_of(verdict), rng)
-        return replace(verdict, choice="first" if first_wins else "second")
 
     # -- Measuring: nothing is learned from it, nothing of it is in the log ------------------------
 

@@ -29,7 +29,7 @@ from rllib_sea.preference_log.records import (
     Question,
     RunRecord,
 )
-from rllib_sea.preference_log.rows import as_text, listed, question_row, verdict_row
+from rllib_sea.preference_log.rows import as_text, check_same_run, listed, question_row, verdict_row
 from rllib_sea.preference_log.schema import connect, explained, transaction
 from text_duel.verdict_rules import LABEL_RULES, PRIOR
 from text_duel.verdicts import Verdict
@@ -315,7 +315,11 @@ class PreferenceLog(PreferenceReader):
             "AND question_id NOT IN (SELECT question_id FROM lessons)"
         )
         now, keys = as_text(datetime.now(UTC)), [key for (key,) in rows]
-        before = {row[0]: row for row in self._labels(keys)}
+        standing = self.query(
+            "SELECT question_id, preference, weight, rule FROM standing_labels "
+            f"WHERE question_id IN ({listed(keys)})"
+        )
+        before = {row[0]: row for row in standing}
         labels = []
         for key, given in self.standing_verdicts(keys).items():
             if len(given) < needed:
@@ -348,21 +352,14 @@ class PreferenceLog(PreferenceReader):
 
     def _states(self, ids: Collection[int]) -> dict[int, str]:
         """The states of questions; raises PreferenceLogError if one was never asked."""
-        wanted = listed(ids)
-        rows = self.query(f"SELECT question_id, state FROM states WHERE question_id IN ({wanted})")
-        states: dict[int, str] = dict(rows)
+        query = f"SELECT question_id, state FROM states WHERE question_id IN ({listed(ids)})"
+        states: dict[int, str] = dict(self.query(query))
         for key in ids:
             if key not in states:
                 raise PreferenceLogError(
                     f"preference log {self.path}: question {key} was never asked"
                 )
         return states
-
-    def _labels(self, ids: Collection[int]) -> Iterator[tuple[Any, ...]]:
-        return self.query(
-            "SELECT question_id, preference, weight, rule FROM standing_labels "
-            f"WHERE question_id IN ({listed(ids)})"
-        )
 
     def _standing(self, ids: Collection[int], rater: str) -> dict[int, int]:
         """A rater's standing verdicts, by the ids of their questions."""
@@ -393,13 +390,7 @@ class PreferenceLog(PreferenceReader):
                 row = (run.run_id, run.seed, run.policy_model, run.chat, now)
                 self._insert("runs", _RUN_COLUMNS, [row])
                 return
-            for name in ("run_id", "seed", "policy_model", "chat"):
-                found, expected = getattr(runs[0], name), getattr(run, name)
-                if found != expected:
-                    raise PreferenceLogError(
-                        f"preference log {self.path}: its {name} is {found!r}, this run's "
-                        f"{expected!r}: a log belongs to one run"
-                    )
+            check_same_run(self.path, runs[0], run)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from rllib_sea.duels.records import Candidate
-from rllib_sea.preference_log.records import Question
+from rllib_sea.preference_log.records import PreferenceLogError, Question, RunRecord
 from text_duel.verdicts import Verdict
 
 
@@ -20,6 +22,16 @@ def listed(ids: Iterable[int]) -> str:
 def as_text(time: datetime) -> str:
     """A time as it is written."""
     return time.isoformat(timespec="microseconds")
+
+
+def check_same_run(log: Path, found: RunRecord, expected: RunRecord) -> None:
+    """Raises PreferenceLogError unless a log's run is the one that opens it."""
+    for name, value in asdict(expected).items():
+        if getattr(found, name) != value:
+            raise PreferenceLogError(
+                f"preference log {log}: its {name} is {getattr(found, name)!r}, this run's "
+                f"{value!r}: a log belongs to one run"
+            )
 
 
 def _candidate_row(candidate: Candidate, from_reference: bool) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ import pytest
 from rllib_sea.labelling.web.checks import Checks
 from rllib_sea.labelling.web.desk import Desk
 from rllib_sea.labelling.web.desk_records import Answer, RefusedError, ShownQuestion, page_choice
+from rllib_sea.labelling.web.judging import Judging
 from rllib_sea.preference_log.agreement import agreement
 from rllib_sea.preference_log.log import LOG_FILE, PreferenceLog
 from rllib_sea.statistics import Estimate
@@ -34,8 +35,8 @@ def log(tmp_path: Path) -> Iterator[PreferenceLog]:
         yield opened
 
 
-def desk(log: PreferenceLog, **options: object) -> Desk:
-    return Desk(log, **({"lease_s": 100.0} | options))  # type: ignore[arg-type]
+def desk(log: PreferenceLog, judging: Judging | None = None, **options: object) -> Desk:
+    return Desk(log, judging=judging, **({"lease_s": 100.0} | options))  # type: ignore[arg-type]
 
 
 GOLD = [GoldQuestion(f"gold {i}", f"good {i}", f"bad {i}") for i in range(10)]
@@ -71,7 +72,7 @@ def test_the_verdict_is_in_the_questions_own_order(log: PreferenceLog) -> None:
         assert entry.label.preference == (given.verdict.choice == "first")
         on_left.add((given.rater, given.verdict.choice))
     assert len(on_left) == 4, "each of them sees both kinds on the left"
-    again = desk(log, overlap=1.0)
+    again = desk(log, Judging(log, overlap=1.0))
     sides = {shown.id: shown.left for shown in again.hand_out("bob", 66)}
     same = [left["ann", key] == text for key, text in sides.items()]
     assert len(same) == 33, "what ann has answered, for a second rater"
@@ -171,7 +172,7 @@ def test_late_and_withdrawn_answers_are_kept(log: PreferenceLog) -> None:
 
 def test_overlap_is_a_share_that_a_second_rater_judges(log: PreferenceLog) -> None:
     log.ask(1, [question(1, i) for i in range(94)])
-    made = desk(log, overlap=0.2)
+    made = desk(log, Judging(log, overlap=0.2))
     for rater in ("ann", "bob"):
         while shown := made.hand_out(rater, 20):
             for one in shown:
@@ -184,7 +185,7 @@ def test_overlap_is_a_share_that_a_second_rater_judges(log: PreferenceLog) -> No
 
 def test_a_majority_decides_once_all_have_judged(log: PreferenceLog) -> None:
     async def run() -> None:
-        made = desk(log, labels_by="majority", raters_per_question=3)
+        made = desk(log, Judging(log, labels_by="majority", raters_per_question=3))
         waiting = asyncio.create_task(made.settled([1]))
         for rater, choice in (("ann", "first"), ("bob", "second")):
             shown = made.hand_out(rater, 1)[0]
@@ -210,7 +211,7 @@ def test_a_majority_decides_once_all_have_judged(log: PreferenceLog) -> None:
 
 def test_what_was_judged_before_is_decided_by_the_rule_of_now(log: PreferenceLog) -> None:
     """A run that is resumed with fewer raters per question waits for nobody who is not asked."""
-    before = desk(log, labels_by="majority", raters_per_question=2)
+    before = desk(log, Judging(log, labels_by="majority", raters_per_question=2))
     for rater, choice in (("ann", "left"), ("bob", "skip")):
         (shown,) = before.hand_out(rater, 1)
         before.answer(rater, Answer(shown.id, choice))  # type: ignore[arg-type]
@@ -227,7 +228,7 @@ def test_a_label_weighs_what_is_known_of_its_rater_when_a_round_learns(log: Pref
     """By hand: eve is wrong on 5 of 5 gold questions, (8 + 0) / (10 + 5); ann right on 2 of 2."""
     gold = [question(0, i, purpose="gold") for i in range(5)]
     ids = [entry.id for entry in log.ask(0, gold, "gold")]
-    made = desk(log, labels_by="reliability")
+    made = desk(log, Judging(log, labels_by="reliability"))
     for rater in ("ann", "eve"):
         made.answer(rater, answer(log, made.hand_out(rater, 1)[0], "first"))
     labels = [entry.label for entry in log.entries([1, 2])]

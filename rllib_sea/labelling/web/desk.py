@@ -20,13 +20,14 @@ from rllib_sea.labelling.web.desk_records import (
     ShownQuestion,
     own_choice,
     page_choice,
+    says_the_same,
 )
+from rllib_sea.labelling.web.judging import Judging
 from rllib_sea.labelling.web.queue import QuestionQueue, QueuedQuestion
 from rllib_sea.labelling.web.showing import Showing
 from rllib_sea.labelling.web.tally import Tally
 from rllib_sea.preference_log.log import PreferenceLog
-from rllib_sea.preference_log.records import Lesson, Purpose
-from rllib_sea.randomness import Stream, generator
+from rllib_sea.preference_log.records import Lesson
 from text_duel.verdicts import Verdict
 
 # For how long a round waits for somebody who has taken an answer back.
@@ -40,9 +41,7 @@ class Desk:
         log: The log, which nobody else writes.
         lease_s: For how long a question is somebody's.
         undo_s: How long a round waits after its last answer.
-        labels_by: A name of :data:`text_duel.verdict_rules.LABEL_RULES`.
-        raters_per_question: How many raters judge a question.
-        overlap: The share of questions that one more judges.
+        judging: Who judges, and what labels are made of; None: one rater each question.
         checks: What is put before raters beside questions for labels; None: nothing.
         budget: How many questions for labels the run will ask, to be shown.
         evaluates: Whether questions of an evaluation come after them.
@@ -57,9 +56,7 @@ class Desk:
         *,
         lease_s: float,
         undo_s: float = 0.0,
-        labels_by: str = "single",
-        raters_per_question: int = 1,
-        overlap: float = 0.0,
+        judging: Judging | None = None,
         checks: Checks | None = None,
         budget: int | None = None,
         evaluates: bool = False,
@@ -70,9 +67,7 @@ class Desk:
         self._log = log
         self._lease_s = lease_s
         self._undo_s = undo_s
-        self._labels_by = labels_by
-        self._raters_per_question = raters_per_question
-        self._overlap = overlap
+        self._judging = Judging(log) if judging is None else judging
         self._checks = Checks(log) if checks is None else checks
         self._showing = Showing(log)
         self._budget = budget
@@ -141,7 +136,7 @@ class Desk:
             shown_first=shown_first,
         )
         standing = self._standing(key, rater)
-        if standing is not None and _is_same(standing, verdict):
+        if standing is not None and says_the_same(standing, verdict):
             self._take_up(key)
             return Kept("already", "it was sent before, and counts once")
         if standing is not None:
@@ -152,11 +147,11 @@ class Desk:
                     "take it back"
                 )
             self._check_unlearned(key)
-            rule, needed = self._rule(key)
+            rule, needed = self._judging.rule_of(key)
             self._log.correct(key, rater, verdict, rule=rule, needed=needed)
             self._take_up(key)
             return Kept("kept")
-        rule, needed = self._rule(key)
+        rule, needed = self._judging.rule_of(key)
         self._log.give(rater, {key: verdict}, rule=rule, needed=needed)
         if self._checks.answered(key, rater):
             self._tally.answered(rater)
@@ -172,7 +167,7 @@ class Desk:
         if state == "withdrawn":
             return Kept("withdrawn", "the question was withdrawn meanwhile: nothing is learned")
         others = [one.rater for one in self._log.standing_verdicts([key])[key]]
-        if state == "answered" and len(others) > self._raters_wanted(key):
+        if state == "answered" and len(others) > self._judging.wanted_of(key):
             return Kept("late", f"{others[0]} answered it meanwhile: yours is kept beside it")
         return Kept("kept")
 
@@ -259,7 +254,7 @@ class Desk:
             if purpose == "label":
                 self._tally.asked(key, round_index, is_open=state == "open")
             self._evaluates &= purpose != "evaluation"
-            number = self._wanted(purpose, round_index, position)
+            number = self._judging.wanted(purpose, round_index, position)
             if state == "open" or (state == "answered" and number > 1):
                 wanted[key] = (round_index, position, number)
         given: dict[int, set[str]] = {key: set() for key in wanted}
@@ -278,23 +273,17 @@ class Desk:
             if key in wanted:
                 given[key].add(rater)
         for key, (round_index, position, number) in wanted.items():
-            needed = 1 if self._labels_by == "single" else number
+            rule, needed = self._judging.rule_of(key)
             if len(given[key]) >= needed and self._state(key) == "open":
                 # By another rule, or of more raters, it would have had no label yet.
-                self._log.derive(key, self._labels_by, needed)
+                self._log.derive(key, rule, needed)
                 self._tally.labelled(key)
             holder, until = leases.get(key, (None, 0.0))
             if holder in given[key]:
                 holder = None
             self._queue.add(
                 QueuedQuestion(
-                    id=key,
-                    place=(round_index, position),
-                    wanted=number,
-                    needed=needed,
-                    given=given[key],
-                    holder=holder,
-                    until=until,
+                    key, (round_index, position), number, needed, given[key], holder, until
                 )
             )
         self._tell()
@@ -343,6 +332,10 @@ class Desk:
                 continue
             await changed.wait()
 
+    def is_open(self, key: int) -> bool:
+        """Whether a question has no label."""
+        return self._queue.is_open(key)
+
     @property
     def num_open(self) -> int:
         """How many questions nobody has answered."""
@@ -369,31 +362,6 @@ class Desk:
     ) -> list[ShownQuestion]:
         """See :meth:`Showing.shown`."""
         return self._showing.shown(ids, rater, self._tally.round or 0, standing)
-
-    def _wanted(self, purpose: Purpose, round_index: int, position: int) -> int:
-        """How many raters judge a question: of those that no label comes of, one."""
-        if purpose != "label":
-            return 1
-        if not self._overlap:
-            return self._raters_per_question
-        rng = generator(self._log.run.seed, round_index, position, Stream.OVERLAP)
-        return self._raters_per_question + (rng.random() < self._overlap)
-
-    def _raters_wanted(self, key: int) -> int:
-        """The same, of a question."""
-        return self._wanted(*self._place(key))
-
-    def _rule(self, key: int) -> tuple[str, int]:
-        """By which rule a question is labelled, and how many verdicts that takes."""
-        purpose, _, _ = place = self._place(key)
-        if purpose != "label" or self._labels_by == "single":
-            return "single", 1
-        return self._labels_by, self._wanted(*place)
-
-    def _place(self, key: int) -> tuple[Purpose, int, int]:
-        return next(
-            self._log.query("SELECT purpose, round, position FROM questions WHERE id = ?", key)
-        )
 
     def _state(self, key: int) -> str:
         rows = self._log.query("SELECT state FROM states WHERE question_id = ?", key)
@@ -429,8 +397,3 @@ class Desk:
     def _tell(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-def _is_same(one: Verdict, other: Verdict) -> bool:
-    """Whether two verdicts say the same; how long they took says nothing."""
-    return (one.choice, one.strength, one.reason) == (other.choice, other.strength, other.reason)

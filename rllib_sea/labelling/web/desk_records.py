@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from text_duel.verdicts import Choice, Side
+from text_duel.verdicts import Choice, Side, Verdict
 
 PageChoice = Literal["left", "right", "tie", "both_bad", "skip"]
 Phase = Literal["asking", "learning", "done", "away", "closed"]
@@ -156,3 +156,8 @@ def own_choice(choice: PageChoice, left: Side) -> Choice:
     if choice == "left":
         return left
     return right if choice == "right" else choice
+
+
+def says_the_same(one: Verdict, other: Verdict) -> bool:
+    """Whether two verdicts say the same; how long they took says nothing."""
+    return (one.choice, one.strength, one.reason) == (other.choice, other.strength, other.reason)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Sequence
 
 from rllib_sea.labelling.web.app import make_app
 from rllib_sea.labelling.web.checks import Checks
 from rllib_sea.labelling.web.desk import Desk
 from rllib_sea.labelling.web.idle import IdleTime
+from rllib_sea.labelling.web.judging import Judging
 from rllib_sea.labelling.web.raters import Raters
 from rllib_sea.labelling.web.server import PageServer, is_loopback, listen
 from rllib_sea.preference_log.log import PreferenceLog
@@ -43,6 +45,7 @@ class PageOfLog:
         on_answer: Callable[[int], None] = lambda key: None,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
+        self._log = log
         self._people = people
         self._warn = warn
         self._server: PageServer | None = None
@@ -52,9 +55,7 @@ class PageOfLog:
             log,
             lease_s=people.lease_s,
             undo_s=people.undo_s,
-            labels_by=people.labels_by,
-            raters_per_question=people.raters_per_question,
-            overlap=people.overlap,
+            judging=Judging(log, people.labels_by, people.raters_per_question, people.overlap),
             checks=Checks(
                 log, people.gold, people.gold_share, people.repeat_share, oracle=people.name
             ),
@@ -105,6 +106,27 @@ class PageOfLog:
     def _answered(self, key: int) -> None:
         self.idle.note(self.desk.num_open)
         self._on_answer(key)
+
+    async def judged(self, ids: Sequence[int], within_s: float | None) -> list[int]:
+        """Has people answer an evaluation's questions.
+
+        Args:
+            ids: Of its questions that are open.
+            within_s: For how long they are waited for; None: for ever.
+
+        Returns:
+            Those that stayed open.
+        """
+        self.desk.tell(
+            "The last questions compare what the model says now with what it said at first. "
+            "They are counted apart, and nothing is learned from them."
+        )
+        try:
+            async with asyncio.timeout(within_s):
+                await self.settled(ids)
+        except TimeoutError:
+            pass
+        return [key for key in ids if self.desk.is_open(key)]
 
     async def settled(self, ids: Sequence[int] | Collection[int]) -> None:
         """Opens the page, and waits for people; see :meth:`Desk.settled`."""
