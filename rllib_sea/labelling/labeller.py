@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rllib_sea.labelling.asking import Asking, Comparison, OracleUnusableError
+from rllib_sea.labelling.drawing import drawn
 from rllib_sea.labelling.in_flight import InFlight
 from rllib_sea.labelling.labeller_settings import LabellerSettings, OracleIdentity
 from rllib_sea.labelling.measurements import Measurements
-from rllib_sea.labelling.questions import drawn
 from rllib_sea.preference_log.log import PreferenceLog
 from rllib_sea.preference_log.records import ClosedRound, LogEntry, Question
 from text_duel.config import label_rule, oracle_options

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
-from gymnasium.utils.seeding import np_random
 
 from rllib_sea.duels.records import Duel, PreferencePair, which_from_reference
 from rllib_sea.duels.rounds import EvaluatedPrompt, Proposal
 from rllib_sea.duels.selection import SelectedDuel
 from rllib_sea.preference_log.records import AUDIT, Lesson, LogEntry, Question
-from rllib_sea.randomness import Stream, integer_seeds
 from text_duel.conversations import Messages
 from text_duel.labels import LabelRule
-from text_duel.oracles import probability_of
 from text_duel.prompts import Prompt
-from text_duel.verdicts import SIDES, Label, Verdict
+from text_duel.verdicts import Label
 
 # In the place of an exploration strategy.
 EVALUATION = "evaluation"
@@ -185,23 +181,6 @@ def rebuilt(questions: Sequence[Question], score: Score) -> list[SelectedDuel]:
         _rebuilt(question, features, rewards)
         for question, (features, rewards) in zip(questions, scored, strict=True)
     ]
-
-
-def drawn(question: Question, verdict: Verdict, rule: LabelRule, seed: int) -> Verdict:
-    """A verdict with the choice that a rule draws from its probability.
-
-    Args:
-        question: What it is about; by its place in its round the draw is its own.
-        verdict: As the oracle gave it.
-        rule: The environment's.
-        seed: The run's.
-    """
-    if verdict.choice not in SIDES:
-        return verdict
-    (label_seed,) = integer_seeds(seed, question.round, [question.position], Stream.LABEL)
-    rng, _ = np_random(label_seed)
-    first_wins = rule.draw(probability_of(verdict), rng)
-    return replace(verdict, choice="first" if first_wins else "second")
 
 
 def preference_pair(question: Question, label: Label) -> PreferencePair:
