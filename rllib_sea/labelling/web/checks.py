@@ -43,20 +43,20 @@ class Checks:
         self._gold_share = gold_share
         self._repeat_share = repeat_share
         self._gold = self._written(gold, oracle) if gold else []
-        self._had: defaultdict[str, set[int]] = defaultdict(set)  # questions for labels, and gold
+        self._had: defaultdict[str, set[int]] = defaultdict(set)  # all but repeats
         self._repeated: defaultdict[str, set[int]] = defaultdict(set)
         self._open: defaultdict[str, list[int]] = defaultdict(list)
         judged = set(log.query("SELECT question_id, rater FROM standing_verdicts"))
         for rater, key, purpose, repeats in log.query(
             "SELECT DISTINCT rater, question_id, purpose, repeats FROM leases "
             "JOIN questions ON questions.id = question_id "
-            "WHERE purpose IN ('label', 'gold', 'repeat') ORDER BY leases.id"
+            "ORDER BY leases.id"
         ):
             if repeats is not None:
                 self._repeated[rater].add(repeats)
             else:
                 self._had[rater].add(key)
-            if purpose != "label" and (key, rater) not in judged:
+            if purpose in ("gold", "repeat") and (key, rater) not in judged:
                 self._open[rater].append(key)
 
     def open_ids(self, rater: str) -> list[int]:
@@ -64,7 +64,7 @@ class Checks:
         return self._open[rater]
 
     def before(self, key: int, rater: str) -> int | None:
-        """What is put before a rater ahead of a question for a label.
+        """What is put before a rater ahead of another question.
 
         Args:
             key: The question, which is put before them.
