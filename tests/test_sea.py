@@ -342,4 +342,4 @@ def test_the_oracle_is_asked_as_often_as_questions_are_counted(
     assert "best_of_n_win_rate_vs_initial" in last["evaluation"]
     best = [json.loads(row)["best_of_n"]["win_vs_initial"] for row in responses[-6:]]
     assert last["evaluation"]["best_of_n_win_rate_vs_initial_soft"] == pytest.approx(sum(best) / 6)
-    assert "label by the ERM member" in duels
+    assert "label by the ERM\n" in duels

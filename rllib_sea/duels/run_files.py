@@ -121,7 +121,7 @@ def truncate(folder: Path, to: Mapping[str, int]) -> None:
 
 
 def _duel_text(duel: Duel) -> str:
-    labelled = "ERM member" if duel.synthetic else "oracle"
+    labelled = "ERM" if duel.synthetic else "oracle"
     lines = [
         f"# Round {duel.round}, {duel.prompt_id}: label by the {labelled}\n\n",
         _quote(duel.prompt_text),

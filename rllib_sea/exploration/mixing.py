@@ -186,7 +186,6 @@ def mix(
     """
     rewards, texts = proposals.rewards, proposals.texts
     may_win = proposals.finished | keys.synthetic_cut_wins
-    ours = torch.tensor(synthetic) | torch.tensor(audited)
     member = draw_members(rewards.shape[0], rngs)
     rows = torch.arange(rewards.shape[1])
     first, second = torch.from_numpy(selection.first), torch.from_numpy(selection.second)
@@ -212,11 +211,12 @@ def mix(
         for is_cut, enough in zip(cut.tolist(), agreed.tolist(), strict=True)
     ]
 
-    taken = torch.tensor(synthetic) | (ours & ~cut & agreed)
-    chosen_by_member = keys.synthetic_pair == BEST_VS_WORST or (
-        keys.synthetic_labels == HARD and keys.synthetic_pair != BOUNDS
+    is_audited = torch.tensor(audited) & ~torch.tensor(synthetic) & ~cut & agreed
+    taken = torch.tensor(synthetic) | is_audited
+    of_one_member = keys.synthetic_pair == BEST_VS_WORST or (
+        keys.synthetic_pair == SELECTED_PAIR and keys.synthetic_labels == HARD
     )
-    own_member = member if chosen_by_member else torch.full_like(member, -1)
+    own_member = member if of_one_member else torch.full_like(member, -1)
     return MixedPairs(
         first=torch.where(taken, first, torch.from_numpy(selection.first)).numpy(),
         second=torch.where(taken, second, torch.from_numpy(selection.second)).numpy(),
@@ -225,5 +225,5 @@ def mix(
         dropped=tuple(
             reason if is_ours else None for reason, is_ours in zip(reasons, synthetic, strict=True)
         ),
-        audited=(taken & ~torch.tensor(synthetic)).numpy(),
+        audited=is_audited.numpy(),
     )
