@@ -1,16 +1,17 @@
 """rllib-sea: sample-efficient alignment of language models, as an RLlib algorithm.
 
 Importing the package makes ``"SEA"`` known to Ray Tune, and ``"text_duel/TLDR-v0"`` to RLlib.
-What it offers is imported when it is used: RLlib, torch and transformers take seconds, which
-processes that need none of them would otherwise wait for.
+What it offers is imported when it is used, and so are they: Tune, RLlib, torch and transformers
+take seconds, which processes that need none of them would otherwise wait for.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ray.tune.registry import TRAINABLE_CLASS, _global_registry, register_env
+from wrapt import when_imported
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -54,9 +55,13 @@ class _SEAByName:
 
 def register() -> None:
     """Makes the names known to Ray; again after a session of Ray ended, which forgets them."""
+    from ray.tune.registry import TRAINABLE_CLASS, _global_registry, register_env
+
     # `register_trainable` would have to be given the class.
     _global_registry.register(TRAINABLE_CLASS, "SEA", _SEAByName())
     register_env("text_duel/TLDR-v0", _make_env)
 
 
-register()
+@when_imported("ray.tune.registry")
+def _register(registry: ModuleType) -> None:
+    register()
