@@ -1,20 +1,17 @@
 """rllib-sea: sample-efficient alignment of language models, as an RLlib algorithm.
 
-Importing the package makes ``"SEA"`` known to Ray Tune, and ``"text_duel/TLDR-v0"`` to RLlib, as
-soon as Tune is imported, whichever comes first. What it offers is imported when it is used: Ray,
-RLlib, torch and transformers take seconds and memory, which processes that need none of them would
-otherwise wait for.
+Importing the package makes ``"SEA"`` known to Ray Tune, and ``"text_duel/TLDR-v0"`` to RLlib.
+What it offers is imported when it is used, and so are they: Tune, RLlib, torch and transformers
+take seconds, which processes that need none of them would otherwise wait for.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from wrapt import when_imported
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -65,29 +62,6 @@ def register() -> None:
     register_env("text_duel/TLDR-v0", _make_env)
 
 
-class _RegistryFinder(MetaPathFinder):
-    """Registers the names when Tune's registry is imported, so that nobody needs to import it."""
-
-    NAME = "ray.tune.registry"
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """The registry's own spec, with a loader that registers the names at its end."""
-        spec = PathFinder.find_spec(name, path) if name == self.NAME else None
-        if spec is None or spec.loader is None:
-            return None
-        load = spec.loader.exec_module
-
-        def load_and_register(module: ModuleType) -> None:
-            load(module)
-            register()
-
-        spec.loader.exec_module = load_and_register  # type: ignore[method-assign]
-        return spec
-
-
-if _RegistryFinder.NAME in sys.modules:
+@when_imported("ray.tune.registry")
+def _register(registry: ModuleType) -> None:
     register()
-else:
-    sys.meta_path.insert(0, _RegistryFinder())

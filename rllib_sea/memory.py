@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import mmap
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def release_memory() -> None:
@@ -36,3 +39,15 @@ def discard(address: int, size: int) -> None:
             madvise = ctypes.CDLL(None, use_errno=True).madvise
             madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
             madvise(first, length, mmap.MADV_DONTNEED)
+
+
+@contextmanager
+def garbage_kept() -> Iterator[None]:
+    """Looks for no garbage meanwhile: for imports, which make a million objects that are none."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
