@@ -36,7 +36,7 @@ from rllib_sea.policy_update.logprobs import (
 from rllib_sea.policy_update.objectives.losses import PairLogProbs, label_loss
 from rllib_sea.policy_update.objectives.optimism import OPTIMISM, check_pairs
 from rllib_sea.policy_update.objectives.reinforce import reinforce
-from rllib_sea.policy_update.schedule import learning_rate
+from rllib_sea.policy_update.schedule import controlled_share, learning_rate
 from rllib_sea.policy_update.scores import (
     CandidateAdvantages,
     PromptResponses,
@@ -90,6 +90,7 @@ class PolicyLearner:
             _halve(reference)
         self._reference = ResponseLogits(reference.to(self._device), bf16=bf16)
         self._reference.requires_grad_(False)
+        self._rate_share = 1.0  # of the scheduled rate, by the controller
         self._anchor: Anchor | None = None
         if config.anchor_decay < 1.0:
             self._anchor = Anchor(self._policy, config.model_path, config.anchor_decay, bf16=bf16)
@@ -123,11 +124,13 @@ class PolicyLearner:
         names = ["loss", "margin", "accuracy", "chosen_logp", "rejected_logp"]
         if self.config.optimism is not None:
             names.append("optimism")
+        if self.config.kl_target is not None:
+            names.append("kl")
         num_decided = sum(not pair.is_tie for pair in pairs)
         counts = dict.fromkeys(names, len(pairs)) | dict.fromkeys(OF_DECIDED_PAIRS, num_decided)
         return self._step(
             [pair_responses(pair) for pair in pairs],
-            lambda shown, batch: self._terms([pairs[i] for i in shown], self._log_probs(batch)),
+            lambda shown, batch: self._pair_terms([pairs[i] for i in shown], batch),
             counts,
         )
 
@@ -172,7 +175,7 @@ class PolicyLearner:
         Returns:
             The means, ``grad_norm`` and ``lr``.
         """
-        config, names = self.config, list(counts)
+        names = list(counts)
         parts = minibatches(prompts, self._responses_at_once, rank(), world_size())
         sums = torch.zeros(len(names), dtype=torch.float64, device=self._device)
         for number, part in enumerate(parts):
@@ -193,13 +196,7 @@ class PolicyLearner:
             for name, total in zip(names, sums.tolist(), strict=True)
             if counts[name]
         }
-        lr = learning_rate(
-            self.version,
-            config.policy_lr,
-            config.lr_schedule,
-            config.total_steps,
-            config.warmup_ratio,
-        )
+        lr = self._learning_rate(means)
         grad_norm = self._strategy.step(lr)
         if not all(map(torch.isfinite, torch.tensor([means["loss"], grad_norm]))):
             raise NonFiniteUpdateError(
@@ -209,6 +206,21 @@ class PolicyLearner:
         if self._anchor is not None:
             self._anchor.follow()
         return means | {"grad_norm": grad_norm, "lr": lr}
+
+    def _learning_rate(self, means: Mapping[str, float]) -> float:
+        """The step's learning rate, by what was measured before it."""
+        config = self.config
+        if config.kl_target is not None:
+            assert config.total_steps is not None
+            target = config.kl_target * min(1.0, (self.version + 1) / config.total_steps)
+            self._rate_share = controlled_share(self._rate_share, means["kl"], target)
+        return self._rate_share * learning_rate(
+            self.version,
+            config.policy_lr,
+            config.lr_schedule,
+            config.total_steps,
+            config.warmup_ratio,
+        )
 
     def weights(self, which: WhichWeights = "trained") -> PublishedWeights:
         """Weights for the engines, on the CPU; every worker must call it.
@@ -284,7 +296,8 @@ class PolicyLearner:
             _name_dtype(unfinished, self._compute_dtype)
             if self._anchor is not None:
                 self._anchor.save(unfinished)
-            (unfinished / STATE_FILE).write_text(json.dumps({"version": self.version}))
+            state = {"version": self.version, "rate_share": self._rate_share}
+            (unfinished / STATE_FILE).write_text(json.dumps(state))
         self._strategy.save(unfinished)
         _barrier()
         if rank() == 0:
@@ -296,7 +309,8 @@ class PolicyLearner:
         self._strategy.load(folder)
         if self._anchor is not None:
             self._anchor.load(folder)
-        self.version = json.loads((folder / STATE_FILE).read_text())["version"]
+        state = json.loads((folder / STATE_FILE).read_text())
+        self.version, self._rate_share = state["version"], state["rate_share"]
 
     @torch.no_grad()
     def score(self, prompts: Sequence[PromptResponses]) -> ResponseScores:
@@ -331,10 +345,26 @@ class PolicyLearner:
             dist.all_reduce(scores)  # each worker has zeros where the others have scores
         return ResponseScores(*scores.T.numpy(force=True))
 
-    def _log_probs(self, batch: ResponseBatch) -> PairLogProbs:
+    def _pair_terms(
+        self, pairs: Sequence[PreferencePair], batch: ResponseBatch
+    ) -> dict[str, torch.Tensor]:
+        """(B,) tensors by name, of some pairs."""
+        if self.config.kl_target is None:
+            with torch.no_grad():
+                reference = response_log_probs(self._reference(batch), batch)
+            policy = response_log_probs(self._strategy.module(batch), batch)
+            return self._terms(pairs, self._log_probs(policy, reference, batch))
         with torch.no_grad():
-            reference = response_log_probs(self._reference(batch), batch)
-        policy = response_log_probs(self._strategy.module(batch), batch)
+            logits = self._reference(batch)
+        scores = token_scores(self._strategy.module(batch), logits, batch.target)
+        policy, reference, kl = sum_by_response(scores, batch).T
+        terms = self._terms(pairs, self._log_probs(policy, reference, batch))
+        return terms | {"kl": (kl[0::2] + kl[1::2]) / 2}
+
+    def _log_probs(
+        self, policy: torch.Tensor, reference: torch.Tensor, batch: ResponseBatch
+    ) -> PairLogProbs:
+        """Of responses (2 B,), pair by pair."""
         return PairLogProbs(
             chosen=policy[0::2],
             rejected=policy[1::2],
