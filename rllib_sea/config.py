@@ -220,6 +220,11 @@ class SEAConfig(DerivedSettings):
             raise ConfigError(
                 "lr_schedule: cosine needs an end: set query_budget, or lr_schedule constant"
             )
+        if self.kl_target is not None and self.query_budget is None:
+            raise ConfigError(
+                f"kl_target: {self.kl_target:g} is what is reached at the end of query_budget, "
+                "which is null (expected a number of labels)"
+            )
         self.policy_train_config().validate()
 
         if self.env != "text_duel/TLDR-v0":

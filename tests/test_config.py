@@ -224,6 +224,16 @@ def test_what_is_wrong_is_said_in_one_line(
             "loss_config: anchor_decay 0.9 averages weights that every worker has, which "
             "train_strategy deepspeed spreads (expected ddp)",
         ),
+        (
+            {"kl_target": 3.0, "loss": "reinforce", "loss_config": {"anchor_decay": 0.9}},
+            "kl_target: 3 is a divergence from the reference policy, which is not measured with "
+            "anchor_decay 0.9 (expected 1)",
+        ),
+        (
+            {"kl_target": 3.0, "query_budget": None, "lr_schedule": "constant"},
+            "kl_target: 3 is what is reached at the end of query_budget, which is null",
+        ),
+        ({"kl_target": 0}, "kl_target: 0 is outside (0, inf)"),
         ({"train_strategy": "dp"}, "train_strategy: 'dp' is none of ddp, deepspeed"),
         ({"optimism": "xpo"}, "set exploration_strategy xpo, not bai_ts"),
         (

@@ -1,8 +1,13 @@
-"""Which floating-point format a process computes in if the user leaves that open."""
+"""Floating-point formats: which a process computes in, and which a model's weights have."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
+import transformers
+from torch import nn
 
 AUTO = "auto"
 # What an engine may have its weights in.
@@ -29,3 +34,18 @@ def resolve_dtype(name: str) -> torch.dtype:
     """The format of a name of :data:`DTYPES`."""
     dtype: torch.dtype = auto_dtype() if name == AUTO else getattr(torch, name)
     return dtype
+
+
+def name_dtype(folder: Path, dtype: torch.dtype) -> None:
+    """Says in a saved model's configuration which format it is loaded in."""
+    file = folder / transformers.utils.CONFIG_NAME
+    config = json.loads(file.read_text()) | {"dtype": str(dtype).removeprefix("torch.")}
+    file.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def halve(model: transformers.PreTrainedModel) -> None:
+    """Keeps in bf16 what autocast would cast to bf16 in every forward pass anyway."""
+    embedding = model.get_input_embeddings().weight
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module.weight is not embedding:
+            module.to(torch.bfloat16)

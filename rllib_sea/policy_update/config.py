@@ -70,6 +70,11 @@ class PolicyTrainConfig(PreferenceLearning):
                 f"loss_config: anchor_decay {self.anchor_decay:g} averages weights that every "
                 f"worker has, which train_strategy {self.train_strategy} spreads (expected ddp)"
             )
+        if self.kl_target is not None and self.anchor_decay < 1.0:
+            raise ConfigError(
+                f"kl_target: {self.kl_target:g} is a divergence from the reference policy, which "
+                f"is not measured with anchor_decay {self.anchor_decay:g} (expected 1)"
+            )
         if self.num_train_workers == 0 and self.num_gpus_per_train_worker:
             raise ConfigError(
                 f"num_gpus_per_train_worker: {self.num_gpus_per_train_worker:g} has no effect with "

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import transformers
 from torch import nn
 from torch.nn import functional
 
 from rllib_sea.duels.records import PreferencePair
 from rllib_sea.policy.audit import Probe, PublishedWeights, rehearsed
 from rllib_sea.policy.model_folder import load_policy, replace_weights, save_policy, weights_of
-from rllib_sea.policy.precision import AUTO, auto_dtype
+from rllib_sea.policy.precision import AUTO, auto_dtype, halve, name_dtype
 from rllib_sea.policy_update.anchor import Anchor
 from rllib_sea.policy_update.batching import (
     ResponseBatch,
@@ -33,9 +32,8 @@ from rllib_sea.policy_update.logprobs import (
     choose_layout,
     response_log_probs,
 )
-from rllib_sea.policy_update.objectives.losses import PairLogProbs
 from rllib_sea.policy_update.objectives.optimism import check_pairs
-from rllib_sea.policy_update.schedule import learning_rate
+from rllib_sea.policy_update.schedule import controlled_share, learning_rate
 from rllib_sea.policy_update.scores import (
     CandidateAdvantages,
     PromptResponses,
@@ -44,7 +42,12 @@ from rllib_sea.policy_update.scores import (
     token_scores,
 )
 from rllib_sea.policy_update.sharding import SHARDING, rank, world_size
-from rllib_sea.policy_update.terms import OF_DECIDED_PAIRS, candidate_terms, pair_terms
+from rllib_sea.policy_update.terms import (
+    OF_DECIDED_PAIRS,
+    candidate_terms,
+    pair_log_probs,
+    pair_terms,
+)
 
 STATE_FILE = "training_state.json"
 # Positions whose next-token distributions are scored at once: those of a whole minibatch,
@@ -85,9 +88,10 @@ class PolicyLearner:
         self.layout = choose_layout(self._policy)
         reference = load_policy(config.model_path, torch.float32)
         if bf16:
-            _halve(reference)
+            halve(reference)
         self._reference = ResponseLogits(reference.to(self._device), bf16=bf16)
         self._reference.requires_grad_(False)
+        self._rate_share = 1.0  # of the scheduled rate, by the controller
         self._anchor: Anchor | None = None
         if config.anchor_decay < 1.0:
             self._anchor = Anchor(self._policy, config.model_path, config.anchor_decay, bf16=bf16)
@@ -121,13 +125,13 @@ class PolicyLearner:
         names = ["loss", "margin", "accuracy", "chosen_logp", "rejected_logp"]
         if self.config.optimism is not None:
             names.append("optimism")
+        if self.config.kl_target is not None:
+            names.append("kl")
         num_decided = sum(not pair.is_tie for pair in pairs)
         counts = dict.fromkeys(names, len(pairs)) | dict.fromkeys(OF_DECIDED_PAIRS, num_decided)
         return self._step(
             [pair_responses(pair) for pair in pairs],
-            lambda shown, batch: pair_terms(
-                [pairs[i] for i in shown], self._log_probs(batch), self.config
-            ),
+            lambda shown, batch: self._pair_terms([pairs[i] for i in shown], batch),
             counts,
         )
 
@@ -172,7 +176,7 @@ class PolicyLearner:
         Returns:
             The means, ``grad_norm`` and ``lr``.
         """
-        config, names = self.config, list(counts)
+        names = list(counts)
         parts = minibatches(prompts, self._responses_at_once, rank(), world_size())
         sums = torch.zeros(len(names), dtype=torch.float64, device=self._device)
         for number, part in enumerate(parts):
@@ -193,13 +197,7 @@ class PolicyLearner:
             for name, total in zip(names, sums.tolist(), strict=True)
             if counts[name]
         }
-        lr = learning_rate(
-            self.version,
-            config.policy_lr,
-            config.lr_schedule,
-            config.total_steps,
-            config.warmup_ratio,
-        )
+        lr = self._learning_rate(means)
         grad_norm = self._strategy.step(lr)
         if not all(map(torch.isfinite, torch.tensor([means["loss"], grad_norm]))):
             raise NonFiniteUpdateError(
@@ -209,6 +207,21 @@ class PolicyLearner:
         if self._anchor is not None:
             self._anchor.follow()
         return means | {"grad_norm": grad_norm, "lr": lr}
+
+    def _learning_rate(self, means: Mapping[str, float]) -> float:
+        """The step's learning rate, by what was measured before it."""
+        config = self.config
+        if config.kl_target is not None:
+            assert config.total_steps is not None
+            target = config.kl_target * min(1.0, (self.version + 1) / config.total_steps)
+            self._rate_share = controlled_share(self._rate_share, means["kl"], target)
+        return self._rate_share * learning_rate(
+            self.version,
+            config.policy_lr,
+            config.lr_schedule,
+            config.total_steps,
+            config.warmup_ratio,
+        )
 
     def weights(self, which: WhichWeights = "trained") -> PublishedWeights:
         """Weights for the engines, on the CPU; every worker must call it.
@@ -281,10 +294,11 @@ class PolicyLearner:
         weights = self._strategy.weights()
         if rank() == 0:
             save_policy(self._policy, weights, unfinished, Path(self.config.model_path))
-            _name_dtype(unfinished, self._compute_dtype)
+            name_dtype(unfinished, self._compute_dtype)
             if self._anchor is not None:
                 self._anchor.save(unfinished)
-            (unfinished / STATE_FILE).write_text(json.dumps({"version": self.version}))
+            state = {"version": self.version, "rate_share": self._rate_share}
+            (unfinished / STATE_FILE).write_text(json.dumps(state))
         self._strategy.save(unfinished)
         _barrier()
         if rank() == 0:
@@ -296,7 +310,8 @@ class PolicyLearner:
         self._strategy.load(folder)
         if self._anchor is not None:
             self._anchor.load(folder)
-        self.version = json.loads((folder / STATE_FILE).read_text())["version"]
+        state = json.loads((folder / STATE_FILE).read_text())
+        self.version, self._rate_share = state["version"], state["rate_share"]
 
     @torch.no_grad()
     def score(self, prompts: Sequence[PromptResponses]) -> ResponseScores:
@@ -331,18 +346,21 @@ class PolicyLearner:
             dist.all_reduce(scores)  # each worker has zeros where the others have scores
         return ResponseScores(*scores.T.numpy(force=True))
 
-    def _log_probs(self, batch: ResponseBatch) -> PairLogProbs:
+    def _pair_terms(
+        self, pairs: Sequence[PreferencePair], batch: ResponseBatch
+    ) -> dict[str, torch.Tensor]:
+        """(B,) tensors by name, of some pairs."""
+        if self.config.kl_target is None:
+            with torch.no_grad():
+                reference = response_log_probs(self._reference(batch), batch)
+            policy = response_log_probs(self._strategy.module(batch), batch)
+            return pair_terms(pairs, pair_log_probs(policy, reference, batch), self.config)
         with torch.no_grad():
-            reference = response_log_probs(self._reference(batch), batch)
-        policy = response_log_probs(self._strategy.module(batch), batch)
-        return PairLogProbs(
-            chosen=policy[0::2],
-            rejected=policy[1::2],
-            reference_chosen=reference[0::2],
-            reference_rejected=reference[1::2],
-            chosen_lengths=batch.lengths[0::2],
-            rejected_lengths=batch.lengths[1::2],
-        )
+            logits = self._reference(batch)
+        scores = token_scores(self._strategy.module(batch), logits, batch.target)
+        policy, reference, kl = sum_by_response(scores, batch).T
+        terms = pair_terms(pairs, pair_log_probs(policy, reference, batch), self.config)
+        return terms | {"kl": (kl[0::2] + kl[1::2]) / 2}
 
     def _candidate_terms(
         self, prompts: Sequence[CandidateAdvantages], batch: ResponseBatch
@@ -353,21 +371,6 @@ class PolicyLearner:
         scores = token_scores(self._strategy.module(batch), anchor, batch.target)
         log_probs, _, kl = sum_by_response(scores, batch).T
         return candidate_terms(prompts, log_probs, kl, self.config.beta)
-
-
-def _name_dtype(folder: Path, dtype: torch.dtype) -> None:
-    """Says in a saved model's configuration which format it is loaded in."""
-    file = folder / transformers.utils.CONFIG_NAME
-    config = json.loads(file.read_text()) | {"dtype": str(dtype).removeprefix("torch.")}
-    file.write_text(json.dumps(config, indent=2) + "\n")
-
-
-def _halve(model: transformers.PreTrainedModel) -> None:
-    """Keeps in bf16 what autocast would cast to bf16 in every forward pass anyway."""
-    embedding = model.get_input_embeddings().weight
-    for module in model.modules():
-        if isinstance(module, nn.Linear) and module.weight is not embedding:
-            module.to(torch.bfloat16)
 
 
 def _poisoned_if_not_finite(loss: torch.Tensor) -> torch.Tensor:

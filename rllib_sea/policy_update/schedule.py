@@ -1,4 +1,4 @@
-"""The learning rate of each round: a pure function."""
+"""The learning rate of each step: pure functions."""
 
 from __future__ import annotations
 
@@ -33,3 +33,24 @@ def learning_rate(
         return peak
     progress = min(1.0, (step - warmup) / max(1, total_steps - 1 - warmup))
     return peak * (FLOOR + (1.0 - FLOOR) * 0.5 * (1.0 + math.cos(math.pi * progress)))
+
+
+MOST_AT_ONCE = 0.2  # by which share the controller changes the rate at most
+
+
+def controlled_share(share: float, kl: float, target: float) -> float:
+    """The share of the scheduled rate that a controller lets through, from one step to the next.
+
+    ``share / (1 + clip(kl / target - 1, -0.2, 0.2))``, and never above 1. It is the adaptive
+    controller of "Fine-Tuning Language Models from Human Preferences" (arXiv 1909.08593, section
+    2.2), as OpenRLHF and verl have it, with one step for its horizon; there it moves the weight of
+    a KL penalty. A direct loss has none, and Adam divides a loss's scale out: here it moves the
+    rate.
+
+    Args:
+        share: That of the step before, in (0, 1]; 1 at first.
+        kl: Divergence before the step, in nats per response.
+        target: What it may be by now, above 0.
+    """
+    error = min(max(kl / target - 1.0, -MOST_AT_ONCE), MOST_AT_ONCE)
+    return min(1.0, share / (1.0 + error))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from rllib_sea.duels.records import PreferencePair
+from rllib_sea.policy_update.batching import ResponseBatch
 from rllib_sea.policy_update.config import PolicyTrainConfig
 from rllib_sea.policy_update.objectives.losses import PairLogProbs, label_loss
 from rllib_sea.policy_update.objectives.optimism import OPTIMISM
@@ -58,6 +59,20 @@ def pair_terms(
         )
         terms["loss"] = terms["loss"] + terms["optimism"]
     return terms
+
+
+def pair_log_probs(
+    policy: torch.Tensor, reference: torch.Tensor, batch: ResponseBatch
+) -> PairLogProbs:
+    """Log-probabilities of responses (2 B,), pair by pair."""
+    return PairLogProbs(
+        chosen=policy[0::2],
+        rejected=policy[1::2],
+        reference_chosen=reference[0::2],
+        reference_rejected=reference[1::2],
+        chosen_lengths=batch.lengths[0::2],
+        rejected_lengths=batch.lengths[1::2],
+    )
 
 
 def candidate_terms(

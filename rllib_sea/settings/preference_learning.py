@@ -73,6 +73,15 @@ class PreferenceLearning:
         "`constant`.",
         checked_elsewhere,
     )
+    kl_target: float | None = key(
+        None,
+        "Divergence from the reference policy, in nats per response, that the policy may have "
+        "reached at the end of the query budget, and on the way in proportion; above it the "
+        "learning rate falls: docs/losses.md#a-target-for-the-divergence. None: no target.",
+        check_number,
+        open_low=True,
+        optional=True,
+    )
     warmup_ratio: float = key(
         0.02, "Share of the steps over which the rate rises from 0.", check_number, 0.0, 1.0
     )

@@ -99,6 +99,7 @@ def _own_labels() -> dict[str, Settings]:
     methods = {
         f"{base}, {name}": _recipe("bai_ts", **changes) for name, changes in OWN_LABELS.items()
     }
+    methods[f"{base}, KL 3"] = _recipe("bai_ts", kl_target=3.0)
     soft = OWN_LABELS["soft"]
     methods[f"{base}, soft, agree 0.9"] = _recipe("bai_ts", **soft, **OWN_LABELS["agree 0.9"])
     methods[f"{base}, soft, audit 0.6"] = _recipe("bai_ts", **soft, **OWN_LABELS["audit 0.6"])

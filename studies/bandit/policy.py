@@ -22,6 +22,7 @@ class SoftmaxPolicy:
     """
 
     def __init__(self, world: World, lr: float, seed: int) -> None:
+        self._lr = lr
         self._reference = world.reference_log_probs
         self._features = world.all_features(torch.arange(len(self._reference)))
         first, second, last = (
@@ -52,6 +53,7 @@ class SoftmaxPolicy:
         rejected: torch.Tensor,
         *,
         preference: torch.Tensor,
+        rate_share: float = 1.0,
         loss: str,
         beta: float,
         optimism: str | None = None,
@@ -65,6 +67,7 @@ class SoftmaxPolicy:
             chosen: (B,) indices of the preferred responses.
             rejected: (B,) indices of the others.
             preference: (B,) how probably the preferred ones are preferred, in [0.5, 1].
+            rate_share: Of the learning rate.
             loss: A name of :data:`rllib_sea.policy_update.objectives.losses.LOSSES`.
             beta: The loss's.
             optimism: A name of :data:`rllib_sea.policy_update.objectives.optimism.OPTIMISM`.
@@ -95,6 +98,8 @@ class SoftmaxPolicy:
         if optimism is not None:
             assert chosen_from_reference is not None
             total = total + optimism_alpha * OPTIMISM[optimism](pairs, chosen_from_reference, beta)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate_share * self._lr
         self._optimizer.zero_grad()
         total.mean().backward()
         torch.nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)

@@ -40,6 +40,7 @@ class Settings:
         policy_replay: Further updates per round, each on as many pairs as a round has prompts,
             drawn from all that the oracle has labelled so far.
         lr: The policy's.
+        kl_target: See :class:`rllib_sea.settings.preference_learning.PreferenceLearning`.
         loss: A name of :data:`rllib_sea.policy_update.objectives.losses.LOSSES`.
         beta: The loss's.
         optimism: A name of :data:`rllib_sea.policy_update.objectives.optimism.OPTIMISM`.
@@ -67,6 +68,7 @@ class Settings:
     update_policy: bool = True
     policy_replay: int = 0
     lr: float = 2e-3
+    kl_target: float | None = None
     loss: str = "dpo"
     beta: float = 0.1
     optimism: str | None = None

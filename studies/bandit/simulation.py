@@ -12,6 +12,7 @@ from rllib_sea.duels.plan import Counts, plan_round
 from rllib_sea.exploration import STRATEGIES, Proposals
 from rllib_sea.exploration.mixing import mix
 from rllib_sea.policy_update.replay import draw_replayed
+from rllib_sea.policy_update.schedule import controlled_share
 from rllib_sea.randomness import Stream, generator, generators
 from rllib_sea.reward_model.health import argmax_agreement, member_disagreement
 from studies.bandit.environment import (
@@ -75,6 +76,7 @@ class Simulation:
         self._steps = 0
         self._oracles: LabelledPairs | None = None  # what replay draws from
         self.audit = Audit(settings.mixing(), note=_silent, warn=_silent)
+        self._rate_share = 1.0  # of the learning rate, by the controller
         self._dropped = 0  # pairs that the ERM did not label
         self._ages: list[np.ndarray] = []  # of the pairs replayed since the last measurement
         self._sums = dict.fromkeys(("regret", "pool_regret", "online_win_rate"), 0.0)
@@ -180,11 +182,15 @@ class Simulation:
         if len(pairs) == 0:
             return
         settings = self.settings
+        if settings.kl_target is not None:
+            target = settings.kl_target * self.queries / settings.query_budget
+            self._rate_share = controlled_share(self._rate_share, self._divergence(), target)
         self.policy.update(
             torch.from_numpy(pairs.prompts),
             torch.from_numpy(pairs.chosen),
             torch.from_numpy(pairs.rejected),
             preference=torch.from_numpy(pairs.preference).float(),
+            rate_share=self._rate_share,
             loss=settings.loss,
             beta=settings.beta,
             optimism=settings.optimism,
@@ -299,6 +305,11 @@ class Simulation:
         )
 
     # -- Measuring --------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def _divergence(self) -> float:
+        """Of the policy from the reference policy, in nats."""
+        return divergence(self.policy.log_probs(self._prompts), self.world.reference_log_probs)
 
     def _best_of_n_is_due(self) -> bool:
         """At every fourth measurement, and at the end: it takes longer than all others."""

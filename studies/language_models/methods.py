@@ -58,6 +58,7 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "reinforce": {"loss": "reinforce", "beta": 0.02},
     # The ERM's own labels: as in the bandit tier, by bounds, and no win for what was cut.
     **OWN_LABELS,
+    "KL 8": {"kl_target": 8.0},
     "bounds": {"synthetic_pair": "bounds"},
     "finished wins": {"synthetic_cut_wins": False},
     **{f"replay {steps}": {"policy_replay": steps} for steps in (1, 3)},
@@ -98,6 +99,7 @@ _OWN_LABELS = (
     f"bai_ts+mix, {RECIPE}, soft, audit 0.6",
     f"bai_ts+mix, {RECIPE}, soft, replay 1",
     f"bai_ts+mix, {RECIPE}, soft, finished wins",
+    f"bai_ts+mix, {RECIPE}, KL 8",
     "bai_ts+mix, bounds, gamma 0.5",
     "bai_ts+mix, bounds, gamma 0.5, soft",
 )

@@ -19,7 +19,7 @@ from rllib_sea.policy_update import learner as learner_module
 from rllib_sea.policy_update.config import PolicyTrainConfig
 from rllib_sea.policy_update.learner import NonFiniteUpdateError, PolicyLearner
 from rllib_sea.policy_update.objectives.losses import LOSSES
-from rllib_sea.policy_update.scores import CandidateAdvantages
+from rllib_sea.policy_update.scores import CandidateAdvantages, pair_responses
 from tests.helpers.preference_pairs import random_pairs, random_prompts
 from tests.helpers.weights import assert_same_updates
 from text_duel.errors import ConfigError
@@ -201,6 +201,30 @@ def test_two_steps_of_reinforce_equal_a_plain_loop(
     for learner in learners:
         assert learner.version == 3
         assert_same_updates(weights_of(learner), expected)
+
+
+def test_a_target_for_the_divergence_slows_the_policy_and_is_gone_on_with(
+    config: PolicyTrainConfig, tmp_path: Path
+) -> None:
+    free = dataclasses.replace(config, total_steps=8)
+    bound = dataclasses.replace(free, kl_target=0.02)
+    learners = [PolicyLearner(bound), PolicyLearner(free)]
+    made = [[learner.update(PAIRS) for _ in range(6)] for learner in learners]
+    assert made[0][0]["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert made[0][0]["lr"] == config.policy_lr
+    assert made[0][-1]["lr"] < 0.7 * config.policy_lr
+    scores = learners[0].score([pair_responses(pair) for pair in PAIRS])
+    assert "kl" not in made[1][-1]
+    after = learners[0].update(PAIRS)
+    assert after["kl"] == pytest.approx(scores.kl.mean(), rel=1e-4)
+    far = learners[1].score([pair_responses(pair) for pair in PAIRS]).kl.mean()
+    assert after["kl"] < far
+    # Until the rate falls both do the same.
+    assert made[0][1]["loss"] == pytest.approx(made[1][1]["loss"], rel=1e-5)
+    learners[0].save(tmp_path / "policy")
+    loaded = PolicyLearner(bound)
+    loaded.load(tmp_path / "policy")
+    assert loaded.update(PAIRS) == learners[0].update(PAIRS)
 
 
 def test_a_moving_anchor_is_saved_and_gone_on_with(

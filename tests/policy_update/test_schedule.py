@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from rllib_sea.policy_update.schedule import learning_rate
+from rllib_sea.policy_update.schedule import controlled_share, learning_rate
 
 
 def rates(schedule: str, total: int | None, warmup: float, steps: int) -> list[float]:
@@ -41,3 +41,21 @@ def test_a_run_of_one_step_has_a_rate(warmup: float) -> None:
 
 def test_it_scales_with_the_peak() -> None:
     assert learning_rate(2, 5e-7, "cosine", 5, 0.0) == pytest.approx(0.55 * 5e-7)
+
+
+def test_the_controller_by_hand() -> None:
+    """A tenth above the target: divided by 1.1; far above: by 1.2; below it rises, to 1 at most."""
+    assert controlled_share(1.0, 1.1, 1.0) == pytest.approx(1 / 1.1)
+    assert controlled_share(0.6, 50.0, 1.0) == pytest.approx(0.5)
+    assert controlled_share(0.5, 2.0, 2.0) == 0.5
+    assert controlled_share(0.4, 0.0, 3.0) == pytest.approx(0.5)
+    assert controlled_share(1.0, 0.0, 3.0) == 1.0
+
+
+def test_a_policy_that_follows_its_rate_stays_near_a_target_that_grows() -> None:
+    """Each step adds 0.1 times the share, the target 0.05: without a controller twice as far."""
+    share, kl = 1.0, 0.0
+    for step in range(200):
+        share = controlled_share(share, kl, 0.05 * (step + 1))
+        kl += 0.1 * share
+    assert kl == pytest.approx(0.05 * 200, rel=0.1)

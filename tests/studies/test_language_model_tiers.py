@@ -252,6 +252,7 @@ def test_mixing_begins_after_a_fifth_and_a_variant_changes_what_its_name_says() 
         recipe | {"synthetic_labels": "soft", "audit_threshold": 0.6},
         recipe | {"synthetic_labels": "soft", "policy_replay": 1},
         recipe | {"synthetic_labels": "soft", "synthetic_cut_wins": False},
+        recipe | {"kl_target": 8.0},
         recipe | {"synthetic_pair": "bounds"},
         recipe | {"synthetic_pair": "bounds", "synthetic_labels": "soft"},
     ]
