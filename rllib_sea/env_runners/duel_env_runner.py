@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -23,13 +20,13 @@ from ray.rllib.utils.annotations import override
 
 from rllib_sea.duels.records import Candidate, SamplingConfig
 from rllib_sea.duels.rounds import (
-    Failure,
     HeldOutResponses,
     Proposal,
     ProposalShare,
     ProposalTask,
     TokenizedPrompt,
 )
+from rllib_sea.env_runners.wrappers import returns_failures, timed
 from rllib_sea.policy.module import VLLMPolicyModule
 from rllib_sea.randomness import Stream, integer_seeds
 from rllib_sea.reward_model.encoder import CandidateEncoder, make_encoder
@@ -38,23 +35,6 @@ from rllib_sea.reward_model.module import FEATURES, REWARDS
 if TYPE_CHECKING:
     from rllib_sea.config import SEAConfig
     from rllib_sea.policy_update.publishing import PublishedPolicy
-
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _returns_failures(method: Callable[P, R]) -> Callable[P, R | Failure]:
-    """A method that returns what went wrong as data: see :class:`Failure`."""
-
-    @wraps(method)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R | Failure:
-        try:
-            return method(*args, **kwargs)
-        except Exception as error:
-            return Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
-
-    return call
 
 
 class DuelEnvRunner(EnvRunner):
@@ -106,7 +86,7 @@ class DuelEnvRunner(EnvRunner):
         module.start()
         return module
 
-    @_returns_failures
+    @returns_failures
     def start(self, *, max_model_len: int) -> None:
         """Starts the engine and loads the encoder.
 
@@ -132,7 +112,7 @@ class DuelEnvRunner(EnvRunner):
     # -- One round --------------------------------------------------------------------
 
     @override(EnvRunner)
-    @_returns_failures
+    @returns_failures
     def sample(self, *, task: ProposalTask, weights: Mapping[str, Any]) -> ProposalShare:
         """Samples M candidates per prompt and scores them (Algorithm 2, line 3).
 
@@ -142,10 +122,10 @@ class DuelEnvRunner(EnvRunner):
         """
         config = self.config
         seconds: dict[str, float] = {}
-        with _timed(seconds, "sync"):
+        with timed(seconds, "sync"):
             self.load(weights)
 
-        with _timed(seconds, "generate"):
+        with timed(seconds, "generate"):
             prompts = task.prompts
             token_ids = [prompt.token_ids for prompt in prompts]
             num_from_reference = config.num_reference_candidates
@@ -161,7 +141,7 @@ class DuelEnvRunner(EnvRunner):
                 others = self._sample(token_ids, num_from_reference, seeds)
                 candidates = [[*ours, *o] for ours, o in zip(candidates, others, strict=True)]
 
-        with _timed(seconds, "encode"):
+        with timed(seconds, "encode"):
             scored = self.score([p.text for p in prompts], token_ids, candidates)
             self.module.rest()
 
@@ -234,7 +214,7 @@ class DuelEnvRunner(EnvRunner):
                 result[i] = features[place], rewards[:, place].copy()
         return [result[i] for i in range(len(prompts))]
 
-    @_returns_failures
+    @returns_failures
     def rescore(
         self,
         *,
@@ -247,7 +227,7 @@ class DuelEnvRunner(EnvRunner):
         self.load(weights)
         return self.score(prompts, prompt_token_ids, responses)
 
-    @_returns_failures
+    @returns_failures
     def encode(
         self,
         *,
@@ -269,7 +249,7 @@ class DuelEnvRunner(EnvRunner):
 
     # -- Evaluation -------------------------------------------------------------------
 
-    @_returns_failures
+    @returns_failures
     def respond(
         self, *, prompts: Sequence[TokenizedPrompt], weights: Mapping[str, Any]
     ) -> list[str]:
@@ -279,7 +259,7 @@ class DuelEnvRunner(EnvRunner):
         self.module.rest()
         return [response.text for response in responses]
 
-    @_returns_failures
+    @returns_failures
     def answer_held_out(
         self,
         *,
@@ -332,7 +312,7 @@ class DuelEnvRunner(EnvRunner):
 
     # -- Weights and state ------------------------------------------------------------
 
-    @_returns_failures
+    @returns_failures
     def sync(self, *, weights: Mapping[str, Any]) -> None:
         """:meth:`load` by itself, to try an engine before it is needed."""
         self.load(weights)
@@ -391,12 +371,3 @@ class DuelEnvRunner(EnvRunner):
     def process_id(self) -> int:
         """The process that runs this, for fault tests."""
         return os.getpid()
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
