@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 # What Ray itself chooses for a cluster that it starts; whoever joins one by its address has to say
 # so, before Ray is imported.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+# Modules of tests import torch, Transformers, Ray and RLlib: none of that is garbage, now or later.
+gc.disable()
 
 # What takes minutes, longest first: begun last, it would be waited for at the end.
 LONGEST = (
@@ -32,6 +36,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next(starts, len(LONGEST))
 
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

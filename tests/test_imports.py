@@ -1,9 +1,13 @@
-"""What an import of the package brings, and what it leaves out: processes start with it."""
+"""How the packages are cut: what an import brings and leaves out, how long a file is."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MOST_LINES = 400
 
 
 def test_engines_are_imported_when_they_are_used() -> None:
@@ -50,3 +54,12 @@ def test_commands_that_need_no_ray_do_not_import_it() -> None:
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
         )
         assert done.stdout.splitlines() == expected
+
+
+def test_no_file_of_code_is_long() -> None:
+    """What grows past this has a second thing in it: move that to a file of its own."""
+    rooms = [ROOT / "rllib_sea", ROOT / "envs"]
+    files = [file for room in rooms for kind in ("*.py", "*.js") for file in room.rglob(kind)]
+    assert len(files) > 200
+    lengths = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in files}
+    assert {name: n for name, n in lengths.items() if n > MOST_LINES} == {}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +26,7 @@ from rllib_sea.duels.rounds import (
     ProposalTask,
     TokenizedPrompt,
 )
-from rllib_sea.env_runners.failures import returns_failures
+from rllib_sea.env_runners.wrappers import returns_failures, timed
 from rllib_sea.policy.module import VLLMPolicyModule
 from rllib_sea.randomness import Stream, integer_seeds
 from rllib_sea.reward_model.encoder import CandidateEncoder, make_encoder
@@ -124,10 +122,10 @@ class DuelEnvRunner(EnvRunner):
         """
         config = self.config
         seconds: dict[str, float] = {}
-        with _timed(seconds, "sync"):
+        with timed(seconds, "sync"):
             self.load(weights)
 
-        with _timed(seconds, "generate"):
+        with timed(seconds, "generate"):
             prompts = task.prompts
             token_ids = [prompt.token_ids for prompt in prompts]
             num_from_reference = config.num_reference_candidates
@@ -143,7 +141,7 @@ class DuelEnvRunner(EnvRunner):
                 others = self._sample(token_ids, num_from_reference, seeds)
                 candidates = [[*ours, *o] for ours, o in zip(candidates, others, strict=True)]
 
-        with _timed(seconds, "encode"):
+        with timed(seconds, "encode"):
             scored = self.score([p.text for p in prompts], token_ids, candidates)
             self.module.rest()
 
@@ -387,12 +385,3 @@ class DuelEnvRunner(EnvRunner):
     def process_id(self) -> int:
         """The process that runs this, for fault tests."""
         return os.getpid()
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start

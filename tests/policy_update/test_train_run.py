@@ -209,7 +209,7 @@ def _assert_initial_and_rehearsal(run: PolicyTrainRun, initial: Mapping[str, tor
         assert (one == other).all()
 
 
-def test_one_worker_saves_loads_and_refuses_what_is_not_finite(
+def test_one_worker_saves_loads_refuses_what_is_not_finite_and_fails_in_one_line(
     config: PolicyTrainConfig,
     expected: list[AfterUpdate],
     start: Callable[[PolicyTrainConfig], PolicyTrainRun],
@@ -249,6 +249,12 @@ def test_one_worker_saves_loads_and_refuses_what_is_not_finite(
     assert run.reinforce(CANDIDATES) == pytest.approx(learner.reinforce(CANDIDATES), rel=1e-5)
     assert run.version == 4
     assert_same_updates(_saved(run, tmp_path / "four"), learner._strategy.weights())
+
+    # A worker's error ends the run, in one line.
+    outside = dataclasses.replace(ROUNDS[0][0], chosen_token_ids=(10**6,))
+    with pytest.raises(RuntimeError, match="index out of range") as failed:
+        run.update([outside])
+    assert "\n" not in str(failed.value)
     run.stop()
     _wait_for(lambda: not _run_processes())
 
@@ -346,7 +352,7 @@ def test_deepspeed_does_what_one_process_does(
     assert_same_updates(_saved(run, tmp_path / "three"), expected[2].weights)
 
 
-def test_a_failed_run_gives_one_clear_line(
+def test_a_killed_worker_ends_the_run_in_one_clear_line(
     config: PolicyTrainConfig, start: Callable[[PolicyTrainConfig], PolicyTrainRun]
 ) -> None:
     run = start(config)
@@ -358,10 +364,3 @@ def test_a_failed_run_gives_one_clear_line(
     assert "max_train_failures 0" in str(killed.value)
     with pytest.raises(RuntimeError, match="max_train_failures 0"):
         run.weights()
-    run.stop()
-
-    run = start(config)
-    outside = dataclasses.replace(ROUNDS[0][0], chosen_token_ids=(10**6,))
-    with pytest.raises(RuntimeError, match="index out of range") as failed:
-        run.update([outside])
-    assert "\n" not in str(failed.value)

@@ -1,9 +1,11 @@
-"""What goes wrong in a call to an env runner, as data."""
+"""What an env runner's methods are wrapped in: failures as data, seconds by name."""
 
 from __future__ import annotations
 
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -24,3 +26,13 @@ def returns_failures(method: Callable[P, R]) -> Callable[P, R | Failure]:
             return Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
 
     return call
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Adds the block's seconds to those of a name."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
