@@ -11,7 +11,7 @@ What comes next is read off the curve's end: a straight line through the logits 
 rates (:func:`expected_gain`). A power law through all of the curve, ``1 - 0.5 (n/a)^(-b)``, fits
 curves that rise at once and misses those that stay flat at first, as most do; a line through the
 win rates themselves goes on above 1. The interval also has what the same rule was off by, earlier
-on the same curve: see docs/results/forecast/README.md.
+on the same curve: `python -m studies.bandit.forecasts`.
 """
 
 from __future__ import annotations
