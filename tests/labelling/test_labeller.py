@@ -575,3 +575,36 @@ def test_a_round_waits_for_all_raters_whom_its_labels_need(tmp_path: Path) -> No
     with PreferenceReader(tmp_path / LOG_FILE) as log:
         assert log.reliabilities()["ann"][1] > 0.6 > log.reliabilities()["eve"][2]
         assert {entry.label_rule for entry in log.read()} == {"reliability"}
+
+
+def test_people_judge_an_evaluation_once(tmp_path: Path) -> None:
+    """By another process, too; who does not answer in time holds nothing up."""
+    people = {"oracle": "people", "oracle_config": {"raters": ["ann"], "undo_s": 0.0}}
+    questions = [question(2, i, purpose="evaluation") for i in range(4)]
+
+    async def run() -> None:
+        for number in (1, 2):
+            labeller = Labeller(settings(tmp_path, people, label_deadline_s=2.0))
+            await labeller.start()
+            base, _, token = (await labeller.open_page())["ann"].partition("/#")
+            headers = {"Authorization": f"Bearer {token}"}
+            async with httpx.AsyncClient(base_url=base, headers=headers) as ann:
+                judging = asyncio.create_task(labeller.judge(2, questions))
+                await asyncio.sleep(0)
+                for shown in (await ann.post("/api/next", json={"count": number})).json():
+                    body = {"question": shown["id"], "choice": "tie"}
+                    assert (await ann.post("/api/answer", json=body)).json()["status"] == "kept"
+                if number == 1:  # the process dies here
+                    judging.cancel()
+                else:
+                    entries = await judging
+                    assert (await labeller.take_waits())[0].startswith("3 questions wait for peop")
+            warnings = await labeller.take_warnings()
+            await labeller.close()
+        assert [entry.state for entry in entries] == ["answered"] * 3 + ["withdrawn"]
+        assert [len(entry.verdicts) for entry in entries] == [1, 1, 1, 0]
+        assert warnings == ["1 question is withdrawn: of an evaluation, not answered within 2 s"]
+
+    asyncio.run(run())
+    with PreferenceReader(tmp_path / LOG_FILE) as log:
+        assert (log.num_questions(), log.num_questions(None, "evaluation")) == (0, 4)

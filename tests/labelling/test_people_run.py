@@ -157,7 +157,7 @@ def test_a_run_that_people_label_is_killed_and_resumed(tiny_policy: Path, tmp_pa
         assert dict(LINK.findall(command.output)) == links
         ann.label(2)
         bob.label(6)
-        assert command.wait_for("who compare", 120.0)
+        assert command.wait_for("who compare", 120.0), command.output
         phases = [ann.progress()["phase"]]
         (num_judged,) = map(int, JUDGED.findall(command.output))
         assert 1 < num_judged <= 4
@@ -165,7 +165,7 @@ def test_a_run_that_people_label_is_killed_and_resumed(tiny_policy: Path, tmp_pa
         command.kill()
     labelled = {"ann": ann.answered[:-1], "bob": list(bob.answered)}
     with TrainCommand(tmp_path, ["--resume"], CODE) as command:
-        assert command.wait_for("who compare", 180.0)
+        assert command.wait_for("who compare", 180.0), command.output
         phases.append(ann.progress()["phase"])
         bob.label(num_judged - 1)
         assert command.wait(120.0) == 0, command.output
