@@ -20,8 +20,9 @@ from tests.helpers.odd_oracle import oddness
 from tests.helpers.preference_log_cases import fill
 from tests.helpers.sea_runs import BUDGET, run_to_the_end, tiny_config
 
-# The first needs a rule of which no pair is labelled by the ERM, two `loss: reinforce`, one people.
-OTHER_RUNS = {"policy/optimism", "policy/kl", "policy/advantage", "evaluation/num_judged"}
+# The first needs a rule of which no pair is labelled by the ERM, two `loss: reinforce`, two people.
+OTHER_RUNS = {"policy/optimism", "policy/kl", "policy/advantage"}
+OTHER_RUNS |= {"evaluation/num_judged", "seconds/people_idle"}
 # The tiny policy ends hardly a response: the ERM would label no pair at all.
 OTHER_RUNS |= {"duels/num_skipped_cut_winner"}
 OF_RLLIB = {"num_env_steps_sampled_lifetime", "num_training_step_calls_per_iteration"}

@@ -87,12 +87,15 @@ def test_labels_are_foretold_by_the_members_mean_of_the_duelled_pair() -> None:
         prompts=np.array([4, 5]),
         pool=np.array([[7, 8, 9], [7, 7, 3]]),
         rewards=np.array([[[0.0, 1.0, 3.0], [0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]]),
+        first_place=np.array([2, 0]),
+        second_place=np.array([1, 2]),
         first=np.array([9, 7]),
         second=np.array([8, 3]),
         first_from_reference=np.array([False, False]),
         valid=np.array([True, True]),
         real=np.array([True, False]),
-        first_wins=np.array([False, True]),
+        audited=np.array([False, False]),
+        preference=np.array([0.0, 1.0]),
     )
     probabilities, wins = foretold(duels)
     assert probabilities == pytest.approx([(1 / (1 + np.exp(-2.0)) + 0.5) / 2])
