@@ -85,10 +85,7 @@ def run(method: str, seed: int) -> Rows:
 def foretold(duels: Duels) -> tuple[np.ndarray, np.ndarray]:
     """(N,) probabilities of a round's real labels, foretold, and (N,) labels."""
     rows = np.flatnonzero(duels.real)
-    places = [
-        (duels.pool[rows] == chosen[rows, None]).argmax(axis=1)
-        for chosen in (duels.first, duels.second)
-    ]
+    places = (duels.first_place[rows], duels.second_place[rows])
     rewards = np.stack([duels.rewards[:, rows, place] for place in places])  # (2, K, N)
     probabilities = win_probabilities(rewards.transpose(2, 0, 1)).mean(axis=1)
     return probabilities, duels.first_wins[rows]
