@@ -42,7 +42,7 @@ from rllib_sea.lifecycle import RunLifecycle
 from rllib_sea.metrics import duel_metrics, of_this_round, oracle_metrics, skip_metrics
 from rllib_sea.policy_update.objectives.reinforce import REINFORCE, ReinforceOptions
 from rllib_sea.preference_log.records import Question
-from rllib_sea.reward_model.forecast import gain_in_words, in_words
+from rllib_sea.reward_model.forecast import gain_in_words, in_words, is_enough
 from rllib_sea.settings.declaration import values_of
 from rllib_sea.settings.duels import Duels
 
@@ -317,8 +317,8 @@ class SEA(RunLifecycle):
         rewards = self.sampling.rewards(evaluated.features)
         self._forecast = said = self.reward_model.forecast(rewards, self._counts.round)
         self.labelling.tell_people(in_words(said))
-        least, most = self.config.stop_when_gain_below, said.get("expected_gain_high")
-        if least is None or most is None or most >= least or self._is_done():
+        least = self.config.stop_when_gain_below
+        if least is None or self._is_done() or not is_enough(said, least):
             return
         self._is_enough = True
         left = self._counts.num_open_questions

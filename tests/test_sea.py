@@ -184,9 +184,10 @@ def test_two_env_runners_one_of_them_killed_give_the_run_of_one_process(tiny_pol
 
 
 def test_a_run_ends_when_the_next_labels_are_expected_to_bring_too_little(
-    tiny_policy: Path, tmp_path: Path
+    tiny_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Less than half: that is foretold as soon as anything is, after two evaluations."""
+    monkeypatch.setattr("rllib_sea.reward_model.forecast.CLIMBED", 0.0)  # it has not
     algorithm = tiny_config(
         tiny_policy, query_budget=200, evaluation_interval=2, stop_when_gain_below=0.5
     ).build_algo()

@@ -11,7 +11,7 @@ What comes next is read off the curve's end: a straight line through the logits 
 rates (:func:`expected_gain`). A power law through all of the curve, ``1 - 0.5 (n/a)^(-b)``, fits
 curves that rise at once and misses those that stay flat at first, as most do; a line through the
 win rates themselves goes on above 1. The interval also has what the same rule was off by, earlier
-on the same curve: `python -m studies.bandit.forecasts`.
+on the same curve: docs/results/forecast/README.md.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ MAX_PROMPTS = 128
 # Evaluations that are kept.
 MAX_POINTS = 24
 NUM_DRAWS = 256
+# Before the policy is surely so far ahead nothing is enough: curves rest before they climb.
+CLIMBED = 0.55
 # How many labels are "the next": this share of those so far.
 NEXT_SHARE = 0.1
 # The end of the curve: the last third of the labels, but three evaluations.
@@ -122,6 +124,18 @@ def expected_gain(
     wrong_by = np.sqrt(variance) * rng.standard_normal(len(gains))
     low, high = np.quantile(gains + wrong_by, [0.025, 0.975])
     return Estimate(float(gains.mean()), float(low), float(high))
+
+
+def is_enough(said: Mapping[str, float], least: float) -> bool:
+    """Whether a run may end: its policy has climbed, and the next labels bring little for sure.
+
+    Args:
+        said: The metrics of :func:`forecast`.
+        least: What the upper end of the gain's interval must be below.
+    """
+    if "expected_gain_high" not in said:
+        return False
+    return said["estimated_win_rate_low"] > CLIMBED and said["expected_gain_high"] < least
 
 
 def in_words(said: Mapping[str, float]) -> str:

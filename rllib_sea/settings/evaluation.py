@@ -62,7 +62,8 @@ class Evaluation:
         None,
         "The run ends as soon as the next tenth of the labels so far is expected, by the ERM "
         "alone, to add less than this to the win rate over the initial policy, at the upper end "
-        "of the 95% interval: docs/reward_model.md#when-to-stop. None: it does not.",
+        "of the 95% interval, and the policy is ahead for sure: docs/reward_model.md#when-to-stop. "
+        "None: it does not.",
         check_number,
         0.0,
         0.5,

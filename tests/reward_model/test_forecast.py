@@ -16,6 +16,7 @@ from rllib_sea.reward_model.forecast import (
     expected_gain,
     forecast,
     in_words,
+    is_enough,
     win_rate_draws,
 )
 from rllib_sea.statistics import Z_95
@@ -162,6 +163,15 @@ def test_a_forecast_and_its_sentence() -> None:
     assert said["next_labels"] == 12.0
     assert said["expected_gain_low"] < said["expected_gain"] < said["expected_gain_high"]
     assert "; 12 more labels are expected to add +0.01" in in_words(said)
+
+
+def test_it_is_enough_only_where_the_policy_has_climbed() -> None:
+    said = {"estimated_win_rate_low": 0.7}
+    assert not is_enough(said, 0.5)
+    said["expected_gain_high"] = 0.015
+    assert is_enough(said, 0.02)
+    assert not is_enough(said, 0.015)
+    assert not is_enough(said | {"estimated_win_rate_low": 0.55}, 0.02)
 
 
 NOBODY = (np.empty(0), np.empty(0, dtype=bool))
