@@ -110,13 +110,17 @@ class VLLMSampler:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         if num_threads is not None:
             os.environ["OMP_NUM_THREADS"] = str(num_threads)
+        on_gpu = torch.cuda.is_available()
+        if enforce_eager and not on_gpu:
+            # Single functions are compiled all the same: a comparison with log-probabilities,
+            # for 3 seconds in each process.
+            os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
         from vllm import LLM
 
         self.dtype = resolve_dtype(dtype)
         initial = load_policy(path, self.dtype)
         classes = {type(module) for module in initial.modules()}
         unchanged = {cls: (cls.__bases__, dict(vars(cls))) for cls in classes}
-        on_gpu = torch.cuda.is_available()
         options = (
             {"gpu_memory_utilization": gpu_memory_utilization}
             if on_gpu

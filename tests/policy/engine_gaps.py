@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 
 import numpy as np
+from torch._dynamo.utils import counters
 
 from rllib_sea.duels.records import Candidate
 from rllib_sea.policy.audit import PublishedWeights, sampler_gap
@@ -48,6 +49,7 @@ def gaps(kind: str, folder: Path, options: dict[str, object]) -> dict[str, float
         sampler.load_weights(published[which].tensors, version)
         found[f"{version} {which}"] = sampler_gap(sampler, published[which].probe)
     sampler.close()
+    found["functions compiled"] = counters["stats"]["unique_graphs"]
     return found
 
 

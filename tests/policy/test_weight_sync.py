@@ -130,6 +130,7 @@ def assert_exact(found: dict[str, float] | str, most: float) -> None:
     # The figures could tell: an engine that keeps its weights is far from the others.
     assert min(found.pop("untouched"), found.pop("unrehearsed")) > tolerance(torch.bfloat16)
     assert found.pop("encoder beside it") == 0.0
+    assert found.pop("functions compiled") == 0, "seconds in each process"
     assert len(found) == 5
     assert max(found.values()) < most, found
 
@@ -172,6 +173,7 @@ def test_engine_and_trainer_agree_on_the_bundled_model(bundled: Path, tmp_path: 
     assert found.pop("unrehearsed") > 1.0
     assert found.pop("untouched") > 0.0
     assert found.pop("encoder beside it") == 0.0
+    assert found.pop("functions compiled") == 0
     assert max(found.values()) < 1e-3, found
 
 
