@@ -14,17 +14,15 @@ from rllib_sea.preference_log.log import PreferenceLog
 from rllib_sea.preference_log.preference_forms import END_TOKENS, LeftOut, find_form, without_end
 from rllib_sea.preference_log.records import (
     IMPORTED,
-    NO_POLICY_VERSION,
     PreferenceLogError,
     Question,
     RunRecord,
 )
 from rllib_sea.preference_log.written_preferences import (
     Preference,
-    TokenizedPreference,
     tokenize_preferences,
 )
-from text_duel.conversations import as_text, unread_keys
+from text_duel.conversations import unread_keys
 from text_duel.errors import ConfigError
 from text_duel.sources import FileSource
 from text_duel.verdicts import Choice, Verdict
@@ -153,7 +151,17 @@ def import_preferences(
             continue
         prompt = json.dumps(written.prompt)
         prompt_id = prompt_ids.setdefault(prompt, f"{file.stem}-{len(prompt_ids):06d}")
-        questions.append(_question(written, position, prompt_id, source))
+        questions.append(
+            Question.imported(
+                written.prompt,
+                written.chosen,
+                written.rejected,
+                oracle=source,
+                prompt_id=prompt_id,
+                position=position,
+                prompt_token_ids=written.prompt_token_ids,
+            )
+        )
         label = written.label
         choice: Choice = "tie" if label is not None and label.is_tie else "first"
         verdicts.append(None if label is None else Verdict(choice))
@@ -179,23 +187,3 @@ def import_preferences(
     if too_long:
         left_out[f"longer than {tokenizer.context_length} tokens"] = too_long
     return Imported(found, len(questions) - num_open, num_open, len(prompt_ids), left_out)
-
-
-def _question(written: TokenizedPreference, position: int, prompt_id: str, source: str) -> Question:
-    return Question(
-        round=0,
-        position=position,
-        prompt_id=prompt_id,
-        prompt_text=as_text(written.prompt),
-        prompt_token_ids=written.prompt_token_ids,
-        first=written.chosen,
-        second=written.rejected,
-        from_reference=(False, False),
-        member=None,
-        policy_version=NO_POLICY_VERSION,
-        strategy=IMPORTED,
-        oracle=source,
-        labels=IMPORTED,
-        flip_noise=0.0,
-        prompt_messages=None if isinstance(written.prompt, str) else written.prompt,
-    )

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal, Self
 
 from rllib_sea.duels.records import Candidate
-from text_duel.conversations import Content, Messages
+from text_duel.conversations import Content, Messages, as_text
 from text_duel.verdicts import Label, Verdict
 
 State = Literal["open", "leased", "answered", "withdrawn"]
@@ -87,6 +87,40 @@ class Question:
     prompt_messages: Messages | None = None
     purpose: Purpose = "label"
     repeats: int | None = None
+
+    @classmethod
+    def imported(
+        cls,
+        prompt: Content,
+        first: Candidate,
+        second: Candidate,
+        *,
+        oracle: str,
+        prompt_id: str,
+        position: int,
+        round: int = 0,
+        prompt_token_ids: tuple[int, ...] = (),
+        purpose: Purpose = "label",
+    ) -> Self:
+        """A question about responses that no run has sampled."""
+        return cls(
+            round=round,
+            position=position,
+            prompt_id=prompt_id,
+            prompt_text=as_text(prompt),
+            prompt_token_ids=prompt_token_ids,
+            first=first,
+            second=second,
+            from_reference=(False, False),
+            member=None,
+            policy_version=NO_POLICY_VERSION,
+            strategy=IMPORTED,
+            oracle=oracle,
+            labels=IMPORTED,
+            flip_noise=0.0,
+            prompt_messages=None if isinstance(prompt, str) else prompt,
+            purpose=purpose,
+        )
 
     @property
     def prompt(self) -> Content:

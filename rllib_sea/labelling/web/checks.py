@@ -11,9 +11,8 @@ from collections.abc import Sequence
 
 from rllib_sea.duels.records import Candidate
 from rllib_sea.preference_log.log import PreferenceLog
-from rllib_sea.preference_log.records import IMPORTED, NO_POLICY_VERSION, Question
+from rllib_sea.preference_log.records import Question
 from rllib_sea.randomness import Stream, generator
-from text_duel.conversations import as_text
 from text_duel.oracles.gold import GoldQuestion
 
 # How many other answers of the rater are between a question and its repetition, at least.
@@ -133,21 +132,13 @@ def _identity(question: Question) -> str:
 
 def _question(gold: GoldQuestion, round_index: int, position: int, oracle: str) -> Question:
     """A gold question as it is written: no policy sampled it, and the first response is better."""
-    return Question(
-        round=round_index,
-        position=position,
-        prompt_id=f"gold-{position:04d}",
-        prompt_text=as_text(gold.prompt),
-        prompt_token_ids=(),
-        first=Candidate(gold.chosen, (), (), "stop"),
-        second=Candidate(gold.rejected, (), (), "stop"),
-        from_reference=(False, False),
-        member=None,
-        policy_version=NO_POLICY_VERSION,
-        strategy=IMPORTED,
+    return Question.imported(
+        gold.prompt,
+        Candidate(gold.chosen, (), (), "stop"),
+        Candidate(gold.rejected, (), (), "stop"),
         oracle=oracle,
-        labels=IMPORTED,
-        flip_noise=0.0,
-        prompt_messages=None if isinstance(gold.prompt, str) else gold.prompt,
+        prompt_id=f"gold-{position:04d}",
+        position=position,
+        round=round_index,
         purpose="gold",
     )
