@@ -17,13 +17,14 @@ from ray.rllib.utils.metrics import EVALUATION_RESULTS
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_sea.duels.records import Candidate
-from rllib_sea.duels.rounds import EvaluatedPrompt, Outcome, TokenizedPrompt
+from rllib_sea.duels.rounds import EvaluatedPrompt, Outcome, ReferenceFit, TokenizedPrompt
 from rllib_sea.env_runners.sampling import Sampling
 from rllib_sea.labelling.asking import OracleAwayError
 from rllib_sea.labelling.measuring import Measuring
 from rllib_sea.policy.prompt_sets import PromptSet
 from rllib_sea.policy_update.part import PolicyUpdate
 from rllib_sea.policy_update.scores import PromptResponses
+from rllib_sea.response_texts import copied_share, repeated_share
 from rllib_sea.reward_model.forecast import MAX_PROMPTS
 from rllib_sea.statistics import hard_win_rate, mean_estimate
 
@@ -39,7 +40,8 @@ class HeldOut:
         measuring: Who compares.
         policy: Whose versions.
         prompts: The held-out prompts.
-        num_sampled: Prompts on which the KL divergence from the reference policy is estimated.
+        num_sampled: Prompts on which the KL divergence from the reference policy is estimated, and
+            the perplexity of their references.
         warn: Told of what the user should know.
     """
 
@@ -103,16 +105,36 @@ class HeldOut:
         if self._policy.is_trained:
             for i, features in enumerate(self._features(tokenized, pairs)):
                 evaluated[i] = dataclasses.replace(evaluated[i], features=features)
+        return self._scored(evaluated)
+
+    def _scored(self, evaluated: list[EvaluatedPrompt]) -> list[EvaluatedPrompt]:
+        """With what the policy thinks of its sampled responses and of their prompts' references."""
         # An engine may give a response without a token: there is nothing to compare.
-        sampled = {
-            i: PromptResponses(prompt.prompt_token_ids, (prompt.sampled_token_ids,))
-            for i, prompt in enumerate(evaluated)
-            if prompt.sampled_token_ids
-        }
-        if sampled:
-            kl = self._policy.trainer.score(list(sampled.values())).kl
-            for i, value in zip(sampled, kl, strict=True):
-                evaluated[i] = dataclasses.replace(evaluated[i], kl=float(value))
+        sampled = {i: prompt.sampled_token_ids for i, prompt in enumerate(evaluated)}
+        sampled = {i: token_ids for i, token_ids in sampled.items() if token_ids}
+        if not sampled:
+            return evaluated
+        references = self._prompts.references(sampled)
+        asked = [
+            PromptResponses(
+                evaluated[i].prompt_token_ids,
+                tuple(filter(None, (token_ids, references[i]))),
+            )
+            for i, token_ids in sampled.items()
+        ]
+        scores = self._policy.trainer.score(asked)
+        place = 0
+        for i, prompt in zip(sampled, asked, strict=True):
+            fit = None
+            if references[i]:
+                fit = ReferenceFit(
+                    num_tokens=len(references[i]),
+                    log_prob=float(scores.log_probs[place + 1]),
+                    initial_log_prob=float(scores.reference_log_probs[place + 1]),
+                )
+            kl = float(scores.kl[place])
+            evaluated[i] = dataclasses.replace(evaluated[i], kl=kl, reference_fit=fit)
+            place += len(prompt.responses)
         return evaluated
 
     def _features(
@@ -183,6 +205,33 @@ def summarise(evaluated: Sequence[EvaluatedPrompt]) -> dict[str, float]:
     kl = [prompt.kl for prompt in evaluated if not math.isnan(prompt.kl)]
     if kl:
         results |= mean_estimate(kl).named("kl")
+    return results | _capability(evaluated)
+
+
+def _capability(evaluated: Sequence[EvaluatedPrompt]) -> dict[str, float]:
+    """What a win rate alone may hide, beside the same of the initial policy."""
+    prompts = [prompt.prompt_text for prompt in evaluated]
+    texts = {
+        "": [prompt.greedy.response for prompt in evaluated],
+        "initial_": [prompt.initial_response for prompt in evaluated],
+    }
+    results = {}
+    for whose, responses in texts.items():
+        copied = [copied_share(*pair) for pair in zip(responses, prompts, strict=True)]
+        results[f"{whose}repeated_share"] = float(np.mean(list(map(repeated_share, responses))))
+        results[f"{whose}copied_share"] = float(np.mean(copied))
+    pairs = [prompt.pair for prompt in evaluated if prompt.pair is not None]
+    if pairs:
+        finished = [initial.finish_reason == "stop" for _, initial in pairs]
+        results["initial_finished_share"] = float(np.mean(finished))
+    fits = [prompt.reference_fit for prompt in evaluated if prompt.reference_fit is not None]
+    if fits:
+        num_tokens = sum(fit.num_tokens for fit in fits)
+        for whose, log_probs in (
+            ("", [fit.log_prob for fit in fits]),
+            ("initial_", [fit.initial_log_prob for fit in fits]),
+        ):
+            results[f"{whose}reference_perplexity"] = math.exp(-sum(log_probs) / num_tokens)
     return results
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rllib_sea.duels.records import Candidate
-from rllib_sea.duels.rounds import EvaluatedPrompt, Outcome, TokenizedPrompt
+from rllib_sea.duels.rounds import EvaluatedPrompt, Outcome, ReferenceFit, TokenizedPrompt
 from rllib_sea.evaluation import HeldOut, summarise
 from rllib_sea.policy.prompt_sets import PromptSet
 from rllib_sea.policy.tokenization import PromptTokenizer
+from rllib_sea.policy_update.scores import PromptResponses, ResponseScores
 from rllib_sea.statistics import Z_95
 from text_duel import Prompt
 
@@ -28,9 +31,10 @@ def outcome(
     *,
     length: int = 4,
     ended: bool = True,
+    text: str = "text",
 ) -> Outcome:
     return Outcome(
-        response="text",
+        response=text,
         num_tokens=length,
         finished=ended,
         win_vs_initial=initial,
@@ -111,6 +115,10 @@ def test_everything_that_was_asked_for() -> None:
         "best_of_n_response_length": 2.5,
         "best_of_n_finished_share": 1.0,
         **named("kl", normal(0.5, 1.5)),
+        "repeated_share": 0.0,
+        "copied_share": 0.0,
+        "initial_repeated_share": 0.0,
+        "initial_copied_share": 0.0,
     }
     results = summarise(evaluated)
     # A single reference has no interval.
@@ -132,6 +140,10 @@ def test_what_was_not_asked_for_is_left_out() -> None:
         "win_rate_vs_initial_soft_high",
         "response_length",
         "finished_share",
+        "repeated_share",
+        "copied_share",
+        "initial_repeated_share",
+        "initial_copied_share",
     }
 
 
@@ -139,6 +151,32 @@ def test_a_divergence_of_zero_is_a_result() -> None:
     """Before the first update the policy is its reference."""
     results = summarise([prompt(outcome(0.5), kl=0.0)] * 2)
     assert (results["kl"], results["kl_low"], results["kl_high"]) == (0.0, 0.0, 0.0)
+
+
+def test_what_a_win_rate_may_hide() -> None:
+    """Of one prompt all is repeated or copied, the other has no trigram; perplexity by token."""
+    hacked = outcome(0.9, text="so good so good so good so")  # 5 trigrams, 2 different ones
+    good, cut = Candidate("a", (1,), (), "stop"), Candidate("b", (1,), (), "length")
+    first = replace(
+        prompt(hacked, kl=1.0),
+        prompt_text="It is So good so far",  # of the trigrams "so good so" is there, 3 of 5
+        initial_response="it is so bad",
+        reference_fit=ReferenceFit(3, -6.0, -3.0),
+        pair=(good, cut),
+    )
+    second = replace(
+        prompt(outcome(0.9, text="short"), kl=1.0),
+        reference_fit=ReferenceFit(1, -2.0, -1.0),
+        pair=(good, good),
+    )
+    results = summarise([first, second, replace(second, reference_fit=None, pair=None)])
+    assert results["repeated_share"] == pytest.approx(3 / 5 / 3)
+    assert results["copied_share"] == pytest.approx(3 / 5 / 3)
+    assert results["initial_repeated_share"] == 0.0
+    assert results["initial_copied_share"] == pytest.approx(1 / 2 / 3)
+    assert results["initial_finished_share"] == 0.5
+    assert results["reference_perplexity"] == pytest.approx(math.exp(8 / 4))
+    assert results["initial_reference_perplexity"] == pytest.approx(math.e)
 
 
 class Initial:
@@ -185,3 +223,40 @@ def test_initial_responses_belong_to_what_was_asked_not_to_its_place(tiny_policy
     ]
     assert [made.text for made in after.baseline()] == ["3", "4", "of the checkpoint"]
     assert len(warnings) == 1
+
+
+class Scoring:
+    """Stands in for the policy: a response's log-probability is minus its number of tokens."""
+
+    is_trained = True
+
+    def __init__(self) -> None:
+        self.trainer = self
+
+    def score(self, prompts: Sequence[PromptResponses]) -> ResponseScores:
+        lengths = np.array([len(one) for prompt in prompts for one in prompt.responses], float)
+        return ResponseScores(-lengths, -2 * lengths, lengths / 10)
+
+
+def test_references_are_scored_beside_what_was_sampled(tiny_policy: Path) -> None:
+    """One prompt has no reference, one has one that does not fit, of one nothing was sampled."""
+    tokenizer = PromptTokenizer(tiny_policy)
+    references = ["one two", None, "word " * tokenizer.context_length, "three"]
+    prompts = [Prompt(f"test-{i}", "a b", {}, text) for i, text in enumerate(references)]
+    given = tokenizer.encode_responses(["a b"], ["one two"])[0]
+    assert given[-1] == tokenizer.end_token_id
+    assert tokenizer.decode(given) == "one two"
+    fake: Any = Scoring()
+    tested = HeldOut(fake, fake, fake, PromptSet(prompts, tokenizer, 1000), 3, lambda text: None)
+    sampled: list[tuple[int, ...] | None] = [(1,), (1, 2), (1, 2, 3), None]
+    evaluated = [
+        replace(prompt(outcome(0.5), kl=0.0), sampled_token_ids=token_ids) for token_ids in sampled
+    ]
+    scored = tested._scored(evaluated)
+    assert [one.kl for one in scored] == [0.1, 0.2, 0.3, 0.0]
+    assert [one.reference_fit for one in scored] == [
+        ReferenceFit(len(given), -len(given), -2 * len(given)),
+        None,
+        None,
+        None,
+    ]

@@ -162,6 +162,21 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferenceFit:
+    """How probable a prompt's reference response is.
+
+    Attributes:
+        num_tokens: Its tokens, with the one that ends it.
+        log_prob: Under the policy, summed over them, in nats.
+        initial_log_prob: Under the reference policy, which the run started from.
+    """
+
+    num_tokens: int
+    log_prob: float
+    initial_log_prob: float
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluatedPrompt:
     """What the current policy answers to one held-out prompt.
 
@@ -180,6 +195,8 @@ class EvaluatedPrompt:
             if it was not asked for.
         kl: The KL divergence of the policy from its reference on that response, summed over
             its tokens, in nats; NaN if it was not asked for.
+        reference_fit: Of the prompts that the divergence is estimated on; None without a reference
+            that fits the policy.
         features: (2, d) encoder features of the greedy response and of the initial policy's; None
             of a policy that stays, and beyond the first prompts.
         pair: The greedy response and the initial policy's, as sampled.
@@ -195,5 +212,6 @@ class EvaluatedPrompt:
     best_of_n: Outcome | None
     sampled_token_ids: tuple[int, ...] | None
     kl: float = float("nan")
+    reference_fit: ReferenceFit | None = None
     features: np.ndarray | None = None
     pair: tuple[Candidate, Candidate] | None = None

@@ -51,6 +51,7 @@ class PromptSet:
         # 4 bytes per token: a large set has tens of millions.
         self._token_ids: list[np.ndarray] = []
         self.num_unreadable = 0
+        self._tokenizer = tokenizer
         encoded = tokenizer.encode_each(
             [prompt.content for prompt in prompts],
             [f"prompts: the prompt {prompt.id!r}" for prompt in prompts],
@@ -82,6 +83,25 @@ class PromptSet:
             )
             for i in indices
         ]
+
+    def references(self, indices: Iterable[int]) -> dict[int, tuple[int, ...]]:
+        """The reference responses of some of :attr:`prompts` as tokens.
+
+        Args:
+            indices: Of the prompts.
+
+        Returns:
+            By index; empty of a prompt without one, or with one that does not fit the policy.
+        """
+        found: dict[int, tuple[int, ...]] = dict.fromkeys(indices, ())
+        written = {i: text for i in found if (text := self.prompts[i].reference)}
+        encoded = self._tokenizer.encode_responses(
+            [self.prompts[i].content for i in written], list(written.values())
+        )
+        for i, token_ids in zip(written, encoded, strict=True):
+            if len(self._token_ids[i]) + len(token_ids) <= self._tokenizer.context_length:
+                found[i] = token_ids
+        return found
 
 
 class PromptSets:

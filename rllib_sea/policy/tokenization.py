@@ -10,7 +10,7 @@ import jinja2
 import transformers
 
 from text_duel.chat_templates import rendered, wants_parts
-from text_duel.conversations import Content, as_messages
+from text_duel.conversations import Content, as_messages, as_text, joined_to, turn
 from text_duel.errors import ConfigError, one_line
 from text_duel.model_files import NO_CODE, context_length, load_tokenizer
 
@@ -122,6 +122,45 @@ class PromptTokenizer:
             "a conversation needs a model with a chat template, and `chat_template` that is not "
             "false"
         )
+
+    def encode_responses(
+        self, prompts: Sequence[Content], texts: Sequence[str]
+    ) -> list[tuple[int, ...]]:
+        """The tokens of whole responses that somebody else wrote; nothing is cut.
+
+        Args:
+            prompts: N texts or conversations.
+            texts: A response to each, surrounding white space stripped.
+
+        Returns:
+            N sequences of tokens, each with the :attr:`end_token_id`, if there is one.
+        """
+        if not texts:
+            return []
+        apart = [
+            text if self.chat else joined_to(as_text(prompt), text)
+            for prompt, text in zip(prompts, texts, strict=True)
+        ]
+        encoded = self.tokenizer(apart, add_special_tokens=False, return_attention_mask=False)
+        ending = () if self.end_token_id is None else (self.end_token_id,)
+        return [(*token_ids, *ending) for token_ids in encoded["input_ids"]]
+
+    @property
+    def end_token_id(self) -> int | None:
+        """The token by which the policy ends a response; None if the model has none.
+
+        With a chat template it is the one that ends the assistant's turn, which in some models is
+        not the tokenizer's end token.
+        """
+        if self.chat:
+            turns = [*as_messages("a"), *turn("assistant", "b")]
+            text = self.tokenizer.apply_chat_template(turns, tokenize=False)
+            token_ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            ends = [token for token in token_ids if token in self.eos_token_ids]
+            if ends:
+                return ends[-1]
+        eos = self.tokenizer.eos_token_id
+        return min(self.eos_token_ids, default=None) if eos is None else eos
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """A response's text: end and special tokens left out, surrounding white space stripped."""

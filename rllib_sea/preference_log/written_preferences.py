@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from rllib_sea.duels.records import Candidate
 from rllib_sea.policy.tokenization import PromptTokenizer
-from text_duel.conversations import Content, as_messages, as_text, joined_to, turn
+from text_duel.conversations import Content
 from text_duel.verdicts import Label
 
 CHOSEN = Label(1.0)
@@ -81,44 +81,19 @@ def tokenize_preferences(
     prompts = [preference.prompt for preference in preferences]
     names = [f"{key}: {preference.place}" for preference in preferences]
     prompt_token_ids = tokenizer.encode_all(prompts, names)
-    end = end_token_id(tokenizer)
-    chosen = _responses(prompts, [p.chosen for p in preferences], tokenizer, end)
-    rejected = _responses(prompts, [p.rejected for p in preferences], tokenizer, end)
+    chosen = _responses(prompts, [p.chosen for p in preferences], tokenizer)
+    rejected = _responses(prompts, [p.rejected for p in preferences], tokenizer)
     return [
         TokenizedPreference(p.prompt, prompt_token_ids[i], chosen[i], rejected[i], p.place, p.label)
         for i, p in enumerate(preferences)
     ]
 
 
-def end_token_id(tokenizer: PromptTokenizer) -> int | None:
-    """The token by which the policy ends a response; None if the model has none.
-
-    With a chat template it is the one that ends the assistant's turn, which in some models is not
-    the tokenizer's end token.
-    """
-    if tokenizer.chat:
-        turns = [*as_messages("a"), *turn("assistant", "b")]
-        text = tokenizer.tokenizer.apply_chat_template(turns, tokenize=False)
-        token_ids = tokenizer.tokenizer(text, add_special_tokens=False)["input_ids"]
-        ends = [token for token in token_ids if token in tokenizer.eos_token_ids]
-        if ends:
-            return ends[-1]
-    eos = tokenizer.tokenizer.eos_token_id
-    return min(tokenizer.eos_token_ids, default=None) if eos is None else eos
-
-
 def _responses(
-    prompts: Sequence[Content], texts: Sequence[str], tokenizer: PromptTokenizer, end: int | None
+    prompts: Sequence[Content], texts: Sequence[str], tokenizer: PromptTokenizer
 ) -> list[Candidate]:
-    if not texts:
-        return []
-    apart = [
-        text if tokenizer.chat else joined_to(as_text(prompt), text)
-        for prompt, text in zip(prompts, texts, strict=True)
-    ]
-    encoded = tokenizer.tokenizer(apart, add_special_tokens=False, return_attention_mask=False)
-    ending = () if end is None else (end,)
+    finish = "length" if tokenizer.end_token_id is None else "stop"
     return [
-        Candidate(text, (*token_ids, *ending), (), "length" if end is None else "stop")
-        for text, token_ids in zip(texts, encoded["input_ids"], strict=True)
+        Candidate(text, token_ids, (), finish)
+        for text, token_ids in zip(texts, tokenizer.encode_responses(prompts, texts), strict=True)
     ]

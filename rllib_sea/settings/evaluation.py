@@ -46,7 +46,7 @@ class Evaluation:
     evaluation_kl_prompts: int = key(
         16,
         "Held-out prompts, the first of them, on which the KL divergence from the reference policy "
-        "is estimated; 0: it is not.",
+        "is estimated, and the perplexity of their references; 0: neither is.",
         check_int,
         0,
     )

@@ -21,13 +21,28 @@ _EVALUATED = {
     "kl": "kl",
     "evaluated_length": "response_length",
 }
+# What the win rate may hide; their start is the initial policy's.
+CAPABILITY = {
+    "finished": "finished_share",
+    "repeated": "repeated_share",
+    "copied": "copied_share",
+    "perplexity": "reference_perplexity",
+}
 _OF_ROUNDS = {
     "accuracy": ("reward_model", "accuracy_on_new_labels"),
     "disagreement": ("reward_model", "member_disagreement"),
     "agreement": ("reward_model", "argmax_agreement"),
     "label_accuracy": ("duels", "synthetic_label_accuracy"),
 }
-COLUMNS = (*_EVALUATED, *_OF_ROUNDS, "regret", "steps", "sampler_gap", "seconds")
+COLUMNS = (
+    *_EVALUATED,
+    *CAPABILITY,
+    *_OF_ROUNDS,
+    "regret",
+    "steps",
+    "sampler_gap",
+    "seconds",
+)
 
 
 class CurveRecorder:
@@ -58,9 +73,14 @@ class CurveRecorder:
                 "seconds": 0.0,
                 "steps": 0.0,
             }
+            start |= {
+                name: float(evaluated.get(f"initial_{key}", math.nan))
+                for name, key in CAPABILITY.items()
+            }
             self._rows.append(start)
         row = {"queries": float(result["num_oracle_queries"])}
         row |= {name: float(evaluated[key]) for name, key in _EVALUATED.items()}
+        row |= {name: float(evaluated.get(key, math.nan)) for name, key in CAPABILITY.items()}
         row |= {name: float(np.mean(v)) if v else math.nan for name, v in self._since.items()}
         row["regret"] = float(result["duels"]["cumulative_pool_regret"])
         row["steps"] = float(result["policy_steps"])

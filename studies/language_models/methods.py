@@ -62,8 +62,8 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "bounds": {"synthetic_pair": "bounds"},
     "finished wins": {"synthetic_cut_wins": False},
     **{f"replay {steps}": {"policy_replay": steps} for steps in (1, 3)},
-    # Controls of equal updates: of gamma 0.5 and 0.7 with 128 prompts per round, of 0.5 with 16.
-    **{f"{prompts} a round": {"prompts_per_round": prompts} for prompts in (64, 90, 8)},
+    # Controls of equal updates: of gamma 0.5, 0.7 and 0.3 with 128 prompts a round, 0.5 with 16.
+    **{f"{prompts} a round": {"prompts_per_round": prompts} for prompts in (64, 90, 38, 8)},
 }
 _VARIED = (
     "bai_ts+mix, gamma 0.5",
@@ -85,6 +85,7 @@ _MORE_UPDATES = (
     "bai_ts, replay 1",
     f"bai_ts+mix, {RECIPE}, replay 1",
     "passive, 90 a round",
+    "passive, 38 a round",
     "passive, 8 a round",
 )
 # The policy learns from the ERM's view of all candidates.
@@ -92,6 +93,7 @@ _REINFORCE = (
     "bai_ts, reinforce",
     *(f"{name}+mix, gamma 0.5, reinforce" for name in ("bai_ts", "drts", "random")),
     "bai_ts+mix, gamma 0.3, reinforce",
+    "random+mix, gamma 0.3, reinforce",
 )
 _OWN_LABELS = (
     *(f"bai_ts+mix, {RECIPE}, {name}" for name in OWN_LABELS),

@@ -17,10 +17,17 @@ from studies.bandit.results import (
     efficiency,
 )
 from studies.bandit.tables import last_cell, mean_at, needed_cells, table
+from studies.language_models.curves import CAPABILITY
 from studies.language_models.methods import control_of
 from studies.language_models.tier import Tier
 
 Runs = Mapping[str, Curves]
+_CAPABILITY_TEXT = """
+*finished*: share of responses that end by themselves; *repeated*: share of a response's word
+trigrams that stood in it before; *copied*: share that stand in its prompt; *perplexity*: of
+held-out reference responses, per token.
+
+"""
 
 
 def _control_cell(name: str, tier: Tier, runs: Runs) -> str:
@@ -86,6 +93,20 @@ def reward_model_table(runs: Runs) -> str:
     return table([f"ERM at {at} queries", *columns], rows)
 
 
+def capability_table(runs: Runs) -> str:
+    """A row per method: at the start and at the end, what a win rate may hide."""
+    last = float(runs[BASELINE].queries[-1])
+    rows = []
+    for name, curves in runs.items():
+        cells = [label(name), f"{mean_at(curves, 'win_rate', last):.3f}"]
+        for column in CAPABILITY:
+            values = [mean_at(curves, column, at) for at in (0.0, last)]
+            cells.append(" / ".join(f"{value:.3g}" for value in values))
+        rows.append(cells)
+    header = ["at the start / at the end", "win rate at the end", *CAPABILITY]
+    return table(header, rows)
+
+
 def write_report(out: Path, tier: Tier, runs: Runs) -> None:
     """Writes ``tables.md`` and, if matplotlib is there, pictures of what has all seeds.
 
@@ -95,6 +116,7 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
         runs: Curves by method, passive among them.
     """
     out.mkdir(parents=True, exist_ok=True)
+    measured = all(set(CAPABILITY) <= set(curves.columns) for curves in runs.values())
     (out / "tables.md").write_text(
         f"# {tier.title}: tables\n\nMade by `{tier.command}`. The target "
         f"is {TARGET_SHARE:.0%} of the way from 0.5 to passive's last mean win rate; in brackets "
@@ -107,6 +129,7 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
         + "\n*accuracy*: of the mean reward on labels that it had not seen, noise and all; "
         "*label_accuracy*: of the ERM's own labels against the hidden reward.\n\n"
         + reward_model_table(runs)
+        + (_CAPABILITY_TEXT + capability_table(runs) if measured else "")
     )
     if not can_draw():
         return

@@ -27,7 +27,7 @@ def run_config(decoder: Path, seed: int) -> dict[str, Any]:
         "env": "text_duel/TLDR-v0",
         "env_config": {
             "prompts": str(decoder / PROMPTS),
-            "columns": {"reference": None},
+            "columns": {"reference": "reference"},
             "template": "{post}",
             "oracle": "studies.tiny_lm.reward:WordNetworkOracle",
             "oracle_config": {"seed": seed},
@@ -48,8 +48,10 @@ def run_config(decoder: Path, seed: int) -> dict[str, Any]:
         "lr_schedule": "constant",
         "train_precision": "fp32",
         "policy_minibatch_size": 64,
+        "measure_online_win_rate": False,
         "measure_candidate_scores": True,
         "evaluation_interval": 2,
+        "evaluation_kl_prompts": 64,
         "num_threads": 1,
         "num_env_runners": 0,  # the same numbers as with processes of their own, in less time
         "num_train_workers": 0,

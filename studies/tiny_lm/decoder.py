@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rllib_sea.policy.models import cache_folder
 from studies.tiny_lm import words
-from studies.tiny_lm.text import posts, write_prompts
+from studies.tiny_lm.text import posts, prompt_rows, write_prompts
 
 BOS, EOS, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 # Folders inside the decoder's.
@@ -73,7 +73,8 @@ def fitted_decoder(settings: DecoderSettings | None = None) -> Path:
     """
     settings = settings or DecoderSettings()
     space = {"dim": words.DIM, "seed": words.SEED}
-    written = json.dumps([dataclasses.asdict(settings), space, posts("train"), posts("test")])
+    prompts = [prompt_rows(split) for split in ("train", "test")]
+    written = json.dumps([dataclasses.asdict(settings), space, posts("train"), prompts])
     key = hashlib.sha256(written.encode()).hexdigest()[:12]
     folder = cache_folder() / f"tiny-lm-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -27,23 +27,34 @@ def posts(split: str) -> list[list[str]]:
     return texts
 
 
-def write_prompts(folder: Path) -> None:
-    """Writes ``train.jsonl`` and ``test.jsonl``: openings of sentences, to be continued.
+def prompt_rows(split: str) -> list[dict[str, str]]:
+    """Openings of sentences, to be continued, each with its continuation as the reference.
 
     A sentence of enough words gives a prompt for each of :data:`PROMPT_WORDS`; of the test
-    posts, that are only measured on, the longer ones alone. Rows have ``id`` and ``post``.
+    posts, that are only measured on, the longer ones alone.
 
     Args:
-        folder: Where to; it exists.
+        split: ``"train"`` or ``"test"``.
+
+    Returns:
+        Rows with ``id``, ``post`` and ``reference``.
     """
-    for split, lengths in (("train", PROMPT_WORDS), ("test", PROMPT_WORDS[-1:])):
-        rows: dict[str, None] = {}  # equal openings stand once
-        for sentences in posts(split):
-            for sentence in sentences:
-                words = sentence.split()
-                for length in lengths:
-                    if len(words) > length:
-                        rows[" ".join(words[:length])] = None
-        with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as file:
-            for number, opening in enumerate(rows):
-                file.write(json.dumps({"id": f"{split}-{number:04d}", "post": opening}) + "\n")
+    lengths = PROMPT_WORDS if split == "train" else PROMPT_WORDS[-1:]
+    found: dict[str, str] = {}  # equal openings stand once, with the first continuation
+    for sentences in posts(split):
+        for sentence in sentences:
+            words = sentence.split()
+            for length in lengths:
+                if len(words) > length:
+                    found.setdefault(" ".join(words[:length]), " ".join(words[length:]))
+    return [
+        {"id": f"{split}-{number:04d}", "post": opening, "reference": rest}
+        for number, (opening, rest) in enumerate(found.items())
+    ]
+
+
+def write_prompts(folder: Path) -> None:
+    """Writes ``train.jsonl`` and ``test.jsonl`` of :func:`prompt_rows` into a folder."""
+    for split in ("train", "test"):
+        lines = [json.dumps(row) + "\n" for row in prompt_rows(split)]
+        (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")

@@ -17,7 +17,6 @@ from rllib_sea.preference_log.log import PreferenceLog, PreferenceReader
 from rllib_sea.preference_log.records import PreferenceLogError, RunRecord
 from rllib_sea.preference_log.written_preferences import (
     Preference,
-    end_token_id,
     tokenize_preferences,
 )
 from rllib_sea.reward_model.initial_preferences import (
@@ -174,15 +173,15 @@ def test_a_plain_response_is_parted_from_its_prompt(tiny_policy: Path) -> None:
 def test_a_turn_may_have_an_end_token_of_its_own(tokenizer: PromptTokenizer) -> None:
     """As Gemma's <end_of_turn> beside its <eos>."""
     eos = tokenizer.tokenizer.eos_token_id
-    assert end_token_id(tokenizer) == eos
+    assert tokenizer.end_token_id == eos
     turn = tokenizer.tokenizer.convert_tokens_to_ids("<|system|>")
     template = tokenizer.tokenizer.chat_template
     tokenizer.tokenizer.chat_template = template.replace("<|end|>", "<|system|>")
-    assert end_token_id(tokenizer) == eos, "the model does not end on it"
+    assert tokenizer.end_token_id == eos, "the model does not end on it"
     tokenizer.eos_token_ids = frozenset({eos, turn})
-    assert end_token_id(tokenizer) == turn
+    assert tokenizer.end_token_id == turn
     tokenizer.chat = False
-    assert end_token_id(tokenizer) == eos
+    assert tokenizer.end_token_id == eos
 
 
 # -- What a run starts from -----------------------------------------------------------

@@ -291,6 +291,8 @@ def result(queries: int, win_rate: float | None, regret: float, accuracy: float)
         "initial_mean_score": 0.5,
         "kl": 2.0,
         "response_length": 9.0,
+        "finished_share": 0.25,
+        "initial_finished_share": 0.5,
     }
     return {
         "num_oracle_queries": queries,
@@ -321,6 +323,8 @@ def test_a_curve_by_hand():
     assert [row["queries"] for row in (start, middle, end)] == [0, 250, 500]
     assert (start["win_rate"], start["mean_score"], start["regret"]) == (0.5, 0.5, 0.0)
     assert (start["steps"], end["steps"]) == (0.0, 10.0)
+    assert (start["finished"], end["finished"]) == (0.5, 0.25)
+    assert math.isnan(end["perplexity"])
     assert middle["win_rate"] == pytest.approx(0.65)  # a sixth of the way from 0.6 to 0.9
     assert end["win_rate"] == pytest.approx(0.9)
     # Averaged over the rounds since the evaluation before: 0.6, then 0.9.
