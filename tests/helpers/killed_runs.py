@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ import yaml
 RLLIB = Path(sys.executable).with_name("rllib")
 NAME = "tiny"
 KEPT_CHECKPOINTS = 2
+_LINK = re.compile(r"(\w+) labels at (\S+)")
 
 
 class TrainCommand:
@@ -96,6 +98,13 @@ class TrainCommand:
                 raise TimeoutError(f"no {text!r} in {seconds:g} s:\n{self.output}")
             time.sleep(0.02)
         return True
+
+    def links(self, *raters: str) -> dict[str, str]:
+        """Each rater's link, once the last one's is printed."""
+        assert self.wait_for(f"{raters[-1]} labels at", 180.0), self.output
+        found = dict(_LINK.findall(self.output))
+        assert set(found) == set(raters)
+        return found
 
     def wait(self, seconds: float) -> int:
         """Waits for its end; returns the exit status."""

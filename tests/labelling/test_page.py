@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from rllib_sea.preference_log.log import LOG_FILE, PreferenceLog, PreferenceReader
-from rllib_sea.preference_log.records import LogEntry, Question
+from rllib_sea.preference_log.records import Question
+from tests.helpers.page_rater import NEEDS_CHROMIUM, PageRater
 from tests.helpers.preference_log_cases import RUN, question, response
 from tests.helpers.served_log import ServedLog
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="there is no Chromium: apt-get install chromium"
-)
-DESK = {"width": 1280, "height": 800}
+pytestmark = NEEDS_CHROMIUM
 PHONE: dict[str, Any] = {
     "viewport": {"width": 390, "height": 844},
     "has_touch": True,
@@ -34,14 +30,6 @@ SLOW_ANSWERS = """() => {
     window.fetch = (...what) => (what[0].includes("answer") ? slowly : now)(...what);
 }"""
 ATTACK = "<img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 Serve = Callable[..., ServedLog]
@@ -63,60 +51,6 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         served.stop()
 
 
-class Rater:
-    """Somebody at a page, who remembers what they said."""
-
-    def __init__(self, browser: Browser, link: str, **options: Any) -> None:
-        self.context = browser.new_context(**({"viewport": DESK} | options))
-        self.link = link
-        self.said: dict[str, tuple[str, str]] = {}
-        self.page = self.window()
-
-    def window(self) -> Page:
-        page = self.context.new_page()
-        page.set_default_timeout(20_000)
-        page.goto(self.link)
-        expect(page.locator("#question")).to_be_visible(timeout=20_000)
-        return page
-
-    def prompt(self, page: Page | None = None) -> str:
-        return (page or self.page).locator("#prompt").inner_text()
-
-    def press(self, key: str, page: Page | None = None) -> str:
-        """Answers with a key; returns the prompt."""
-        return self._answer(page or self.page, key, lambda at: at.keyboard.press(key))
-
-    def click(self, name: str, key: str) -> str:
-        """The same with a button."""
-        return self._answer(
-            self.page, key, lambda at: at.get_by_role("button", name=name).first.click()
-        )
-
-    def _answer(self, page: Page, key: str, act: Callable[[Page], None]) -> str:
-        prompt = self.prompt(page)
-        left = page.locator("#left").inner_text()
-        act(page)
-        self.said[prompt] = key, left
-        page.wait_for_function(
-            "text => document.getElementById('question').hidden"
-            " || document.getElementById('prompt').innerText !== text",
-            arg=prompt,
-        )
-        return prompt
-
-    def check(self, entry: LogEntry) -> str:
-        """Compares what the log has with what was said."""
-        (given,) = entry.verdicts
-        verdict = given.verdict
-        key, left = self.said[entry.question.prompt_text]
-        on_left = "first" if entry.question.first.text == left else "second"
-        right = "second" if on_left == "first" else "first"
-        choices = {"1": on_left, "2": right, "0": "tie", "b": "both_bad", "s": "skip"}
-        assert (verdict.choice, verdict.shown_first) == (choices[key], on_left)
-        assert verdict.seconds is not None
-        return verdict.choice
-
-
 def questions(number: int) -> list[Question]:
     return [
         question(
@@ -133,7 +67,7 @@ def questions(number: int) -> list[Question]:
 def test_nothing_is_lost_and_nothing_is_asked_twice(browser: Browser, serve: Serve) -> None:
     """Two raters; one loses the network, opens a second window and reloads; the server dies."""
     served = serve(questions(24), "ann", "bob")
-    ann, bob = (Rater(browser, served.links[name]) for name in ("ann", "bob"))
+    ann, bob = (PageRater(browser, served.links[name]) for name in ("ann", "bob"))
     assert "#" not in ann.page.url, "the token is gone from the address"
     ann.press("1")
     bob.click("B is better", "2")
@@ -156,12 +90,7 @@ def test_nothing_is_lost_and_nothing_is_asked_twice(browser: Browser, serve: Ser
         expect(ann.page.locator("#prompt")).to_have_text(hasty)
     ann.press("0")
     # Skip, with a reason.
-    prompt = ann.prompt()
-    ann.said[prompt] = "s", ann.page.locator("#left").inner_text()
-    ann.page.keyboard.press("s")
-    ann.page.get_by_label("Something else").fill("two languages \N{GRINNING FACE}")
-    ann.page.get_by_role("button", name="Skip", exact=True).last.click()
-    expect(ann.page.locator("#prompt")).not_to_have_text(prompt)
+    ann.skip("two languages \N{GRINNING FACE}")
     # Two windows: what is answered in one is gone from the other.
     other = ann.window()
     before = ann.prompt()
@@ -216,7 +145,7 @@ def test_anybody_can_use_it(browser: Browser, serve: Serve) -> None:
     axe = Axe()
     for scheme in ("light", "dark"):
         for options in ({}, PHONE):
-            rater = Rater(browser, served.links["ann"], color_scheme=scheme, **options)
+            rater = PageRater(browser, served.links["ann"], color_scheme=scheme, **options)
             page = rater.page
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
@@ -234,7 +163,7 @@ def test_anybody_can_use_it(browser: Browser, serve: Serve) -> None:
                 assert violations() == []
                 page.keyboard.press("Escape")
             rater.context.close()
-    rater = Rater(browser, served.links["ann"], **PHONE)
+    rater = PageRater(browser, served.links["ann"], **PHONE)
     for _ in range(8):
         assert rater.page.locator("#question").is_visible()
         rater.page.get_by_role("button", name="A better").tap()
@@ -256,7 +185,7 @@ def test_texts_of_models_are_texts(browser: Browser, serve: Serve) -> None:
         question(0, 2, prompt_messages=messages),
     ]
     served = serve(cases, "ann")
-    rater = Rater(browser, served.links["ann"])
+    rater = PageRater(browser, served.links["ann"])
     page = rater.page
     shown = page.locator(".response .text")
     assert sorted(shown.all_inner_texts()) == sorted([ATTACK, "\u0645\u0631\u062d\u0628\u0627"])
@@ -282,7 +211,7 @@ def test_markdown_of_texts_is_elements_and_never_html(browser: Browser, serve: S
     """A key shows it, and the browser remembers; differences are of the texts as they are."""
     texts = (f"**Short** {ATTACK}\n\n- `a`\n- [b](https://c.d)", f"Long {ATTACK}")
     cases = [question(0, i, first=response(texts[0]), second=response(texts[1])) for i in range(3)]
-    page = Rater(browser, serve(cases, "ann").links["ann"]).page
+    page = PageRater(browser, serve(cases, "ann").links["ann"]).page
     expect(page.locator(".response strong")).to_have_count(0)
     page.keyboard.press("m")
     button = page.get_by_role("button", name="Markdown")
