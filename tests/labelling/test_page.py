@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ SLOW_ANSWERS = """() => {
     const wait = () => new Promise((done) => setTimeout(done, 400));
     const slowly = (...what) => wait().then(() => now(...what));
     window.fetch = (...what) => (what[0].includes("answer") ? slowly : now)(...what);
+}"""
+# The browser of a test has all of its tabs in sight.
+OUT_OF_SIGHT = """(whether) => {
+    Object.defineProperty(document, "hidden", { value: whether, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
 }"""
 ATTACK = "<img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>"
 
@@ -137,6 +143,24 @@ def test_nothing_is_lost_and_nothing_is_asked_twice(browser: Browser, serve: Ser
     assert 1 <= corrections[0] <= 4
     reasons = [e.verdicts[0].verdict.reason for e in entries if e.verdicts[0].verdict.reason]
     assert reasons == ["two languages \N{GRINNING FACE}"]
+
+
+def test_tabs_out_of_sight_take_no_connection(browser: Browser, serve: Serve) -> None:
+    """A browser has six for a server; the ninth tab answers, and the first learns of it."""
+    rater = PageRater(browser, serve(questions(3), "ann").links["ann"])
+    tabs = [rater.page]
+    for _ in range(8):
+        tabs[-1].evaluate(OUT_OF_SIGHT, True)
+        tabs.append(rater.window())
+    answered = rater.press("1", tabs[-1])
+    tabs[-1].evaluate(OUT_OF_SIGHT, True)
+    tabs[0].evaluate(OUT_OF_SIGHT, False)
+    expect(tabs[0].locator("#prompt")).not_to_have_text(answered)
+    # In another browser, so that no tab tells another of it: a hidden one asks by itself.
+    colleague = PageRater(browser, rater.link)
+    others = colleague.press("2")
+    assert tabs[1].locator("#prompt").inner_text() in (answered, others)
+    expect(tabs[1].locator("#prompt")).not_to_have_text(re.compile(f"{answered}|{others}"))
 
 
 def test_anybody_can_use_it(browser: Browser, serve: Serve) -> None:

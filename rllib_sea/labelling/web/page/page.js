@@ -5,6 +5,7 @@ import { differences, elements, showPrompt, showResponse } from "./texts.js";
 const AHEAD = 4;
 const RENEW_MS = 60_000;
 const REFRESH_MS = 2000;
+const HIDDEN_MS = 10_000;
 const NAMES = { left: "A is better", right: "B is better", tie: "Tie", both_bad: "Both bad", skip: "Skipped" };
 const $ = (id) => document.getElementById(id);
 
@@ -84,10 +85,20 @@ async function fill() {
 }
 
 let source = null;
+let asking = 0;
 
-/** Listens to what the run tells. */
+/**
+ * Listens to what the run tells: by a stream while the page is in sight, else by asking now and then.
+ * A browser keeps six connections to a server, for all of its tabs.
+ */
 function listen() {
   source?.close();
+  clearTimeout(asking); // or the interval: both are named alike
+  if (!outbox || state.refused) return;
+  if (document.hidden) {
+    asking = setInterval(askForProgress, HIDDEN_MS);
+    return;
+  }
   source = new EventSource("api/events");
   source.addEventListener("progress", (event) => {
     reached(true);
@@ -95,9 +106,20 @@ function listen() {
   });
   source.addEventListener("error", () => {
     // A stream that ends is opened again by the browser, one that is refused is not.
-    if (source.readyState === EventSource.CLOSED) setTimeout(listen, 3000);
+    if (source.readyState === EventSource.CLOSED) asking = setTimeout(listen, 3000);
     reached(false);
   });
+}
+
+async function askForProgress() {
+  try {
+    const me = await call("progress");
+    reached(true);
+    update(me);
+  } catch (error) {
+    reached(error.status !== undefined);
+    if (error.status === 401) stop(error.message);
+  }
 }
 
 function update(me) {
@@ -347,6 +369,7 @@ $("skip").addEventListener("close", () => {
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) [state.seconds, state.since] = [inSight(), 0];
   else if (state.shown) state.since = performance.now();
+  listen();
 });
 
 document.addEventListener("scroll", markMore, { capture: true, passive: true });
@@ -355,8 +378,8 @@ addEventListener("resize", markMore);
 // -- The beginning ------------------------------------------------------------------------------
 
 function stop(message) {
-  source?.close();
   Object.assign(state, { refused: message, me: null, queue: [] });
+  listen();
   show();
 }
 
