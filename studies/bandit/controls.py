@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import replace
 
+from rllib_sea.policy_update.objectives.reinforce import REINFORCE
 from studies.bandit.methods import RECIPE, SUITES
 from studies.bandit.results import BASELINE
 from studies.bandit.settings import Settings
@@ -84,13 +85,17 @@ def replayed_control_of(method: str, runs: Container[str]) -> str | None:
 
 
 def _passive_like(settings: Settings, **changes: int) -> str | None:
-    """The name of passive with a method's learner and oracle, but for what is changed."""
+    """The name of passive with a method's learner and oracle, but for what is changed.
+
+    Passive has no ERM for REINFORCE: its learner is DPO.
+    """
+    learner = PASSIVE if settings.loss == REINFORCE else settings
     wanted = replace(
         PASSIVE,
         **changes,
         lr=settings.lr,
-        loss=settings.loss,
-        beta=settings.beta,
+        loss=learner.loss,
+        beta=learner.beta,
         labeller=settings.labeller,
         drift_at=settings.drift_at,
     )

@@ -113,6 +113,21 @@ def _own_labels() -> dict[str, Settings]:
     return methods
 
 
+def _reinforce() -> dict[str, Settings]:
+    """The policy learns from the ERM's view of all candidates, labels reach it by the ERM alone.
+
+    So the pair that is asked teaches the ERM, and need not be one that would teach a policy.
+    """
+    methods = {}
+    for name in ("bai_ts", "drts", "infomax", "uncertainty", "random"):
+        for gamma in (1.0, 0.5, 0.3):
+            mixed = "" if gamma == 1.0 else f"+mix, gamma {gamma:g}"
+            methods[f"{name}{mixed}, reinforce"] = Settings(
+                name, gamma=gamma, loss="reinforce", beta=0.02
+            )
+    return methods
+
+
 def _mixing() -> dict[str, Settings]:
     """What makes mixing work: which pair, and how much."""
     methods = {}
@@ -225,6 +240,7 @@ SUITES: dict[str, Suite] = {
     "reward_model": Suite(_reward_model(), 5),
     "mixing": Suite(_mixing(), 5),
     "own_labels": Suite(_own_labels(), 20),
+    "reinforce": Suite(_reinforce(), 20),
     "learning_rate": Suite(_learning_rate(), 5),
     "losses": Suite(_losses(), 5),
     "noise": Suite(_noise(), 5),

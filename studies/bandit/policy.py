@@ -7,6 +7,7 @@ from torch import nn
 
 from rllib_sea.policy_update.objectives.losses import PairLogProbs, label_loss
 from rllib_sea.policy_update.objectives.optimism import OPTIMISM
+from rllib_sea.policy_update.objectives.reinforce import reinforce
 from studies.bandit.environment import FEATURE_DIM, World
 
 HIDDEN = 32
@@ -98,9 +99,35 @@ class SoftmaxPolicy:
         if optimism is not None:
             assert chosen_from_reference is not None
             total = total + optimism_alpha * OPTIMISM[optimism](pairs, chosen_from_reference, beta)
+        self._step(total.mean(), rate_share)
+
+    def reinforce(
+        self,
+        prompts: torch.Tensor,
+        pool: torch.Tensor,
+        advantage: torch.Tensor,
+        *,
+        rate_share: float = 1.0,
+        beta: float,
+    ) -> None:
+        """One step of REINFORCE on all candidates (arXiv 2603.17378).
+
+        Args:
+            prompts: (B,) indices.
+            pool: (B, M) indices of the candidates.
+            advantage: (B, M) how much better than the others each is.
+            rate_share: Of the learning rate.
+            beta: Strength of the pull towards the reference policy.
+        """
+        log_probs, reference = self.log_probs(prompts), self._reference[prompts]
+        kl = (log_probs.exp() * (log_probs - reference)).sum(dim=1, keepdim=True)
+        losses = reinforce(log_probs.gather(1, pool), kl.expand_as(pool), advantage, beta)
+        self._step(losses.mean(), rate_share)
+
+    def _step(self, loss: torch.Tensor, rate_share: float) -> None:
         for group in self._optimizer.param_groups:
             group["lr"] = rate_share * self._lr
         self._optimizer.zero_grad()
-        total.mean().backward()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
         self._optimizer.step()

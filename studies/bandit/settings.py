@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from rllib_sea.policy_update.objectives.reinforce import REINFORCE
 from rllib_sea.settings.duels import Duels
 from studies.bandit.environment import Labeller
 from studies.bandit.reward_model import RewardModelOptions
@@ -25,7 +26,7 @@ class Settings:
         strategy: A name of :data:`rllib_sea.exploration.STRATEGIES`.
         options: The strategy's options.
         gamma: Share of real labels after the warm-up; 1 does not mix.
-        warm_up: Queries with gamma 1.
+        warm_up: Queries with gamma 1; with ``reinforce`` the policy stays during them.
         synthetic_pair: See :func:`rllib_sea.exploration.mixing.mix`.
         synthetic_labels: Likewise.
         synthetic_agreement: Likewise.
@@ -41,7 +42,7 @@ class Settings:
             drawn from all that the oracle has labelled so far.
         lr: The policy's.
         kl_target: See :class:`rllib_sea.settings.preference_learning.PreferenceLearning`.
-        loss: A name of :data:`rllib_sea.policy_update.objectives.losses.LOSSES`.
+        loss: A name of :data:`rllib_sea.policy_update.objectives.losses.LOSSES`, or ``reinforce``.
         beta: The loss's.
         optimism: A name of :data:`rllib_sea.policy_update.objectives.optimism.OPTIMISM`.
         optimism_alpha: Its weight.
@@ -81,7 +82,12 @@ class Settings:
     @property
     def uses_reward_model(self) -> bool:
         """Whether anything depends on the ERM; if nothing does, it is not trained."""
-        return self.strategy not in REWARD_FREE or self.gamma < 1.0 or self.best_of_n is not None
+        return (
+            self.strategy not in REWARD_FREE
+            or self.gamma < 1.0
+            or self.best_of_n is not None
+            or self.loss == REINFORCE
+        )
 
     def mixing(self) -> Duels:
         """The plugin's keys of how the ERM labels pairs."""

@@ -11,6 +11,7 @@ from rllib_sea.duels.audit import Audit, foreseen
 from rllib_sea.duels.plan import Counts, plan_round
 from rllib_sea.exploration import STRATEGIES, Proposals
 from rllib_sea.exploration.mixing import mix
+from rllib_sea.policy_update.objectives.reinforce import REINFORCE, advantages
 from rllib_sea.policy_update.replay import draw_replayed
 from rllib_sea.policy_update.schedule import controlled_share
 from rllib_sea.randomness import Stream, generator, generators
@@ -160,7 +161,9 @@ class Simulation:
                     for responses in (real.chosen, real.rejected)
                 ),
             )
-        if settings.update_policy:
+        if settings.loss == REINFORCE:
+            self._reinforce(duels)
+        elif settings.update_policy:
             self._update_policy(pairs[duels.valid])
             self._replay(real)
         self._round += 1
@@ -182,9 +185,7 @@ class Simulation:
         if len(pairs) == 0:
             return
         settings = self.settings
-        if settings.kl_target is not None:
-            target = settings.kl_target * self.queries / settings.query_budget
-            self._rate_share = controlled_share(self._rate_share, self._divergence(), target)
+        self._control_rate()
         self.policy.update(
             torch.from_numpy(pairs.prompts),
             torch.from_numpy(pairs.chosen),
@@ -196,6 +197,28 @@ class Simulation:
             optimism=settings.optimism,
             optimism_alpha=settings.optimism_alpha,
             chosen_from_reference=torch.from_numpy(pairs.chosen_from_reference),
+        )
+        self._steps += 1
+
+    def _control_rate(self) -> None:
+        """Sets the learning rate by how far the policy has gone."""
+        settings = self.settings
+        if settings.kl_target is not None:
+            target = settings.kl_target * self.queries / settings.query_budget
+            self._rate_share = controlled_share(self._rate_share, self._divergence(), target)
+
+    def _reinforce(self, duels: Duels) -> None:
+        """One step on all candidates, by the rewards that they were selected by."""
+        settings = self.settings
+        if self.queries <= settings.warm_up:  # the ERM knows too little
+            return
+        self._control_rate()
+        self.policy.reinforce(
+            torch.from_numpy(duels.prompts),
+            torch.from_numpy(duels.pool),
+            torch.from_numpy(advantages(duels.rewards)).float(),
+            rate_share=self._rate_share,
+            beta=settings.beta,
         )
         self._steps += 1
 
