@@ -156,6 +156,35 @@ def test_a_policy_starts_as_its_reference_and_learns_the_label(small_world: Worl
 # -- A run ----------------------------------------------------------------------------
 
 
+def test_reinforce_raises_what_the_ensemble_prefers(small_world: World):
+    """Of each prompt the first candidate is better than the others; the pull holds it back."""
+    prompts, pool = torch.tensor([0, 1]), torch.tensor([[0, 1, 2], [3, 4, 5]])
+    advantage = torch.tensor([[0.5, -0.25, -0.25]] * 2)
+    rose = []
+    for beta in (0.0, 100.0):
+        policy = SoftmaxPolicy(small_world, 1e-2, 0)
+        for _ in range(20):
+            policy.reinforce(prompts, pool, advantage, beta=beta)
+        with torch.inference_mode():
+            learned = policy.log_probs(prompts) - small_world.reference_log_probs[prompts]
+        change = learned.gather(1, pool)
+        assert (change[:, 0] > change[:, 1:].max(dim=1).values).all()
+        rose.append(float(change[:, 0].mean()))
+    assert rose[0] > 10 * abs(rose[1])
+
+
+def test_with_reinforce_the_policy_stays_until_the_warm_up_has_ended():
+    settings = replace(Settings("random", loss="reinforce", beta=0.02), warm_up=64)
+    assert settings.uses_reward_model
+    run = Simulation(settings, 0)
+    kls = []
+    for _ in range(4):
+        run.step()
+        kls.append(run._divergence())
+    assert kls[:2] == pytest.approx([0.0, 0.0], abs=1e-6)
+    assert 1e-4 < kls[2] < kls[3]
+
+
 @pytest.mark.parametrize("strategy", ["passive", "xpo"])
 def test_only_real_labels_are_counted_and_learned(strategy: str):
     settings = Settings(strategy, gamma=0.5, warm_up=32, query_budget=150, best_of_n=2)
