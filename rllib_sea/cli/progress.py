@@ -107,12 +107,15 @@ def estimate_text(values: Mapping[str, Any], key: str) -> str:
 
 def evaluation_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What an evaluation measured (:func:`rllib_sea.evaluation.summarise`): names and texts."""
-    rows = [
-        (name.replace("_", " "), estimate_text(evaluation, name))
-        for name in evaluation
-        if name not in ("num_prompts", "num_judged", "seconds")
-        and not name.endswith(("_low", "_high"))
-    ]
+    rows = []
+    for name in evaluation:
+        apart = name in ("num_prompts", "num_judged", "seconds")
+        if apart or name.startswith("initial_") or name.endswith(("_low", "_high")):
+            continue
+        text = estimate_text(evaluation, name)
+        if f"initial_{name}" in evaluation:
+            text += f", initially {estimate_text(evaluation, f'initial_{name}')}"
+        rows.append((name.replace("_", " "), text))
     rows.append(("held-out prompts", f"{evaluation['num_prompts']:.0f} (95% intervals)"))
     if "num_judged" in evaluation:
         rows.append(("judged by people", f"{evaluation['num_judged']:.0f} of them"))

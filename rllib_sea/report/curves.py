@@ -48,6 +48,18 @@ def evaluation_charts(runs: Sequence[Run]) -> list[Chart]:
         chart("Share of responses that ended by themselves", "finished_share", y_range=_SHARE),
         chart("Response length", "response_length", "In tokens.", from_zero=True),
         chart(
+            "Repetition",
+            "repeated_share",
+            "Share of a response's word trigrams that stood in it before.",
+            from_zero=True,
+        ),
+        chart(
+            "Perplexity of the references",
+            "reference_perplexity",
+            "Per token: what the policy forgets of how people write.",
+            from_zero=True,
+        ),
+        chart(
             "Best of N against the initial policy, soft",
             "best_of_n_win_rate_vs_initial_soft",
             "The best of N sampled responses by the ensemble's mean reward.",

@@ -24,6 +24,9 @@ RESULTS = (
     ("KL", "evaluation/kl"),
     ("finished share", "evaluation/finished_share"),
     ("response length", "evaluation/response_length"),
+    ("repeated share", "evaluation/repeated_share"),
+    ("copied share", "evaluation/copied_share"),
+    ("perplexity of references", "evaluation/reference_perplexity"),
     ("rounds", "round"),
     ("policy steps", "policy_steps"),
 )

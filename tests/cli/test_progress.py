@@ -52,11 +52,14 @@ def test_an_evaluation_has_a_row_a_metric_with_its_interval() -> None:
         "win_rate_vs_initial_low": 0.456,
         "win_rate_vs_initial_high": 0.692,
         "response_length": 31.5,
+        "finished_share": 0.5,
+        "initial_finished_share": 0.25,
         "seconds": 3.0,
     }
     assert evaluation_rows(measured) == [
         ("win rate vs initial", "0.578 [0.456, 0.692]"),
         ("response length", "31.500"),
+        ("finished share", "0.500, initially 0.250"),
         ("held-out prompts", "64 (95% intervals)"),
     ]
 
