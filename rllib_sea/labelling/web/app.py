@@ -38,6 +38,7 @@ FILES = {
     "page.css": "text/css",
     "page.js": "text/javascript",
     "outbox.js": "text/javascript",
+    "server.js": "text/javascript",
     "texts.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }

@@ -1,11 +1,11 @@
 // The page: shows a question, takes an answer, has the next one there already.
 import { Outbox } from "./outbox.js";
+import { Listener, call } from "./server.js";
 import { differences, elements, showPrompt, showResponse } from "./texts.js";
 
 const AHEAD = 4;
 const RENEW_MS = 60_000;
 const REFRESH_MS = 2000;
-const HIDDEN_MS = 10_000;
 const NAMES = { left: "A is better", right: "B is better", tie: "Tie", both_bad: "Both bad", skip: "Skipped" };
 const $ = (id) => document.getElementById(id);
 
@@ -24,20 +24,9 @@ const state = {
   reached: true,
 };
 let outbox = null;
+const listener = new Listener({ told: update, reached, refused: stop });
 
 // -- The server ---------------------------------------------------------------------------------
-
-async function call(path, body) {
-  const response = await fetch(`api/${path}`, {
-    method: body === undefined ? "GET" : "POST",
-    headers: { "Content-Type": "application/json", "X-Rllib-Sea": "1" },
-    body: body === undefined ? undefined : JSON.stringify(body),
-    signal: AbortSignal.timeout(15_000),
-  });
-  const found = await response.json();
-  if (!response.ok) throw Object.assign(new Error(found.message), { status: response.status });
-  return found;
-}
 
 /** Sends an answer; true once it is written down, or can never be. */
 async function send(answer) {
@@ -81,44 +70,6 @@ async function fill() {
     if (error.status === 401) stop(error.message);
   } finally {
     filling = false;
-  }
-}
-
-let source = null;
-let asking = 0;
-
-/**
- * Listens to what the run tells: by a stream while the page is in sight, else by asking now and then.
- * A browser keeps six connections to a server, for all of its tabs.
- */
-function listen() {
-  source?.close();
-  clearTimeout(asking); // or the interval: both are named alike
-  if (!outbox || state.refused) return;
-  if (document.hidden) {
-    asking = setInterval(askForProgress, HIDDEN_MS);
-    return;
-  }
-  source = new EventSource("api/events");
-  source.addEventListener("progress", (event) => {
-    reached(true);
-    update(JSON.parse(event.data));
-  });
-  source.addEventListener("error", () => {
-    // A stream that ends is opened again by the browser, one that is refused is not.
-    if (source.readyState === EventSource.CLOSED) asking = setTimeout(listen, 3000);
-    reached(false);
-  });
-}
-
-async function askForProgress() {
-  try {
-    const me = await call("progress");
-    reached(true);
-    update(me);
-  } catch (error) {
-    reached(error.status !== undefined);
-    if (error.status === 401) stop(error.message);
   }
 }
 
@@ -369,7 +320,6 @@ $("skip").addEventListener("close", () => {
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) [state.seconds, state.since] = [inSight(), 0];
   else if (state.shown) state.since = performance.now();
-  listen();
 });
 
 document.addEventListener("scroll", markMore, { capture: true, passive: true });
@@ -379,7 +329,7 @@ addEventListener("resize", markMore);
 
 function stop(message) {
   Object.assign(state, { refused: message, me: null, queue: [] });
-  listen();
+  listener.stop();
   show();
 }
 
@@ -406,7 +356,7 @@ async function start() {
   // What is sent only now may still be among the questions that come next.
   for (const given of outbox.all()) state.done.add(given.question);
   outbox.flush();
-  listen();
+  listener.start();
   await fill();
   show();
   setInterval(() => !document.hidden && state.me?.phase === "asking" && fill(), RENEW_MS);
