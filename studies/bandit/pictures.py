@@ -418,13 +418,14 @@ def sweeps(runs: Runs, out: Path) -> None:
 def reward_models(runs: Runs, out: Path) -> None:
     """What the ERM's settings do to the ERM, and to the queries that SEA needs."""
     prefix = "bai_ts+mix, "
-    rows = {"lambda 0.5 (SEA)": runs["bai_ts+mix"]} | {
+    others = {
         name.removeprefix(prefix): curves
         for name, curves in runs.items()
         if name.startswith(prefix) and any(w in name for w in ("lambda", "prior", "bootstrap"))
     }
-    if len(rows) == 1:
+    if "bai_ts+mix" not in runs or not others:
         return
+    rows = {"lambda 0.5 (SEA)": runs["bai_ts+mix"]} | others
     at = int(np.nonzero(runs[BASELINE].queries == 1000)[0][0])
     figure, all_axes = plt.subplots(1, 4, figsize=(14, 0.35 * len(rows) + 1.2), sharey=True)
     figure.suptitle(
