@@ -20,6 +20,9 @@ class SoftmaxPolicy:
         world: The bandit.
         lr: Adam's; its other settings are those of the plugin.
         seed: Of the network's weights.
+
+    Attributes:
+        network: Of prompt and response; its last layer begins at zero.
     """
 
     def __init__(self, world: World, lr: float, seed: int) -> None:
@@ -37,14 +40,14 @@ class SoftmaxPolicy:
         nn.init.zeros_(last.weight)
         for layer in (first, second, last):
             nn.init.zeros_(layer.bias)
-        self._network = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)
+        self.network = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)
         self._optimizer = torch.optim.Adam(
-            self._network.parameters(), lr=lr, betas=(0.9, 0.95), fused=True
+            self.network.parameters(), lr=lr, betas=(0.9, 0.95), fused=True
         )
 
     def log_probs(self, prompts: torch.Tensor) -> torch.Tensor:
         """(B, R) log pi(y|x) for prompts (B,)."""
-        learned = self._network(self._features[prompts]).squeeze(-1)
+        learned = self.network(self._features[prompts]).squeeze(-1)
         return (self._reference[prompts] + learned).log_softmax(dim=1)
 
     def update(
@@ -129,5 +132,5 @@ class SoftmaxPolicy:
             group["lr"] = rate_share * self._lr
         self._optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self._optimizer.step()

@@ -28,6 +28,7 @@ from studies.bandit.environment import (
     make_world,
     regret,
 )
+from studies.bandit.interpolation import drawn_back
 from studies.bandit.methods import RECIPE, SUITES
 from studies.bandit.names import label
 from studies.bandit.policy import SoftmaxPolicy
@@ -151,6 +152,21 @@ def test_a_policy_starts_as_its_reference_and_learns_the_label(small_world: Worl
         policy.update(prompts, chosen, rejected, preference=torch.ones(4), loss="dpo", beta=0.1)
     change = policy.log_probs(prompts) - small_world.reference_log_probs
     assert (change.gather(1, chosen[:, None]) > change.gather(1, rejected[:, None])).all()
+
+
+def test_a_policy_is_drawn_back_to_its_start(small_world: World):
+    prompts = torch.arange(4)
+    start, end = (SoftmaxPolicy(small_world, 1e-2, seed=0) for _ in range(2))
+    for _ in range(20):
+        end.update(prompts, prompts, prompts + 1, preference=torch.ones(4), loss="dpo", beta=0.1)
+    far, half, near = (
+        divergence(drawn_back(end, start, share, prompts), small_world.reference_log_probs)
+        for share in (1.0, 0.5, 0.0)
+    )
+    assert near == pytest.approx(0.0, abs=1e-6)
+    assert 0.0 < half < far
+    with torch.inference_mode():
+        torch.testing.assert_close(drawn_back(end, start, 1.0, prompts), end.log_probs(prompts))
 
 
 # -- A run ----------------------------------------------------------------------------
