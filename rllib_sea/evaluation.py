@@ -109,32 +109,30 @@ class HeldOut:
 
     def _scored(self, evaluated: list[EvaluatedPrompt]) -> list[EvaluatedPrompt]:
         """With what the policy thinks of its sampled responses and of their prompts' references."""
-        # An engine may give a response without a token: there is nothing to compare.
-        sampled = {i: prompt.sampled_token_ids for i, prompt in enumerate(evaluated)}
-        sampled = {i: token_ids for i, token_ids in sampled.items() if token_ids}
-        if not sampled:
+        measured = range(min(self._num_sampled, len(evaluated)))
+        references = self._prompts.references(measured)
+        asked: dict[int, PromptResponses] = {}
+        for i in measured:
+            # An engine may give a response without a token: there is nothing to compare.
+            responses = tuple(filter(None, (evaluated[i].sampled_token_ids, references[i])))
+            if responses:
+                asked[i] = PromptResponses(evaluated[i].prompt_token_ids, responses)
+        if not asked:
             return evaluated
-        references = self._prompts.references(sampled)
-        asked = [
-            PromptResponses(
-                evaluated[i].prompt_token_ids,
-                tuple(filter(None, (token_ids, references[i]))),
-            )
-            for i, token_ids in sampled.items()
-        ]
-        scores = self._policy.trainer.score(asked)
+        scores = self._policy.trainer.score(list(asked.values()))
         place = 0
-        for i, prompt in zip(sampled, asked, strict=True):
-            fit = None
+        for i in asked:
+            if evaluated[i].sampled_token_ids:
+                evaluated[i] = dataclasses.replace(evaluated[i], kl=float(scores.kl[place]))
+                place += 1
             if references[i]:
                 fit = ReferenceFit(
                     num_tokens=len(references[i]),
-                    log_prob=float(scores.log_probs[place + 1]),
-                    initial_log_prob=float(scores.reference_log_probs[place + 1]),
+                    log_prob=float(scores.log_probs[place]),
+                    initial_log_prob=float(scores.reference_log_probs[place]),
                 )
-            kl = float(scores.kl[place])
-            evaluated[i] = dataclasses.replace(evaluated[i], kl=kl, reference_fit=fit)
-            place += len(prompt.responses)
+                evaluated[i] = dataclasses.replace(evaluated[i], reference_fit=fit)
+                place += 1
         return evaluated
 
     def _features(
@@ -231,7 +229,7 @@ def _capability(evaluated: Sequence[EvaluatedPrompt]) -> dict[str, float]:
             ("", [fit.log_prob for fit in fits]),
             ("initial_", [fit.initial_log_prob for fit in fits]),
         ):
-            results[f"{whose}reference_perplexity"] = math.exp(-sum(log_probs) / num_tokens)
+            results[f"{whose}reference_perplexity"] = float(np.exp(-sum(log_probs) / num_tokens))
     return results
 
 

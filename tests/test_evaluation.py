@@ -239,24 +239,28 @@ class Scoring:
 
 
 def test_references_are_scored_beside_what_was_sampled(tiny_policy: Path) -> None:
-    """One prompt has no reference, one has one that does not fit, of one nothing was sampled."""
+    """One prompt has no reference, one a long one, of one nothing was sampled; one is not asked."""
     tokenizer = PromptTokenizer(tiny_policy)
-    references = ["one two", None, "word " * tokenizer.context_length, "three"]
+    references = ["one two", None, "word " * tokenizer.context_length, "three", "four"]
     prompts = [Prompt(f"test-{i}", "a b", {}, text) for i, text in enumerate(references)]
-    given = tokenizer.encode_responses(["a b"], ["one two"])[0]
-    assert given[-1] == tokenizer.end_token_id
-    assert tokenizer.decode(given) == "one two"
+    whole = tokenizer.encode_responses(["a b"], ["one two"])[0]
+    assert whole[-1] == tokenizer.end_token_id
+    assert tokenizer.decode(whole) == "one two"
+    most = 10
     fake: Any = Scoring()
-    tested = HeldOut(fake, fake, fake, PromptSet(prompts, tokenizer, 1000), 3, lambda text: None)
-    sampled: list[tuple[int, ...] | None] = [(1,), (1, 2), (1, 2, 3), None]
+    prompt_set = PromptSet(prompts, tokenizer, tokenizer.context_length - most)
+    tested = HeldOut(fake, fake, fake, prompt_set, 4, lambda text: None)
+    sampled: list[tuple[int, ...] | None] = [(1,), (1, 2), (1, 2, 3), None, None]
     evaluated = [
-        replace(prompt(outcome(0.5), kl=0.0), sampled_token_ids=token_ids) for token_ids in sampled
+        replace(prompt(outcome(0.5), kl=0.0), sampled_token_ids=token_ids, kl=NAN)
+        for token_ids in sampled
     ]
     scored = tested._scored(evaluated)
-    assert [one.kl for one in scored] == [0.1, 0.2, 0.3, 0.0]
-    assert [one.reference_fit for one in scored] == [
-        ReferenceFit(len(given), -len(given), -2 * len(given)),
-        None,
-        None,
-        None,
+    assert [one.kl for one in scored] == pytest.approx([0.1, 0.2, 0.3, NAN, NAN], nan_ok=True)
+    lengths = [len(whole) - 1, None, most, prompt_set.references([3])[3], None]
+    assert [one.reference_fit and one.reference_fit.num_tokens for one in scored] == [
+        len(value) if isinstance(value, tuple) else value for value in lengths
     ]
+    assert scored[0].reference_fit == ReferenceFit(
+        len(whole) - 1, 1 - len(whole), 2 - 2 * len(whole)
+    )

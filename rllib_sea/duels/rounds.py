@@ -163,10 +163,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceFit:
-    """How probable a prompt's reference response is.
+    """How probable the beginning of a prompt's reference response is.
 
     Attributes:
-        num_tokens: Its tokens, with the one that ends it.
+        num_tokens: Its tokens, as many as a response may have at most.
         log_prob: Under the policy, summed over them, in nats.
         initial_log_prob: Under the reference policy, which the run started from.
     """
@@ -195,8 +195,8 @@ class EvaluatedPrompt:
             if it was not asked for.
         kl: The KL divergence of the policy from its reference on that response, summed over
             its tokens, in nats; NaN if it was not asked for.
-        reference_fit: Of the prompts that the divergence is estimated on; None without a reference
-            that fits the policy.
+        reference_fit: Of the prompts that the divergence is estimated on; None without a
+            reference.
         features: (2, d) encoder features of the greedy response and of the initial policy's; None
             of a policy that stays, and beyond the first prompts.
         pair: The greedy response and the initial policy's, as sampled.

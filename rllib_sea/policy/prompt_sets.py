@@ -52,6 +52,7 @@ class PromptSet:
         self._token_ids: list[np.ndarray] = []
         self.num_unreadable = 0
         self._tokenizer = tokenizer
+        self._most_response_tokens = tokenizer.context_length - room
         encoded = tokenizer.encode_each(
             [prompt.content for prompt in prompts],
             [f"prompts: the prompt {prompt.id!r}" for prompt in prompts],
@@ -85,23 +86,24 @@ class PromptSet:
         ]
 
     def references(self, indices: Iterable[int]) -> dict[int, tuple[int, ...]]:
-        """The reference responses of some of :attr:`prompts` as tokens.
+        """The beginnings of the reference responses of some of :attr:`prompts`, as tokens.
 
         Args:
             indices: Of the prompts.
 
         Returns:
-            By index; empty of a prompt without one, or with one that does not fit the policy.
+            By index: as many tokens as a response may have, without the one that ends it; empty
+            of a prompt without a reference.
         """
         found: dict[int, tuple[int, ...]] = dict.fromkeys(indices, ())
         written = {i: text for i in found if (text := self.prompts[i].reference)}
         encoded = self._tokenizer.encode_responses(
             [self.prompts[i].content for i in written], list(written.values())
         )
-        for i, token_ids in zip(written, encoded, strict=True):
-            if len(self._token_ids[i]) + len(token_ids) <= self._tokenizer.context_length:
-                found[i] = token_ids
-        return found
+        return found | {
+            i: token_ids[:-1][: self._most_response_tokens]
+            for i, token_ids in zip(written, encoded, strict=True)
+        }
 
 
 class PromptSets:

@@ -133,7 +133,7 @@ class PromptTokenizer:
             texts: A response to each, surrounding white space stripped.
 
         Returns:
-            N sequences of tokens, each with the :attr:`end_token_id`, if there is one.
+            N sequences of tokens, each with the :attr:`end_token_id`.
         """
         if not texts:
             return []
@@ -142,25 +142,28 @@ class PromptTokenizer:
             for prompt, text in zip(prompts, texts, strict=True)
         ]
         encoded = self.tokenizer(apart, add_special_tokens=False, return_attention_mask=False)
-        ending = () if self.end_token_id is None else (self.end_token_id,)
-        return [(*token_ids, *ending) for token_ids in encoded["input_ids"]]
+        end = self.end_token_id
+        return [(*token_ids, end) for token_ids in encoded["input_ids"]]
 
     @property
-    def end_token_id(self) -> int | None:
-        """The token by which the policy ends a response; None if the model has none.
+    def end_token_id(self) -> int:
+        """The token by which the policy ends a response.
 
         With a chat template it is the one that ends the assistant's turn, which in some models is
         not the tokenizer's end token.
         """
         if self.chat:
             turns = [*as_messages("a"), *turn("assistant", "b")]
-            text = self.tokenizer.apply_chat_template(turns, tokenize=False)
+            try:
+                text = rendered(self.tokenizer, turns, in_parts=self._in_parts)
+            except jinja2.TemplateError:  # it takes no turns of the assistant
+                text = ""
             token_ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
             ends = [token for token in token_ids if token in self.eos_token_ids]
             if ends:
                 return ends[-1]
         eos = self.tokenizer.eos_token_id
-        return min(self.eos_token_ids, default=None) if eos is None else eos
+        return min(self.eos_token_ids) if eos is None else eos
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """A response's text: end and special tokens left out, surrounding white space stripped."""

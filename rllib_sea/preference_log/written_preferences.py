@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rllib_sea.duels.records import Candidate, FinishReason
+from rllib_sea.duels.records import Candidate
 from rllib_sea.policy.tokenization import PromptTokenizer
 from text_duel.conversations import Content
 from text_duel.verdicts import Label
@@ -92,8 +92,7 @@ def tokenize_preferences(
 def _responses(
     prompts: Sequence[Content], texts: Sequence[str], tokenizer: PromptTokenizer
 ) -> list[Candidate]:
-    finish: FinishReason = "length" if tokenizer.end_token_id is None else "stop"
     return [
-        Candidate(text, token_ids, (), finish)
+        Candidate(text, token_ids, (), "stop")
         for text, token_ids in zip(texts, tokenizer.encode_responses(prompts, texts), strict=True)
     ]

@@ -27,13 +27,17 @@ RESULTS = (
     ("repeated share", "evaluation/repeated_share"),
     ("copied share", "evaluation/copied_share"),
     ("perplexity of references", "evaluation/reference_perplexity"),
+    ("initial finished share", "evaluation/initial_finished_share"),
+    ("initial repeated share", "evaluation/initial_repeated_share"),
+    ("initial copied share", "evaluation/initial_copied_share"),
+    ("initial perplexity of references", "evaluation/initial_reference_perplexity"),
     ("rounds", "round"),
     ("policy steps", "policy_steps"),
 )
 EVALUATION_COLUMNS = tuple(
     (name, key)
     for name, key in RESULTS
-    if key.startswith("evaluation/") and key != "evaluation/initial_mean_score"
+    if key.startswith("evaluation/") and not key.startswith("evaluation/initial_")
 )
 ROUND_COLUMNS = (
     ("queries", "num_oracle_queries"),

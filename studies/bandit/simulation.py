@@ -161,7 +161,7 @@ class Simulation:
                     for responses in (real.chosen, real.rejected)
                 ),
             )
-        if settings.loss == REINFORCE:
+        if settings.update_policy and settings.loss == REINFORCE:
             self._reinforce(duels)
         elif settings.update_policy:
             self._update_policy(pairs[duels.valid])
@@ -210,7 +210,7 @@ class Simulation:
     def _reinforce(self, duels: Duels) -> None:
         """One step on all candidates, by the rewards that they were selected by."""
         settings = self.settings
-        if self.queries <= settings.warm_up:  # the ERM knows too little
+        if self.queries < settings.warm_up:  # the ERM knows too little
             return
         self._control_rate()
         self.policy.reinforce(

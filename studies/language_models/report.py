@@ -101,7 +101,7 @@ def capability_table(runs: Runs) -> str:
         cells = [label(name), f"{mean_at(curves, 'win_rate', last):.3f}"]
         for column in CAPABILITY:
             values = [mean_at(curves, column, at) for at in (0.0, last)]
-            cells.append(" / ".join(f"{value:.3g}" for value in values))
+            cells.append(" / ".join("-" if np.isnan(v) else f"{v:.3g}" for v in values))
         rows.append(cells)
     header = ["at the start / at the end", "win rate at the end", *CAPABILITY]
     return table(header, rows)
@@ -117,6 +117,8 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     measured = all(set(CAPABILITY) <= set(curves.columns) for curves in runs.values())
+    if not measured:
+        print(f"no table of {', '.join(CAPABILITY)}: the runs are older than these columns")
     (out / "tables.md").write_text(
         f"# {tier.title}: tables\n\nMade by `{tier.command}`. The target "
         f"is {TARGET_SHARE:.0%} of the way from 0.5 to passive's last mean win rate; in brackets "

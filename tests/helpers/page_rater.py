@@ -49,6 +49,7 @@ class PageRater:
 
     def skip(self, reason: str) -> None:
         """Skips with a reason in words of one's own."""
+        expect(self.page.locator("#question")).to_be_visible()
         prompt = self.prompt()
         self.said[prompt] = "s", self.page.locator("#left").inner_text()
         self.page.keyboard.press("s")
@@ -57,6 +58,7 @@ class PageRater:
         expect(self.page.locator("#prompt")).not_to_have_text(prompt)
 
     def _answer(self, page: Page, key: str, act: Callable[[Page], None]) -> str:
+        expect(page.locator("#question")).to_be_visible()
         prompt = self.prompt(page)
         left = page.locator("#left").inner_text()
         act(page)

@@ -22,16 +22,21 @@ def saved(*raters: PageRater) -> None:
         expect(rater.page.locator("#connection")).to_have_text("all saved", timeout=30_000)
 
 
-def answer_all(command: TrainCommand, until: str, *raters: PageRater) -> None:
-    """All answer what comes, in turn, until the run has printed a text."""
+def num_said(*raters: PageRater) -> int:
+    return sum(len(rater.said) for rater in raters)
+
+
+def answer_all(command: TrainCommand, num_answers: int, *raters: PageRater) -> None:
+    """All answer what comes, in turn, until there are so many answers."""
     for _ in range(2000):
-        if until in command.output:
-            return
         for rater in raters:
+            if num_said(*raters) == num_answers:
+                saved(*raters)
+                return
             if rater.page.locator("#question").is_visible():
                 rater.press("1")
         raters[0].page.wait_for_timeout(100)
-    raise TimeoutError(f"no {until!r}:\n{command.output}")
+    raise TimeoutError(f"{num_said(*raters)} answers, not {num_answers}:\n{command.output}")
 
 
 def test_two_raters_label_a_run_in_their_browsers(
@@ -78,16 +83,22 @@ def test_two_raters_label_a_run_in_their_browsers(
         assert command.links("ann", "bob") == links
         ann.page.reload()  # with an answer that nobody has heard of
         saved(ann, bob)
-        answer_all(command, "who compare", ann, bob)
+        answer_all(command, BUDGET, ann, bob)
+        assert command.wait_for("who compare", 120.0), command.output
+        expect(ann.page.locator("#question")).to_be_visible(timeout=30_000)
         ann.press("1")
         saved(ann)
         command.kill()
+    (log,) = tmp_path.glob(f"tiny/*/{LOG_FILE}")
+    with PreferenceReader(log) as reader:
+        judged = [len(entry.verdicts) for entry in reader.read("evaluation")]
+    assert sorted(judged) == [0] * (len(judged) - 1) + [1]
+    assert len(judged) > 1
     with TrainCommand(tmp_path, ["--resume"]) as command:
         assert command.links("ann", "bob") == links
-        answer_all(command, f"{BUDGET}/{BUDGET} queries", ann, bob)
+        answer_all(command, BUDGET + len(judged), ann, bob)
         assert command.wait(120.0) == 0, command.output
 
-    (log,) = tmp_path.glob(f"tiny/*/{LOG_FILE}")
     with PreferenceReader(log) as reader:
         entries, evaluation = list(reader.read()), list(reader.read("evaluation"))
     check_answers({"ann": ann, "bob": bob}, [*entries, *evaluation])
@@ -97,7 +108,7 @@ def test_two_raters_label_a_run_in_their_browsers(
     assert all(entry.learned_in is not None for entry in entries if entry.label is not None)
     last = json.loads((log.parent / "result.json").read_text().splitlines()[-1])
     assert last["num_oracle_queries"] == BUDGET
-    assert last["num_evaluation_questions"] == len(evaluation) > 1
+    assert last["num_evaluation_questions"] == len(evaluation) == len(judged)
 
 
 def check_answers(raters: dict[str, PageRater], entries: list[LogEntry]) -> None:
@@ -105,4 +116,4 @@ def check_answers(raters: dict[str, PageRater], entries: list[LogEntry]) -> None
     assert [len(entry.verdicts) for entry in entries] == [1] * len(entries)
     for entry in entries:
         raters[entry.verdicts[0].rater].check(entry)
-    assert sum(len(rater.said) for rater in raters.values()) == len(entries)
+    assert num_said(*raters.values()) == len(entries)

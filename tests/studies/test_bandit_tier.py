@@ -159,6 +159,8 @@ def test_a_policy_is_drawn_back_to_its_start(small_world: World):
     start, end = (SoftmaxPolicy(small_world, 1e-2, seed=0) for _ in range(2))
     for _ in range(20):
         end.update(prompts, prompts, prompts + 1, preference=torch.ones(4), loss="dpo", beta=0.1)
+    with torch.inference_mode():
+        before = end.log_probs(prompts)
     far, half, near = (
         divergence(drawn_back(end, start, share, prompts), small_world.reference_log_probs)
         for share in (1.0, 0.5, 0.0)
@@ -166,7 +168,8 @@ def test_a_policy_is_drawn_back_to_its_start(small_world: World):
     assert near == pytest.approx(0.0, abs=1e-6)
     assert 0.0 < half < far
     with torch.inference_mode():
-        torch.testing.assert_close(drawn_back(end, start, 1.0, prompts), end.log_probs(prompts))
+        torch.testing.assert_close(drawn_back(end, start, 1.0, prompts), before)
+        torch.testing.assert_close(end.log_probs(prompts), before)
 
 
 # -- A run ----------------------------------------------------------------------------
@@ -194,11 +197,11 @@ def test_with_reinforce_the_policy_stays_until_the_warm_up_has_ended():
     assert settings.uses_reward_model
     run = Simulation(settings, 0)
     kls = []
-    for _ in range(4):
+    for _ in range(3):
         run.step()
         kls.append(run._divergence())
-    assert kls[:2] == pytest.approx([0.0, 0.0], abs=1e-6)
-    assert 1e-5 < kls[2] < kls[3]
+    assert kls[0] == pytest.approx(0.0, abs=1e-6)  # after 32 queries of 64
+    assert 1e-5 < kls[1] < kls[2]
 
 
 @pytest.mark.parametrize("strategy", ["passive", "xpo"])

@@ -14,7 +14,7 @@ MAX_BODY_BYTES = 16_384
 _MOST = 4096
 
 HEADERS = {
-    # The page is three files of its own; texts of models are text, whatever they contain.
+    # The page has files of its own alone; texts of models are text, whatever they contain.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",

@@ -16,7 +16,11 @@ export class Outbox {
     this.attempt = null;
     this.timer = 0;
     this.wait = 500;
-    addEventListener("storage", (event) => event.key === this.name && this.changed(JSON.parse(event.newValue ?? "[]")));
+    addEventListener("storage", (event) => {
+      if (event.key !== this.name) return;
+      this.changed(JSON.parse(event.newValue ?? "[]"));
+      this.flush(); // the other window may be closed before it has sent its answer
+    });
     addEventListener("online", () => this.flush());
   }
 

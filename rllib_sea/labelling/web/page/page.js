@@ -84,7 +84,9 @@ function update(me) {
   if (before && me.news && me.news !== before.news) say(me.news, 8000);
   outbox.flush();
   // Also if there is enough: what was answered in another window, or withdrawn, is wanted no more.
-  if (me.phase === "asking" && (state.queue.length < AHEAD || performance.now() - state.filledAt > REFRESH_MS)) fill();
+  // Out of sight only if there is nothing: questions that nobody looks at are left to others.
+  const few = document.hidden ? !state.queue.length : state.queue.length < AHEAD || performance.now() - state.filledAt > REFRESH_MS;
+  if (me.phase === "asking" && few) fill();
   show();
 }
 

@@ -1,12 +1,13 @@
 // What goes to the server, and what it tells.
-const HIDDEN_MS = 10_000;
+const TIMEOUT_MS = 15_000;
+const HIDDEN_MS = 15_000; // no answer is waited for when the next one is asked for
 
 export async function call(path, body) {
   const response = await fetch(`api/${path}`, {
     method: body === undefined ? "GET" : "POST",
     headers: { "Content-Type": "application/json", "X-Rllib-Sea": "1" },
     body: body === undefined ? undefined : JSON.stringify(body),
-    signal: AbortSignal.timeout(15_000),
+    signal: AbortSignal.timeout(TIMEOUT_MS),
   });
   const found = await response.json();
   if (!response.ok) throw Object.assign(new Error(found.message), { status: response.status });
@@ -36,26 +37,33 @@ export class Listener {
       this.told(JSON.parse(event.data));
     });
     this.source.addEventListener("error", () => {
-      // A stream that ends is opened again by the browser, one that is refused is not.
-      if (this.source.readyState === EventSource.CLOSED) this.timer = setTimeout(() => this.start(), 3000);
       this.reached(false);
+      // A stream that ends is opened again by the browser, one that is refused is not.
+      if (this.source.readyState !== EventSource.CLOSED) return;
+      this.timer = setTimeout(() => this.start(), 3000);
+      this.ask(); // it may say why
     });
   }
 
   stop() {
-    this.on = false;
     this.source?.close();
     clearTimeout(this.timer); // or the interval: both are named alike
+    Object.assign(this, { source: null, timer: 0, on: false });
   }
 
   async ask() {
+    const timer = this.timer;
+    let me = null;
+    let error = null;
     try {
-      const me = await call("progress");
-      this.reached(true);
-      this.told(me);
-    } catch (error) {
-      this.reached(error.status !== undefined);
-      if (error.status === 401) this.refused(error.message);
+      me = await call("progress");
+    } catch (failure) {
+      error = failure;
     }
+    // What has come since by the stream is newer.
+    if (timer !== this.timer) return;
+    this.reached(!error || error.status !== undefined);
+    if (me) this.told(me);
+    else if (error.status === 401) this.refused(error.message);
   }
 }
