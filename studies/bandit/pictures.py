@@ -41,6 +41,7 @@ HEADLINE = (
     "drts+mix",
     f"random+mix, {RECIPE}",
     f"bai_ts+mix, {RECIPE}",
+    *(f"{name}+mix, gamma 0.5, reinforce" for name in ("random", "bai_ts")),
 )
 Runs = Mapping[str, Curves]
 

@@ -100,8 +100,9 @@ def capability_table(runs: Runs) -> str:
     for name, curves in runs.items():
         cells = [label(name), f"{mean_at(curves, 'win_rate', last):.3f}"]
         for column in CAPABILITY:
-            values = [mean_at(curves, column, at) for at in (0.0, last)]
-            cells.append(" / ".join("-" if np.isnan(v) else f"{v:.3g}" for v in values))
+            ends = curves.columns[column][:, [0, -1]]
+            ends = ends[~np.isnan(ends).any(axis=1)]  # the seeds that it was measured on
+            cells.append(" / ".join(f"{v:.3g}" for v in ends.mean(axis=0)) if len(ends) else "-")
         rows.append(cells)
     header = ["at the start / at the end", "win rate at the end", *CAPABILITY]
     return table(header, rows)

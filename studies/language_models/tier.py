@@ -41,4 +41,4 @@ class Tier:
     @property
     def command(self) -> str:
         """What runs it."""
-        return f"python -m benchmarks.{self.name}"
+        return f"python -m studies.{self.name}"
