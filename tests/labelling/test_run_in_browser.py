@@ -50,8 +50,10 @@ def test_two_raters_label_a_run_in_their_browsers(
     changes = {
         "query_budget": BUDGET,
         "ask_ahead": True,
-        "evaluation_questions": 4,
-        "policy_lr": 1e-2,
+        "evaluation_num_prompts": 8,
+        "evaluation_questions": 8,
+        # Whatever they say, it must come to write something else: equal texts are not judged.
+        "policy_lr": 1e-1,
     }
     write_recipe(tmp_path, tiny_policy, "people", people, **changes, **IN_PROCESS)
     with TrainCommand(tmp_path) as command:
