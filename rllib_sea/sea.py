@@ -303,8 +303,12 @@ class SEA(RunLifecycle):
         }
 
     def _is_done(self) -> bool:
-        budget = self.config.query_budget
-        return self._is_enough or (budget is not None and self._counts.num_oracle_queries >= budget)
+        if self._is_enough:
+            return True
+        budget, counts = self.config.query_budget, self._counts
+        if budget is None or counts.num_oracle_queries < budget:
+            return False
+        return self.labelling.is_all_learned(counts.round)
 
     def _foresee(self) -> None:
         """Has the ERM say what the next labels will bring, and ends the run if that is too little.

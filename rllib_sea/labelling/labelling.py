@@ -219,6 +219,14 @@ class Labelling:
         prompt = self._prompts.find(proposal.prompt_id, proposal.prompt_text)
         return None if prompt is None else prompt.messages
 
+    def is_all_learned(self, num_rounds: int) -> bool:
+        """Whether the first rounds have learned from all labels that are there.
+
+        With ``ask_ahead`` the answers to a round's questions may have come before it has learned
+        from those of the round before.
+        """
+        return self.log.num_to_learn(num_rounds) == 0
+
     def learned(self, num_rounds: int) -> list[int]:
         """Ids of all questions that the first rounds learned from, for :meth:`pairs`."""
         return self.log.learned(num_rounds, ties=self._ties)
