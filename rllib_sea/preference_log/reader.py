@@ -240,15 +240,12 @@ class PreferenceReader:
 
     def num_to_learn(self, num_rounds: int) -> int:
         """How many labels are there from which none of the first rounds has learned."""
-        rows = self.query(
-            "SELECT count(*) FROM states JOIN standing_labels "
-            "ON standing_labels.question_id = states.question_id "
-            "LEFT JOIN lessons ON lessons.question_id = states.question_id "
-            "WHERE state = 'answered' AND purpose = 'label' AND preference IS NOT NULL "
-            "AND (lessons.round IS NULL OR lessons.round >= ?)",
-            num_rounds,
+        sql = (
+            "SELECT count(*) FROM states JOIN standing_labels USING (question_id) "
+            "LEFT JOIN lessons USING (question_id) WHERE state = 'answered' AND purpose = 'label' "
+            "AND preference IS NOT NULL AND (lessons.round IS NULL OR lessons.round >= ?)"
         )
-        return next(rows)[0]
+        return next(self.query(sql, num_rounds))[0]
 
     def num_questions(self, round_index: int | None = None, purpose: Purpose = "label") -> int:
         """How many questions were asked, of a round or of all, whatever became of them."""

@@ -30,6 +30,7 @@ from text_duel.errors import ConfigError
 PROMPTS = load_prompts("tldr_mini")
 CODE = [Path(__file__).parents[2], Path(__file__).parents[2] / "envs"]
 JUDGED = re.compile(r"(\d+) questions? waits? for people, who compare")
+LINK = re.compile(r"(\w+) labels at (\S+)")
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def check_evaluation(
 def test_a_run_that_people_label_is_killed_and_resumed(tiny_policy: Path, tmp_path: Path) -> None:
     """The real command: links, answers, kill -9, answers while it is away, the rest, the end.
 
-    At the end people judge the policy. With pages, and killed there, too: test_run_in_browser.py.
+    At the end people judge the policy; there it is killed again.
     """
     who = {"raters": ["ann", "bob"], "undo_s": 0.0}
     changes = {
@@ -139,7 +140,8 @@ def test_a_run_that_people_label_is_killed_and_resumed(tiny_policy: Path, tmp_pa
     }
     write_recipe(tmp_path, tiny_policy, "people", who, **changes, **IN_PROCESS)
     with TrainCommand(tmp_path, import_path=CODE) as command:
-        links = command.links("ann", "bob")
+        assert command.wait_for("bob labels at", 180.0)
+        links = dict(LINK.findall(command.output))
         ann, bob = HttpRater(links["ann"]), HttpRater(links["bob"])
         ann.label(2)
         bob.label(1)
@@ -151,23 +153,27 @@ def test_a_run_that_people_label_is_killed_and_resumed(tiny_policy: Path, tmp_pa
     ann.label(1)
     away.stop()
     with TrainCommand(tmp_path, ["--resume"], CODE) as command:
-        assert command.links("ann", "bob") == links
+        assert command.wait_for("bob labels at", 180.0)
+        assert dict(LINK.findall(command.output)) == links
         ann.label(2)
         bob.label(6)
         assert command.wait_for("who compare", 120.0), command.output
-        assert ann.progress()["phase"] == "asking"
+        phases = [ann.progress()["phase"]]
         (num_judged,) = map(int, JUDGED.findall(command.output))
         assert 1 < num_judged <= 4
-        labelled = {"ann": list(ann.answered), "bob": list(bob.answered)}
         ann.label(1)
+        command.kill()
+    labelled = {"ann": ann.answered[:-1], "bob": list(bob.answered)}
+    with TrainCommand(tmp_path, ["--resume"], CODE) as command:
+        assert command.wait_for("who compare", 180.0), command.output
+        phases.append(ann.progress()["phase"])
         bob.label(num_judged - 1)
         assert command.wait(120.0) == 0, command.output
+    assert phases == ["asking", "asking"]
     assert "12/12 queries" in command.output
     with PreferenceReader(log) as reader:
         entries, evaluation = list(reader.read()), list(reader.read("evaluation"))
-    answered = {
-        name: rater.answered[len(labelled[name]) :] for name, rater in (("ann", ann), ("bob", bob))
-    }
+    answered = {"ann": ann.answered[-1:], "bob": bob.answered[len(labelled["bob"]) :]}
     check_evaluation(log.parent, evaluation, answered)
     assert [len(entry.verdicts) for entry in entries] == [1] * 12
     assert [entry.learned_in for entry in entries] == [1] * 8 + [2] * 4

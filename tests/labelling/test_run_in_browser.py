@@ -44,16 +44,12 @@ def test_two_raters_label_a_run_in_their_browsers(
 ) -> None:
     """They click, type, take back, skip, reload, have two tabs and no network.
 
-    The run is killed twice: while one of them has no network, and while they judge the policy.
+    The run is killed twice: while one of them has no network, and in its second round.
     """
     people = {"raters": ["ann", "bob"], "undo_s": 2.0}
     changes = {
         "query_budget": BUDGET,
         "ask_ahead": True,
-        "evaluation_num_prompts": 8,
-        "evaluation_questions": 8,
-        # Whatever they say, it must come to write something else: equal texts are not judged.
-        "policy_lr": 1e-1,
     }
     write_recipe(tmp_path, tiny_policy, "people", people, **changes, **IN_PROCESS)
     with TrainCommand(tmp_path) as command:
@@ -85,32 +81,23 @@ def test_two_raters_label_a_run_in_their_browsers(
         assert command.links("ann", "bob") == links
         ann.page.reload()  # with an answer that nobody has heard of
         saved(ann, bob)
-        answer_all(command, BUDGET, ann, bob)
-        assert command.wait_for("who compare", 120.0), command.output
-        expect(ann.page.locator("#question")).to_be_visible(timeout=30_000)
-        ann.press("1")
-        saved(ann)
+        answer_all(command, BUDGET - 3, ann, bob)
         command.kill()
-    (log,) = tmp_path.glob(f"tiny/*/{LOG_FILE}")
-    with PreferenceReader(log) as reader:
-        judged = [len(entry.verdicts) for entry in reader.read("evaluation")]
-    assert sorted(judged) == [0] * (len(judged) - 1) + [1]
-    assert len(judged) > 1
     with TrainCommand(tmp_path, ["--resume"]) as command:
         assert command.links("ann", "bob") == links
-        answer_all(command, BUDGET + len(judged), ann, bob)
+        answer_all(command, BUDGET, ann, bob)
         assert command.wait(120.0) == 0, command.output
 
+    (log,) = tmp_path.glob(f"tiny/*/{LOG_FILE}")
     with PreferenceReader(log) as reader:
-        entries, evaluation = list(reader.read()), list(reader.read("evaluation"))
-    check_answers({"ann": ann, "bob": bob}, [*entries, *evaluation])
+        entries = list(reader.read())
+    check_answers({"ann": ann, "bob": bob}, entries)
     assert len(entries) == BUDGET
     skipped = [entry for entry in entries if entry.label is None]
     assert [entry.verdicts[0].verdict.reason for entry in skipped] == ["two languages"]
     assert all(entry.learned_in is not None for entry in entries if entry.label is not None)
     last = json.loads((log.parent / "result.json").read_text().splitlines()[-1])
     assert last["num_oracle_queries"] == BUDGET
-    assert last["num_evaluation_questions"] == len(evaluation) == len(judged)
 
 
 def check_answers(raters: dict[str, PageRater], entries: list[LogEntry]) -> None:
