@@ -26,7 +26,7 @@ def test_a_run_ends_when_all_answers_are_learned_from(tiny_policy: Path) -> None
     algorithm = config.build_algo()
     try:
         results = run_to_the_end(algorithm)
-        with PreferenceReader(Path(algorithm.folder) / LOG_FILE) as log:
+        with PreferenceReader(algorithm.folder / LOG_FILE) as log:
             learned = [entry.learned_in for entry in log.read()]
     finally:
         algorithm.stop()

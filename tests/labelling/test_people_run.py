@@ -30,7 +30,6 @@ from text_duel.errors import ConfigError
 PROMPTS = load_prompts("tldr_mini")
 CODE = [Path(__file__).parents[2], Path(__file__).parents[2] / "envs"]
 JUDGED = re.compile(r"(\d+) questions? waits? for people, who compare")
-LINK = re.compile(r"(\w+) labels at (\S+)")
 
 
 @pytest.fixture
@@ -140,8 +139,7 @@ def test_a_run_that_people_label_is_killed_and_resumed(tiny_policy: Path, tmp_pa
     }
     write_recipe(tmp_path, tiny_policy, "people", who, **changes, **IN_PROCESS)
     with TrainCommand(tmp_path, import_path=CODE) as command:
-        assert command.wait_for("bob labels at", 180.0)
-        links = dict(LINK.findall(command.output))
+        links = command.links("ann", "bob")
         ann, bob = HttpRater(links["ann"]), HttpRater(links["bob"])
         ann.label(2)
         bob.label(1)
@@ -153,8 +151,7 @@ def test_a_run_that_people_label_is_killed_and_resumed(tiny_policy: Path, tmp_pa
     ann.label(1)
     away.stop()
     with TrainCommand(tmp_path, ["--resume"], CODE) as command:
-        assert command.wait_for("bob labels at", 180.0)
-        assert dict(LINK.findall(command.output)) == links
+        assert command.links("ann", "bob") == links
         ann.label(2)
         bob.label(6)
         assert command.wait_for("who compare", 120.0), command.output

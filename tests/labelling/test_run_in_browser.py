@@ -47,11 +47,8 @@ def test_two_raters_label_a_run_in_their_browsers(
     The run is killed twice: while one of them has no network, and in its second round.
     """
     people = {"raters": ["ann", "bob"], "undo_s": 2.0}
-    changes = {
-        "query_budget": BUDGET,
-        "ask_ahead": True,
-    }
-    write_recipe(tmp_path, tiny_policy, "people", people, **changes, **IN_PROCESS)
+    changes = {"query_budget": BUDGET, "ask_ahead": True} | IN_PROCESS
+    write_recipe(tmp_path, tiny_policy, "people", people, **changes)
     with TrainCommand(tmp_path) as command:
         links = command.links("ann", "bob")
         ann, bob = (PageRater(browser, links[name]) for name in ("ann", "bob"))
