@@ -201,10 +201,10 @@ class SEAConfig(DerivedSettings):
                         f"stop_when_gain_below: {self.stop_when_gain_below:g} has no effect with "
                         f"{key} {'null' if lacks is None else 'false'}: nothing is forecast then"
                     )
-        if self.audit_threshold is not None and self.loss == REINFORCE:
+        if self.audit_threshold is not None and self.gamma == 1.0 and self.loss != REINFORCE:
             raise ConfigError(
-                f"audit_threshold: {self.audit_threshold:g} has no effect with loss {REINFORCE}, "
-                "which learns from no labels but the ERM's (expected null)"
+                f"audit_threshold: {self.audit_threshold:g} has no effect with gamma 1.0 and loss "
+                f"{self.loss}, with which the policy learns nothing from the ERM"
             )
         if self.num_env_runners == 0 and self.num_gpus_per_env_runner:
             raise ConfigError(

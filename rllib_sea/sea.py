@@ -179,13 +179,14 @@ class SEA(RunLifecycle):
     ) -> dict[str, float]:
         """One step of the direct loss on the round's pairs, and those on replayed labels.
 
-        With `loss: reinforce` one on all candidates, once the ERM has labels enough.
+        With `loss: reinforce` one on all candidates, while the ERM has labels enough and is right.
         """
         round_index = self._counts.round
         if self.config.loss == REINFORCE:
             options = ReinforceOptions(**self.config.loss_config)
             num_labels = counts.num_oracle_queries + counts.num_initial_preferences
-            shown = proposals if num_labels >= options.min_labels else []
+            teaches = num_labels >= options.min_labels and self._audit.trusted
+            shown = proposals if teaches else []
             return self.policy.reinforce(round_index, shown, options.nudge)
         labelled = []
         if self.config.policy_replay:

@@ -314,10 +314,6 @@ def test_what_is_wrong_is_said_in_one_line(
             "audit_share: 0.05 has no effect with synthetic_pair selected_pair",
         ),
         (
-            {"audit_threshold": 0.6, "gamma": 0.5, "loss": "reinforce"},
-            "audit_threshold: 0.6 has no effect with loss reinforce",
-        ),
-        (
             {"evaluation_questions": 4},
             "evaluation_questions: 4 has no effect with the oracle embedding",
         ),
@@ -363,6 +359,7 @@ def test_methods_that_do_not_go_together_are_refused_in_one_line(
         {"gamma": 0.5, "synthetic_pair": "bounds", "synthetic_labels": "soft"},
         {"gamma": 0.5, "audit_threshold": 0.6, "audit_share": 0.05},
         {"gamma": 0.5, "audit_threshold": 0.6, "synthetic_pair": "selected_pair"},
+        {"loss": "reinforce", "audit_threshold": 0.6},
         {"policy_sync_interval": None, "exploration_strategy": "passive"},
         {"ties": "rao_kupper", "tie_margin": 1},
         {"ties": "soft", "loss": "ipo"},

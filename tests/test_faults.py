@@ -15,6 +15,7 @@ import pytest
 import ray
 
 from rllib_sea import SEA
+from rllib_sea.duels.audit import Audit
 from rllib_sea.labelling.asking import OracleAwayError
 from tests.helpers.sea_runs import IN_PROCESSES, asked, measured, restore_beside, tiny_config
 
@@ -215,11 +216,34 @@ def test_an_audit_is_asked_for_kept_and_gone_on_with(
     assert last["duels"]["gamma"] == 0.5
     assert last["num_synthetic_pairs"] > 0
     notes = "\n".join(result.get("notes", "") for result in results)
-    assert notes.count("the ERM labels pairs: it was right about") == 1
+    assert notes.count("the policy learns from the ERM: it was right about") == 1
     dropped = [result["duels"]["num_skipped_disagreement"] for result in results]
     assert sum(dropped) > 0
     drawn = last["num_oracle_queries"] + last["num_synthetic_pairs"] + last["num_skipped_prompts"]
     assert last["num_prompts_drawn"] == drawn
+
+
+def test_reinforce_waits_until_the_ensemble_is_right(
+    tiny_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The audit's own verdict is tested by hand elsewhere; here what follows from it."""
+    algorithm = config(
+        tiny_policy,
+        tmp_path,
+        loss="reinforce",
+        loss_config={"min_labels": 0},
+        policy_replay=0,
+        gamma=1.0,
+        audit_threshold=1.0,
+    ).build_algo()
+    try:
+        (before,) = train(algorithm, 1)
+        monkeypatch.setattr(Audit, "trusted", True)
+        (after,) = train(algorithm, 1)
+    finally:
+        algorithm.stop()
+    assert before["reward_model"]["audit_labels"] == before["num_oracle_queries"] > 0
+    assert (before["policy_steps"], after["policy_steps"]) == (0, 1)
 
 
 def test_a_resumed_run_without_a_policy_is_the_unbroken_one_to_the_bit(

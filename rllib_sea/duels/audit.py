@@ -1,13 +1,14 @@
-"""Is the ERM right often enough to label pairs? Each label is a test that it had not seen.
+"""Is the ERM right often enough to teach the policy? Each label is a test that it had not seen.
 
 Found in no paper. SEA mixes by a schedule (section 4.2.3); D2PO (arXiv 2405.01511) finds that own
 labels help only while the model that gives them is right about what the policy says now. Here every
-label of the oracle tests the ERM before it is learned, and the ERM labels pairs while
+label of the oracle tests the ERM before it is learned, and the policy learns from the ERM, from
+pairs that it labels or with ``loss: reinforce`` from its view of all candidates, while
 
     wilson_low(right of the last n, n) >= audit_threshold
 
 with the lower end of Wilson's 95% interval (:func:`rllib_sea.statistics.wilson_interval`). Without
-a test the bound is 0, so that a run begins with the oracle's labels alone.
+a test the bound is 0, so that the policy begins with the oracle's labels alone.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Audit:
 
     Args:
         keys: The threshold, the window, and whether tests are own pairs alone.
-        note: Told when the ERM begins to label pairs.
+        note: Told when the policy begins to learn from the ERM.
         warn: Told when it stops.
     """
 
@@ -62,7 +63,7 @@ class Audit:
 
     @property
     def trusted(self) -> bool:
-        """Whether the ERM may label pairs."""
+        """Whether the policy may learn from the ERM."""
         threshold = self._keys.audit_threshold
         return threshold is None or self.low >= threshold
 
@@ -85,11 +86,12 @@ class Audit:
         share, num = float(self._right.mean()), len(self._right)
         if self.trusted != before and self.trusted not in self._told:
             self._told.append(self.trusted)
-            begins = "labels pairs" if self.trusted else "labels no more pairs (gamma 1)"
+            learns = "learns" if self.trusted else "no longer learns"
             self._tell[self.trusted](
-                f"after {num_queries} labels the ERM {begins}: it was right about {share:.0%} of "
-                f"the last {num} that it had not seen, at least {self.low:.0%} with 95% confidence "
-                f"(audit_threshold {threshold:g}); from now on see duels/gamma"
+                f"after {num_queries} labels the policy {learns} from the ERM: it was right about "
+                f"{share:.0%} of the last {num} that it had not seen, at least {self.low:.0%} with "
+                f"95% confidence (audit_threshold {threshold:g}); from now on see "
+                "reward_model/audit_bound"
             )
         return {"audit_accuracy": share, "audit_bound": self.low, "audit_labels": float(num)}
 

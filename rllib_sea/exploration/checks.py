@@ -81,8 +81,3 @@ def _check_own_labels(config: SEAConfig) -> None:
             f"audit_share: {config.audit_share:g} has no effect with synthetic_pair "
             f"{SELECTED_PAIR}, whose questions are all about pairs that the ERM would label"
         )
-    if config.audit_threshold is not None and config.gamma == 1.0:
-        raise ConfigError(
-            f"audit_threshold: {config.audit_threshold:g} has no effect with gamma 1.0, with which "
-            "the ERM labels nothing"
-        )

@@ -94,9 +94,10 @@ class Duels:
     )
     audit_threshold: float | None = key(
         None,
-        "The ERM labels pairs only while it is probably right about more than this share of labels "
-        "that it had not seen (the lower end of a 95% interval over the last `audit_window`); else "
-        "`gamma` is 1. None: it is not asked.",
+        "The policy learns from the ERM only while that is probably right about more than this "
+        "share of labels that it had not seen (the lower end of a 95% interval over the last "
+        "`audit_window`); else `gamma` is 1, and with `loss: reinforce` no step is made. None: it "
+        "is not asked.",
         check_number,
         0.0,
         1.0,

@@ -30,9 +30,10 @@ from studies.bandit.reward_model import BanditRewardModel
 from studies.bandit.settings import Settings
 
 MEASURE_EVERY = 100  # queries
-# A policy that gives one response per prompt leaves nothing to ask: a run ends after so many
-# times the rounds that its budget takes if every prompt has a duel and none is synthetic.
-MAX_ROUNDS = 2
+# A policy that gives one response per prompt leaves nothing to ask: a run ends after so many times
+# the rounds that its budget takes if every prompt has a duel, none synthetic; or, if those are
+# more, after so many times those that it takes with its share of synthetic ones.
+MAX_ROUNDS, MAX_MIXED_ROUNDS = 2, 1.05
 
 
 COLUMNS = (
@@ -92,8 +93,7 @@ class Simulation:
             Rows of :data:`COLUMNS` and ``queries``, interpolated between rounds. A run that
             ended early, since hardly a prompt had two responses left, stays as it was.
         """
-        settings, measured = self.settings, [self._measure(None)]
-        last_round = MAX_ROUNDS * settings.query_budget // settings.prompts_per_round
+        settings, measured, last_round = self.settings, [self._measure(None)], self._last_round
         while self.queries < settings.query_budget and self._round < last_round:
             duels = self.step()
             due = self.queries // MEASURE_EVERY > measured[-1]["queries"] // MEASURE_EVERY
@@ -111,6 +111,15 @@ class Simulation:
             {"queries": float(queries)} | {name: float(curves[name][i]) for name in COLUMNS}
             for i, queries in enumerate(grid)
         ]
+
+    @property
+    def _last_round(self) -> int:
+        """The round that a run ends after although its budget is not used."""
+        settings = self.settings
+        warm_up = min(settings.warm_up, settings.query_budget)
+        labels = warm_up + (settings.query_budget - warm_up) / settings.gamma
+        plain = MAX_ROUNDS * settings.query_budget // settings.prompts_per_round
+        return max(plain, math.ceil(MAX_MIXED_ROUNDS * labels / settings.prompts_per_round))
 
     def _as_it_would_go_on(self, last: dict[str, float]) -> dict[str, float]:
         """The row at the budget's end of a run that ended early.
@@ -210,7 +219,7 @@ class Simulation:
     def _reinforce(self, duels: Duels) -> None:
         """One step on all candidates, by the rewards that they were selected by."""
         settings = self.settings
-        if self.queries < settings.warm_up:  # the ERM knows too little
+        if self.queries < settings.warm_up or not self.audit.trusted:  # the ERM knows too little
             return
         self._control_rate()
         self.policy.reinforce(

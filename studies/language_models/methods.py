@@ -56,6 +56,12 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "beta 0.3": {"beta": 0.3},
     # From the end of the warm-up on, mixed or not: before it the ERM knows little.
     "reinforce": {"loss": "reinforce", "beta": 0.02},
+    # The ERM's labels, or its view, from so many real ones on, instead of after the warm-up.
+    **{f"from {labels}": {"warm_up": labels} for labels in (256, 128)},
+    # A weaker pull towards the start: about the authors' code's.
+    "weak pull": {"erm_lambda": 0.01},
+    # Or as soon as, and as long as, it is probably right about more labels than a coin would be.
+    "audited": {"warm_up": 0, "audit_threshold": 0.5},
     # The ERM's own labels: as in the bandit tier, by bounds, and no win for what was cut.
     **OWN_LABELS,
     "KL 8": {"kl_target": 8.0},
@@ -95,6 +101,20 @@ _REINFORCE = (
     "bai_ts+mix, gamma 0.3, reinforce",
     "random+mix, gamma 0.3, reinforce",
 )
+# The ERM's labels early.
+_EARLY = (
+    f"bai_ts+mix, {RECIPE}, audited",
+    f"random+mix, {RECIPE}, audited",
+    f"bai_ts+mix, {RECIPE}, from 256",
+    f"random+mix, {RECIPE}, from 256",
+    "bai_ts+mix, gamma 0.5, reinforce, from 256",
+    "bai_ts+mix, gamma 0.5, reinforce, audited",
+    "bai_ts+mix, gamma 0.3, reinforce, audited",
+    f"bai_ts+mix, {RECIPE}, from 128",
+    f"bai_ts+mix, {RECIPE}, from 256, weak pull",
+    "bai_ts+mix, gamma 0.5, reinforce, from 256, weak pull",
+    "bai_ts+mix, gamma 0.3, reinforce, from 128, weak pull",
+)
 _OWN_LABELS = (
     *(f"bai_ts+mix, {RECIPE}, {name}" for name in OWN_LABELS),
     f"bai_ts+mix, {RECIPE}, soft, agree 0.9",
@@ -114,6 +134,7 @@ METHODS = tuple(
             *_VARIED,
             *_MORE_UPDATES,
             *_REINFORCE,
+            *_EARLY,
             *_OWN_LABELS,
         )
     )
@@ -135,12 +156,13 @@ def method_keys(method: str, queries: int) -> dict[str, Any]:
     for variant in variants:
         keys |= _VARIANTS[variant]
     gamma = keys.pop("gamma", GAMMA)
-    warm_up = int(WARM_UP_SHARE * queries)
+    warm_up = keys.pop("warm_up", int(WARM_UP_SHARE * queries))
     if keys.get("loss") == "reinforce":
         keys["loss_config"] = {"min_labels": warm_up}
     if mixed:
         keys.setdefault("synthetic_pair", "selected_pair")
-        keys["gamma"] = [[0, 1.0], [warm_up, 1.0], [warm_up + 1, gamma]]
+        schedule = [[0, 1.0], [warm_up, 1.0], [warm_up + 1, gamma]]
+        keys["gamma"] = schedule if warm_up else gamma
     return keys
 
 
@@ -155,7 +177,9 @@ def control_of(method: str, prompts_per_round: int) -> str | None:
         A name of :data:`METHODS`; None if the tiers have no such control, or the method is it.
     """
     keys = method_keys(method, 1000)
-    gamma = keys["gamma"][-1][1] if "gamma" in keys else 1.0
+    gamma = keys.get("gamma", 1.0)
+    if isinstance(gamma, list):
+        gamma = gamma[-1][1]
     asked = keys.get("prompts_per_round", prompts_per_round) * gamma
     labels_per_update = round(asked / (1 + keys.get("policy_replay", 0)))
     control = (

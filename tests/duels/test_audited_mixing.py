@@ -1,4 +1,4 @@
-"""Whether the ERM may label pairs: the window of tests, what is told, and the plan that follows."""
+"""Whether the policy may learn from the ERM: the window, what is told, and the plan."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def test_the_window_forgets_and_what_turns_is_told_once_each_way() -> None:
     watch.test(outcomes(20, 0), 20)
     assert watch.trusted  # at least 0.84
     assert len(told) == 1
-    assert told[0].startswith("after 20 labels the ERM labels pairs: it was right about 100% of ")
+    assert told[0].startswith("after 20 labels the policy learns from the ERM: it was right about")
     assert "audit_threshold 0.6" in told[0]
     watch.test(outcomes(20, 30), 70)  # the first 20 are forgotten
     assert not watch.trusted
     assert watch.test(np.empty(0, dtype=bool), 70)["audit_accuracy"] == 0.4
-    assert told[1].startswith("! after 70 labels the ERM labels no more pairs (gamma 1)")
+    assert told[1].startswith("! after 70 labels the policy no longer learns from the ERM")
     for right, wrong in ((50, 0), (0, 50), (50, 0)):  # back and forth: no more lines
         watch.test(outcomes(right, wrong), 100)
     assert watch.trusted

@@ -204,6 +204,16 @@ def test_with_reinforce_the_policy_stays_until_the_warm_up_has_ended():
     assert 1e-5 < kls[1] < kls[2]
 
 
+def test_with_reinforce_the_policy_stays_until_the_ensemble_is_right():
+    settings = Settings("random", loss="reinforce", beta=0.02, audit_threshold=1.0)
+    run = Simulation(replace(settings, warm_up=0), 0)
+    run.step()
+    assert run._divergence() == pytest.approx(0.0, abs=1e-6)
+    run = Simulation(replace(settings, warm_up=0, audit_threshold=0.0), 0)
+    run.step()
+    assert run._divergence() > 1e-5
+
+
 @pytest.mark.parametrize("strategy", ["passive", "xpo"])
 def test_only_real_labels_are_counted_and_learned(strategy: str):
     settings = Settings(strategy, gamma=0.5, warm_up=32, query_budget=150, best_of_n=2)

@@ -222,6 +222,7 @@ def test_mixing_begins_after_a_fifth_and_a_variant_changes_what_its_name_says() 
         "synthetic_pair": "selected_pair",
     }
     recipe = {"synthetic_pair": "best_vs_worst", "gamma": [*warm_up, [1001, 0.5]]}
+    early = [[0, 1.0], [256, 1.0], [257, 0.5]]
     variants = [name for name in METHODS if name.startswith("bai_ts+mix, ")]
     assert [
         {key: value for key, value in method_keys(name, 5000).items() if mixed.get(key) != value}
@@ -241,6 +242,24 @@ def test_mixing_begins_after_a_fifth_and_a_variant_changes_what_its_name_says() 
                 "beta": 0.02,
                 "loss_config": {"min_labels": 1000},
                 "gamma": [*warm_up, [1001, gamma]],
+            }
+            for gamma in (0.5, 0.3)
+        ),
+        recipe | {"gamma": 0.5, "audit_threshold": 0.5},
+        recipe | {"gamma": early},
+        {
+            "loss": "reinforce",
+            "beta": 0.02,
+            "loss_config": {"min_labels": 256},
+            "gamma": early,
+        },
+        *(
+            {
+                "loss": "reinforce",
+                "beta": 0.02,
+                "loss_config": {"min_labels": 0},
+                "gamma": gamma,
+                "audit_threshold": 0.5,
             }
             for gamma in (0.5, 0.3)
         ),
