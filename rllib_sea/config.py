@@ -22,7 +22,7 @@ from rllib_sea.policy.models import check_policy
 from rllib_sea.policy.prompt_split import PromptSplit, read_prompts
 from rllib_sea.policy.sampler import check_sampled_model, check_sampler
 from rllib_sea.policy_update.config import PolicyTrainConfig
-from rllib_sea.policy_update.objectives.reinforce import REINFORCE
+from rllib_sea.policy_update.objectives.reinforce import REINFORCE, ReinforceOptions
 from rllib_sea.preference_log.records import RunRecord
 from rllib_sea.reward_model.encoder import check_encoder
 from rllib_sea.reward_model.initial_preferences import check_initial_preferences
@@ -201,6 +201,13 @@ class SEAConfig(DerivedSettings):
                         f"stop_when_gain_below: {self.stop_when_gain_below:g} has no effect with "
                         f"{key} {'null' if lacks is None else 'false'}: nothing is forecast then"
                     )
+        if self.loss == REINFORCE:
+            extremes = ReinforceOptions(**self.loss_config).extremes
+            if extremes is not None and extremes > self.num_candidates:
+                raise ConfigError(
+                    f"loss_config: extremes: {extremes} is more than num_candidates "
+                    f"{self.num_candidates}"
+                )
         if self.audit_threshold is not None and self.gamma == 1.0 and self.loss != REINFORCE:
             raise ConfigError(
                 f"audit_threshold: {self.audit_threshold:g} has no effect with gamma 1.0 and loss "

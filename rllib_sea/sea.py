@@ -187,7 +187,7 @@ class SEA(RunLifecycle):
             num_labels = counts.num_oracle_queries + counts.num_initial_preferences
             teaches = num_labels >= options.min_labels and self._audit.trusted
             shown = proposals if teaches else []
-            return self.policy.reinforce(round_index, shown, options.nudge)
+            return self.policy.reinforce(round_index, shown, options)
         labelled = []
         if self.config.policy_replay:
             labelled = self.labelling.learned(round_index + 1)

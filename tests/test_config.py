@@ -293,6 +293,10 @@ def test_what_is_wrong_is_said_in_one_line(
             {"loss": "reinforce", "policy_replay": 1},
             "policy_replay: 1 has no effect with loss reinforce",
         ),
+        (
+            {"loss": "reinforce", "loss_config": {"extremes": 22}},
+            "loss_config: extremes: 22 is more than num_candidates 20",
+        ),
         ({"loss": ["dpo"]}, "loss: ['dpo'] is none of cdpo, dpo"),
         ({"synthetic_pair": "best"}, "synthetic_pair: 'best' is none of best_vs_worst, bounds"),
         ({"synthetic_labels": "firm"}, "synthetic_labels: 'firm' is none of hard, soft"),

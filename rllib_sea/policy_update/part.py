@@ -14,7 +14,7 @@ import ray
 from rllib_sea.duels.records import PreferencePair
 from rllib_sea.duels.rounds import Proposal
 from rllib_sea.policy_update.learner import NonFiniteUpdateError
-from rllib_sea.policy_update.objectives.reinforce import advantages
+from rllib_sea.policy_update.objectives.reinforce import ReinforceOptions, advantages, extreme
 from rllib_sea.policy_update.publishing import PublishedPolicy, Publisher
 from rllib_sea.policy_update.replay import draw_replayed
 from rllib_sea.policy_update.scores import CandidateAdvantages, PromptResponses
@@ -99,24 +99,19 @@ class PolicyUpdate:
         return metrics
 
     def reinforce(
-        self, round_index: int, proposals: Sequence[Proposal], nudge: float
+        self, round_index: int, proposals: Sequence[Proposal], options: ReinforceOptions
     ) -> dict[str, float]:
-        """One step of REINFORCE on all candidates, by the rewards that they were selected by.
+        """One step of REINFORCE on candidates, by the rewards that they were selected by.
 
         Args:
             round_index: The round.
             proposals: Its proposals, with rewards; without any no step is made.
-            nudge: See :class:`rllib_sea.policy_update.objectives.reinforce.ReinforceOptions`.
+            options: The loss's.
 
         Returns:
             The step's metrics.
         """
-        prompts = [
-            CandidateAdvantages(
-                _responses(p), tuple(advantages(p.rewards[:, None], nudge)[0].tolist())
-            )
-            for p in proposals
-        ]
+        prompts = [_judged(proposal, options) for proposal in proposals]
         metrics = {}
         if prompts:
             metrics = self._applied(round_index, prompts, self.trainer.reinforce)
@@ -187,6 +182,16 @@ class PolicyUpdate:
         self.weights.forget_current()
         if self.sampling.version == self.trainer.version:
             self._sampling = self.weights.current()
+
+
+def _judged(proposal: Proposal, options: ReinforceOptions) -> CandidateAdvantages:
+    """A prompt's candidates that are learned from, and how much better than all others each is."""
+    advantage = advantages(proposal.rewards[:, None], options.nudge)[0]
+    learned = extreme(advantage, options.extremes)
+    responses = tuple(proposal.candidates[i].token_ids for i in learned)
+    return CandidateAdvantages(
+        PromptResponses(proposal.prompt_token_ids, responses), tuple(advantage[learned].tolist())
+    )
 
 
 def _responses(proposal: Proposal) -> PromptResponses:

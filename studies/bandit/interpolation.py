@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from studies.bandit.environment import World, divergence, expected_value
-from studies.bandit.methods import RECIPE, SUITES
+from studies.bandit.methods import EARLY, RECIPE, SUITES
 from studies.bandit.policy import SoftmaxPolicy
 from studies.bandit.reward_model import BanditRewardModel
 from studies.bandit.simulation import Simulation
@@ -23,7 +23,7 @@ from studies.bandit.simulation import Simulation
 SHOWN = {
     "main": (f"bai_ts+mix, {RECIPE}", f"bai_ts+mix, {RECIPE}, replay 1"),
     "noise": (f"bai_ts+mix, {RECIPE}, flip 0.3",),
-    "reinforce": ("bai_ts+mix, gamma 0.3, reinforce",),
+    "early": (f"bai_ts+mix, gamma 0.1, {EARLY}",),
 }
 SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
 NUM_SEEDS = 5

@@ -13,6 +13,8 @@ from studies.bandit.settings import Settings
 GAMMA = 0.7
 # How the recipes mix: the drawn member's best response against its worst, for half of the pairs.
 RECIPE = "best_vs_worst, gamma 0.5"
+# REINFORCE on the ERM after 64 labels, an ERM that is hardly pulled towards its start.
+EARLY = "reinforce, from 64, weak pull"
 STRATEGY_NAMES = (
     "passive",
     "random",
@@ -72,7 +74,7 @@ def _more_updates() -> dict[str, Settings]:
     """More policy updates per label: fewer prompts per round, or the oracle's pairs again."""
     methods = {
         f"passive, {prompts} a round": Settings("passive", prompts_per_round=prompts)
-        for prompts in (22, 16, 8, 4)
+        for prompts in (22, 16, 8, 6, 4, 3)
     }
     methods |= {f"passive, replay {n}": Settings("passive", policy_replay=n) for n in (1, 3, 7)}
     methods |= {
@@ -113,18 +115,40 @@ def _own_labels() -> dict[str, Settings]:
     return methods
 
 
-def _reinforce() -> dict[str, Settings]:
-    """The policy learns from the ERM's view of all candidates, labels reach it by the ERM alone.
+def _early() -> dict[str, Settings]:
+    """The policy learns from the ERM after two rounds, not after a tenth of the labels.
 
-    So the pair that is asked teaches the ERM, and need not be one that would teach a policy.
+    First the methods, and as they are with random pairs; then what each part of the last is worth.
     """
-    methods = {}
-    for name in ("bai_ts", "drts", "infomax", "uncertainty", "random"):
-        for gamma in (1.0, 0.5, 0.3):
-            mixed = "" if gamma == 1.0 else f"+mix, gamma {gamma:g}"
-            methods[f"{name}{mixed}, reinforce"] = Settings(
-                name, gamma=gamma, loss="reinforce", beta=0.02
-            )
+    weak = RewardModelOptions(lam=_lambda_between())
+    early = {"loss": "reinforce", "beta": 0.02, "warm_up": 64, "reward_model": weak}
+    methods = {
+        f"{name}+mix, {RECIPE}, from 64": _recipe(name, warm_up=64) for name in ("bai_ts", "random")
+    }
+    for gamma in (0.2, 0.1):
+        for name in ("bai_ts", "random"):
+            methods[f"{name}+mix, gamma {gamma:g}, {EARLY}"] = _mixed(name, gamma=gamma, **early)
+    for name in ("drts", "infomax", "uncertainty"):
+        methods[f"{name}+mix, gamma 0.1, {EARLY}"] = _mixed(name, gamma=0.1, **early)
+    best = _mixed("bai_ts", gamma=0.1, **early)
+    methods["bai_ts+mix, gamma 0.1, reinforce, weak pull"] = replace(best, warm_up=320)
+    methods["bai_ts+mix, gamma 0.1, reinforce, from 64"] = replace(
+        best, reward_model=RewardModelOptions()
+    )
+    methods["bai_ts+mix, gamma 0.1, reinforce, weak pull, audit 0.5 on 20%"] = replace(
+        best,
+        warm_up=0,
+        audit_threshold=0.5,
+        audit_share=0.2,
+        audit_window=64,
+        synthetic_pair="best_vs_worst",
+    )
+    for flip in (0.1, 0.3):
+        noisy = Labeller(flip=flip)
+        methods[f"bai_ts+mix, gamma 0.1, {EARLY}, flip {flip}"] = replace(best, labeller=noisy)
+        methods[f"passive, replay 7, flip {flip}"] = Settings(
+            "passive", policy_replay=7, labeller=noisy
+        )
     return methods
 
 
@@ -240,7 +264,7 @@ SUITES: dict[str, Suite] = {
     "reward_model": Suite(_reward_model(), 5),
     "mixing": Suite(_mixing(), 5),
     "own_labels": Suite(_own_labels(), 20),
-    "reinforce": Suite(_reinforce(), 20),
+    "early": Suite(_early(), 20),
     "learning_rate": Suite(_learning_rate(), 5),
     "losses": Suite(_losses(), 5),
     "noise": Suite(_noise(), 5),

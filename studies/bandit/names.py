@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from studies.bandit.methods import RECIPE, STRATEGY_NAMES
 
 _LABELS = {
@@ -42,6 +44,11 @@ MIXED = "+mix"
 BEST_VS_WORST = "best_vs_worst"
 REPLAY = ", replay "
 A_ROUND = " a round"
+REINFORCE = "reinforce"
+# Its colours by the strategy; other strategies have their own.
+_REINFORCE_COLORS = {"bai_ts": "#12436d", "random": "#6fa8dc"}
+# The name of what the policy learns early from the ERM's view of all candidates.
+_EARLY = re.compile(r"\+mix, gamma ([\d.]+), reinforce, from \d+, weak pull")
 
 
 def label(method: str) -> str:
@@ -50,6 +57,7 @@ def label(method: str) -> str:
         return "SEA (BAI-TS + mixing)"
     if method.startswith("passive, "):
         return method
+    method = _EARLY.sub(r", REINFORCE (gamma \1)", method)
     strategy, plus, rest = method.partition(MIXED)
     base, comma, more = strategy.partition(",")
     rest = rest.replace(f", {RECIPE}", " (recipe)")
@@ -57,8 +65,14 @@ def label(method: str) -> str:
 
 
 def color(method: str) -> str:
-    """A strategy's colour, with or without mixing; darker if the policy replays pairs."""
-    shade = _COLORS[method.partition(MIXED)[0].partition(",")[0]]
+    """A strategy's colour, with or without mixing; darker if the policy replays pairs.
+
+    REINFORCE has colours of its own.
+    """
+    strategy = method.partition(MIXED)[0].partition(",")[0]
+    shade = _COLORS[strategy]
+    if REINFORCE in method:
+        shade = _REINFORCE_COLORS.get(strategy, shade)
     return dark(shade) if REPLAY in method else shade
 
 

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from studies.bandit.controls import CONTROLLED
-from studies.bandit.methods import RECIPE
+from studies.bandit.methods import EARLY, RECIPE
 from studies.bandit.names import color, label, line_style, pale
 from studies.bandit.results import BASELINE, Curves, efficiency, interval, queries_to
 
@@ -30,18 +30,17 @@ plt.rcParams |= {
 }
 HEADLINE = (
     "passive",
-    # The controls of equal updates of the recipe, in the tiers of language models.
-    "passive, 64 a round",
-    "passive, 8 a round",
     "offline",
-    "random",
-    "bai_ts",
-    "random+mix",
     "bai_ts+mix",
-    "drts+mix",
-    f"random+mix, {RECIPE}",
     f"bai_ts+mix, {RECIPE}",
-    *(f"{name}+mix, gamma 0.5, reinforce" for name in ("random", "bai_ts")),
+    # The bandit's: more updates for each label alone, and REINFORCE on the ERM.
+    "passive, 3 a round",
+    "passive, replay 7",
+    *(f"{name}+mix, gamma 0.1, {EARLY}" for name in ("random", "bai_ts")),
+    # The same in the tiers of language models.
+    "passive, 64 a round",
+    *(f"{name}+mix, {RECIPE}, from 256" for name in ("random", "bai_ts")),
+    *(f"{name}+mix, gamma 0.5, reinforce, from 256, weak pull" for name in ("random", "bai_ts")),
 )
 Runs = Mapping[str, Curves]
 

@@ -23,7 +23,7 @@ TITLES = {
     "reward_model": "Reward model settings",
     "mixing": "What mixing is made of",
     "own_labels": "The ERM's own labels: soft, agreed on, by bounds, audited",
-    "reinforce": "REINFORCE on the ERM: the asked pair teaches the ERM alone",
+    "early": "Learning from the ERM after two rounds; REINFORCE on it",
     "learning_rate": "The policy's learning rate",
     "losses": "Direct losses",
     "noise": "Noisy and exact labels",

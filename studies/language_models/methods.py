@@ -8,6 +8,8 @@ from studies.bandit.methods import OWN_LABELS, RECIPE
 
 # Real labels alone for a fifth of the queries (in the bandit tier a tenth), then the paper's 0.7.
 GAMMA, WARM_UP_SHARE = 0.7, 0.2
+# REINFORCE on the ERM after two rounds, an ERM that is hardly pulled towards its start.
+EARLY = "reinforce, from 256, weak pull"
 _ACTIVE = (
     "bai_ts",
     "drts",
@@ -58,6 +60,8 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "reinforce": {"loss": "reinforce", "beta": 0.02},
     # The ERM's labels, or its view, from so many real ones on, instead of after the warm-up.
     **{f"from {labels}": {"warm_up": labels} for labels in (256, 128)},
+    # Of all candidates, from which REINFORCE learns, the best and the worst alone.
+    "extremes 2": {"loss_config": {"extremes": 2}},
     # A weaker pull towards the start: about the authors' code's.
     "weak pull": {"erm_lambda": 0.01},
     # Or as soon as, and as long as, it is probably right about more labels than a coin would be.
@@ -101,19 +105,17 @@ _REINFORCE = (
     "bai_ts+mix, gamma 0.3, reinforce",
     "random+mix, gamma 0.3, reinforce",
 )
-# The ERM's labels early.
+# Learning from the ERM after two rounds; then what each part is worth.
 _EARLY = (
-    f"bai_ts+mix, {RECIPE}, audited",
-    f"random+mix, {RECIPE}, audited",
-    f"bai_ts+mix, {RECIPE}, from 256",
-    f"random+mix, {RECIPE}, from 256",
+    *(f"{name}+mix, {RECIPE}, from 256" for name in ("bai_ts", "random")),
+    *(f"{name}+mix, gamma 0.5, {EARLY}" for name in ("bai_ts", "random")),
+    f"bai_ts+mix, gamma 0.5, {EARLY}, extremes 2",
     "bai_ts+mix, gamma 0.5, reinforce, from 256",
-    "bai_ts+mix, gamma 0.5, reinforce, audited",
-    "bai_ts+mix, gamma 0.3, reinforce, audited",
-    f"bai_ts+mix, {RECIPE}, from 128",
     f"bai_ts+mix, {RECIPE}, from 256, weak pull",
-    "bai_ts+mix, gamma 0.5, reinforce, from 256, weak pull",
+    f"bai_ts+mix, {RECIPE}, from 128",
     "bai_ts+mix, gamma 0.3, reinforce, from 128, weak pull",
+    f"bai_ts+mix, {RECIPE}, audited",
+    "bai_ts+mix, gamma 0.5, reinforce, weak pull, audited",
 )
 _OWN_LABELS = (
     *(f"bai_ts+mix, {RECIPE}, {name}" for name in OWN_LABELS),
@@ -158,7 +160,7 @@ def method_keys(method: str, queries: int) -> dict[str, Any]:
     gamma = keys.pop("gamma", GAMMA)
     warm_up = keys.pop("warm_up", int(WARM_UP_SHARE * queries))
     if keys.get("loss") == "reinforce":
-        keys["loss_config"] = {"min_labels": warm_up}
+        keys["loss_config"] = {"min_labels": warm_up, **keys.get("loss_config", {})}
     if mixed:
         keys.setdefault("synthetic_pair", "selected_pair")
         schedule = [[0, 1.0], [warm_up, 1.0], [warm_up + 1, gamma]]

@@ -223,6 +223,7 @@ def test_mixing_begins_after_a_fifth_and_a_variant_changes_what_its_name_says() 
     }
     recipe = {"synthetic_pair": "best_vs_worst", "gamma": [*warm_up, [1001, 0.5]]}
     early = [[0, 1.0], [256, 1.0], [257, 0.5]]
+    reinforce = {"loss": "reinforce", "beta": 0.02, "loss_config": {"min_labels": 256}}
     variants = [name for name in METHODS if name.startswith("bai_ts+mix, ")]
     assert [
         {key: value for key, value in method_keys(name, 5000).items() if mixed.get(key) != value}
@@ -245,24 +246,31 @@ def test_mixing_begins_after_a_fifth_and_a_variant_changes_what_its_name_says() 
             }
             for gamma in (0.5, 0.3)
         ),
-        recipe | {"gamma": 0.5, "audit_threshold": 0.5},
         recipe | {"gamma": early},
-        {
-            "loss": "reinforce",
-            "beta": 0.02,
-            "loss_config": {"min_labels": 256},
+        reinforce | {"gamma": early, "erm_lambda": 0.01},
+        reinforce
+        | {
             "gamma": early,
+            "erm_lambda": 0.01,
+            "loss_config": {"min_labels": 256, "extremes": 2},
         },
-        *(
-            {
-                "loss": "reinforce",
-                "beta": 0.02,
-                "loss_config": {"min_labels": 0},
-                "gamma": gamma,
-                "audit_threshold": 0.5,
-            }
-            for gamma in (0.5, 0.3)
-        ),
+        reinforce | {"gamma": early},
+        recipe | {"gamma": early, "erm_lambda": 0.01},
+        recipe | {"gamma": [[0, 1.0], [128, 1.0], [129, 0.5]]},
+        reinforce
+        | {
+            "loss_config": {"min_labels": 128},
+            "gamma": [[0, 1.0], [128, 1.0], [129, 0.3]],
+            "erm_lambda": 0.01,
+        },
+        recipe | {"gamma": 0.5, "audit_threshold": 0.5},
+        reinforce
+        | {
+            "loss_config": {"min_labels": 0},
+            "gamma": 0.5,
+            "erm_lambda": 0.01,
+            "audit_threshold": 0.5,
+        },
         recipe | {"synthetic_labels": "soft"},
         recipe | {"synthetic_agreement": 0.9},
         recipe | {"audit_threshold": 0.6},

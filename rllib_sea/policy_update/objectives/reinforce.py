@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from rllib_sea.settings import checks as check
+from text_duel.errors import ConfigError
 
 REINFORCE = "reinforce"
 
@@ -27,18 +28,28 @@ class ReinforceOptions:
             paper's "affirmative nudge" against a late collapse; it publishes no value).
         anchor_decay: eta of the moving average of the policy that the KL term pulls to
             (:class:`rllib_sea.policy_update.anchor.Anchor`); 1: the reference policy, which stays.
+        extremes: Of a prompt's candidates only so many are learned from, half of them the best and
+            half the worst, which takes less computing (the paper's are 4, twice each); None: all.
     """
 
     min_labels: int = 256
     nudge: float = 0.0
     anchor_decay: float = 1.0
+    extremes: int | None = None
 
 
 def check_reinforce(
-    *, min_labels: int = 256, nudge: float = 0.0, anchor_decay: float = 1.0
+    *,
+    min_labels: int = 256,
+    nudge: float = 0.0,
+    anchor_decay: float = 1.0,
+    extremes: int | None = None,
 ) -> None:
     """Raises ConfigError for a bad value of an option."""
     check.check_int("loss_config: min_labels", min_labels, 0)
+    check.check_int("loss_config: extremes", extremes, 2, optional=True)
+    if extremes is not None and extremes % 2:
+        raise ConfigError(f"loss_config: extremes: {extremes} is odd: half are best, half worst")
     check.check_number("loss_config: nudge", nudge)
     check.check_number("loss_config: anchor_decay", anchor_decay, 0.0, 1.0)
 
@@ -60,6 +71,23 @@ def advantages(rewards: np.ndarray, nudge: float = 0.0) -> np.ndarray:
     difference = difference[..., :, None] - difference[..., None, :]  # (K, B, M, M)
     wins = 0.5 * np.tanh(0.5 * difference)  # sigmoid less 1/2; 0 against itself
     return wins.sum(axis=-1).mean(axis=0) / (rewards.shape[-1] - 1) + nudge
+
+
+def extreme(advantage: np.ndarray, number: int | None) -> np.ndarray:
+    """Which candidates of a prompt are learned from.
+
+    Args:
+        advantage: (M,).
+        number: See :class:`ReinforceOptions`.
+
+    Returns:
+        Indices in ascending order: of the number / 2 highest and the number / 2 lowest, all if
+        there are no more.
+    """
+    if number is None or number >= len(advantage):
+        return np.arange(len(advantage))
+    order = np.argsort(advantage, kind="stable")
+    return np.sort(np.concatenate([order[: number // 2], order[-(number // 2) :]]))
 
 
 def reinforce(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rllib_sea.policy_update.objectives.losses import check_loss
-from rllib_sea.policy_update.objectives.reinforce import advantages, reinforce
+from rllib_sea.policy_update.objectives.reinforce import advantages, extreme, reinforce
 from rllib_sea.policy_update.scores import CandidateAdvantages, PromptResponses
 from text_duel.errors import ConfigError
 
@@ -48,6 +48,14 @@ def test_members_that_disagree_say_nothing_and_large_rewards_are_bounded() -> No
     assert advantages(np.array([[[1e6, -1e6, -1e6]]]))[0].tolist() == [0.5, -0.25, -0.25]
 
 
+def test_extremes_by_hand() -> None:
+    advantage = np.array([0.1, -0.3, 0.4, -0.2, 0.0])
+    assert extreme(advantage, 2).tolist() == [1, 2]
+    assert extreme(advantage, 4).tolist() == [0, 1, 2, 3]
+    assert extreme(advantage, None).tolist() == extreme(advantage, 6).tolist() == [0, 1, 2, 3, 4]
+    assert extreme(np.zeros(3), 2).tolist() == [0, 2]
+
+
 def test_the_loss_by_hand() -> None:
     """0.5 * 3 + 0.1 * 2 = 1.7; -0.25 * 4 + 0.1 * 0 = -1."""
     found = reinforce(
@@ -77,9 +85,11 @@ def test_pieces_keep_each_candidate_with_its_advantage() -> None:
         ({"nugde": 0.1}, "unknown option 'nugde'; there are min_labels, nudge"),
         ({"nudge": -0.1}, "loss_config: nudge: -0.1 is"),
         ({"min_labels": 1.5}, "loss_config: min_labels: 1.5 is"),
+        ({"extremes": 0}, "loss_config: extremes: 0 is less than 2"),
+        ({"extremes": 3}, "loss_config: extremes: 3 is odd: half are best, half worst"),
     ],
 )
 def test_bad_options_are_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_loss("reinforce", options)
-    check_loss("reinforce", {"min_labels": 0, "nudge": 0.05})
+    check_loss("reinforce", {"min_labels": 0, "nudge": 0.05, "extremes": 2})
