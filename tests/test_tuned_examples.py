@@ -37,6 +37,7 @@ METHOD = {
     "update_policy",
     "loss",
     "beta",
+    "erm_lambda",
     "loss_config",
     "optimism",
     "optimism_alpha",

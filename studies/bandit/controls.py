@@ -6,7 +6,7 @@ from collections.abc import Container
 from dataclasses import replace
 
 from rllib_sea.policy_update.objectives.reinforce import REINFORCE
-from studies.bandit.methods import RECIPE, SUITES
+from studies.bandit.methods import EARLY, RECIPE, SUITES
 from studies.bandit.results import BASELINE
 from studies.bandit.settings import Settings
 
@@ -15,13 +15,13 @@ SETTINGS = {name: s for suite in SUITES.values() for name, s in suite.methods.it
 # What separates the ensemble's share of a saving from that of more updates per label.
 CONTROLLED = (
     "passive",
-    "passive, 16 a round",
-    "passive, replay 3",
-    "bai_ts, replay 3",
+    "passive, 6 a round",
+    "passive, replay 4",
     "bai_ts+mix",
-    f"bai_ts+mix, {RECIPE}",
-    f"random+mix, {RECIPE}",
-    f"bai_ts+mix, {RECIPE}, replay 1",
+    f"bai_ts+mix, {RECIPE}, from 64",
+    f"random+mix, gamma 0.2, {EARLY}",
+    f"bai_ts+mix, gamma 0.2, {EARLY}",
+    f"bai_ts+mix, gamma 0.1, {EARLY}",
 )
 
 

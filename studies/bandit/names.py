@@ -73,6 +73,7 @@ def color(method: str) -> str:
     shade = _COLORS[strategy]
     if REINFORCE in method:
         shade = _REINFORCE_COLORS.get(strategy, shade)
+        return dark(shade) if "gamma 0.1" in method else shade
     return dark(shade) if REPLAY in method else shade
 
 

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from studies.bandit.controls import CONTROLLED
-from studies.bandit.methods import EARLY, RECIPE
+from studies.bandit.methods import RECIPE
 from studies.bandit.names import color, label, line_style, pale
 from studies.bandit.results import BASELINE, Curves, efficiency, interval, queries_to
 
@@ -33,11 +33,7 @@ HEADLINE = (
     "offline",
     "bai_ts+mix",
     f"bai_ts+mix, {RECIPE}",
-    # The bandit's: more updates for each label alone, and REINFORCE on the ERM.
-    "passive, 3 a round",
-    "passive, replay 7",
-    *(f"{name}+mix, gamma 0.1, {EARLY}" for name in ("random", "bai_ts")),
-    # The same in the tiers of language models.
+    # The control of equal updates of those that follow.
     "passive, 64 a round",
     *(f"{name}+mix, {RECIPE}, from 256" for name in ("random", "bai_ts")),
     *(f"{name}+mix, gamma 0.5, reinforce, from 256, weak pull" for name in ("random", "bai_ts")),
@@ -460,7 +456,8 @@ def draw(out: Path, runs_by_suite: Mapping[str, Runs]) -> None:
         runs_by_suite: Curves by method, by suite.
     """
     runs: dict[str, Curves] = {k: v for suite in runs_by_suite.values() for k, v in suite.items()}
-    main = runs_by_suite["main"]
+    main = {**runs_by_suite["main"], **runs_by_suite.get("early", {})}
+    main = {name: c for name, c in main.items() if len(c.seeds) == len(main[BASELINE].seeds)}
     for controlled in (win_rates, same_win_rate, win_rate_by_steps, win_rate_by_kl):
         controlled(main, out, CONTROLLED)
     for picture in (
