@@ -76,7 +76,8 @@ def _more_updates() -> dict[str, Settings]:
         f"passive, {prompts} a round": Settings("passive", prompts_per_round=prompts)
         for prompts in (22, 16, 8, 6, 4, 3)
     }
-    methods |= {f"passive, replay {n}": Settings("passive", policy_replay=n) for n in (1, 3, 4, 7, 9)}
+    replays = (1, 3, 4, 7, 9)
+    methods |= {f"passive, replay {n}": Settings("passive", policy_replay=n) for n in replays}
     methods |= {
         f"{name}, replay 3": Settings(name, policy_replay=3)
         for name in ("random", "bai_ts", "drts")
