@@ -29,7 +29,7 @@ from studies.bandit.environment import (
     regret,
 )
 from studies.bandit.interpolation import drawn_back
-from studies.bandit.methods import RECIPE, SUITES
+from studies.bandit.methods import EARLY, RECIPE, SUITES
 from studies.bandit.names import label
 from studies.bandit.policy import SoftmaxPolicy
 from studies.bandit.results import (
@@ -523,7 +523,16 @@ def test_names_in_pictures():
     assert label("passive, 16 a round") == "passive, 16 a round"
     assert label("bai_ts, replay 3") == "BAI-TS, replay 3"
     assert label(f"bai_ts+mix, {RECIPE}, replay 1") == "BAI-TS + mixing (recipe), replay 1"
-    assert set(CONTROLLED) <= set(SUITES["main"].methods)
+    assert label(f"bai_ts+mix, gamma 0.1, {EARLY}") == "BAI-TS, REINFORCE (gamma 0.1)"
+    assert label(f"random+mix, {RECIPE}, from 64") == "random + mixing (recipe), from 64"
+    assert set(CONTROLLED) <= {*SUITES["main"].methods, *SUITES["early"].methods}
+
+
+def test_a_run_has_the_rounds_that_its_budget_needs():
+    """320 labels in 10 rounds of 32; with gamma 0.1 64 in 2, then 256 of 3.2: 82, and 5% more."""
+    assert Simulation(Settings("random", query_budget=320), 0)._last_round == 20
+    mixed = Settings("random", query_budget=320, gamma=0.1, warm_up=64)
+    assert Simulation(mixed, 0)._last_round == 87
 
 
 def test_runs_come_back_from_their_file(tmp_path: Path):
