@@ -201,13 +201,6 @@ class SEAConfig(DerivedSettings):
                         f"stop_when_gain_below: {self.stop_when_gain_below:g} has no effect with "
                         f"{key} {'null' if lacks is None else 'false'}: nothing is forecast then"
                     )
-        if self.loss == REINFORCE:
-            extremes = ReinforceOptions(**self.loss_config).extremes
-            if extremes is not None and extremes > self.num_candidates:
-                raise ConfigError(
-                    f"loss_config: extremes: {extremes} is more than num_candidates "
-                    f"{self.num_candidates}"
-                )
         if self.audit_threshold is not None and self.gamma == 1.0 and self.loss != REINFORCE:
             raise ConfigError(
                 f"audit_threshold: {self.audit_threshold:g} has no effect with gamma 1.0 and loss "
@@ -232,7 +225,14 @@ class SEAConfig(DerivedSettings):
                 f"kl_target: {self.kl_target:g} is what is reached at the end of query_budget, "
                 "which is null (expected a number of labels)"
             )
-        self.policy_train_config().validate()
+        self.policy_train_config().validate()  # the loss's options among others
+        if self.loss == REINFORCE:
+            extremes = ReinforceOptions(**self.loss_config).extremes
+            if extremes is not None and extremes > self.num_candidates:
+                raise ConfigError(
+                    f"loss_config: extremes: {extremes} is more than num_candidates "
+                    f"{self.num_candidates}"
+                )
 
         if self.env != "text_duel/TLDR-v0":
             raise ConfigError(

@@ -294,6 +294,14 @@ def test_what_is_wrong_is_said_in_one_line(
             "policy_replay: 1 has no effect with loss reinforce",
         ),
         (
+            {"loss": "reinforce", "loss_config": {"extremes": "4"}},
+            "loss_config: extremes: '4' is not a whole number",
+        ),
+        (
+            {"loss": "reinforce", "loss_config": {"nugde": 1}},
+            "loss_config: unknown option 'nugde'",
+        ),
+        (
             {"loss": "reinforce", "loss_config": {"extremes": 22}},
             "loss_config: extremes: 22 is more than num_candidates 20",
         ),

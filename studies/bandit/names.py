@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from rllib_sea.policy_update.objectives.reinforce import REINFORCE
 from studies.bandit.methods import RECIPE, STRATEGY_NAMES
 
 _LABELS = {
@@ -44,7 +45,6 @@ MIXED = "+mix"
 BEST_VS_WORST = "best_vs_worst"
 REPLAY = ", replay "
 A_ROUND = " a round"
-REINFORCE = "reinforce"
 # Its colours by the strategy; other strategies have their own.
 _REINFORCE_COLORS = {"bai_ts": "#12436d", "random": "#6fa8dc"}
 # The name of what the policy learns early from the ERM's view of all candidates.
