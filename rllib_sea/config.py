@@ -102,6 +102,7 @@ class SEAConfig(DerivedSettings):
         held_out_share: float | None = NotProvided,
         evaluation_num_prompts: int | None = NotProvided,
         evaluation_best_of_n: int | None = NotProvided,
+        evaluation_samples: int = NotProvided,
         evaluation_kl_prompts: int = NotProvided,
         evaluation_questions: int = NotProvided,
         stop_when_gain_below: float | None = NotProvided,
@@ -246,6 +247,11 @@ class SEAConfig(DerivedSettings):
             raise ConfigError(
                 "measure_online_win_rate: true has no effect with the oracle people, who are "
                 "asked for labels alone (expected false)"
+            )
+        if self.evaluation_samples and oracle_class(oracle).asks_people:
+            raise ConfigError(
+                f"evaluation_samples: {self.evaluation_samples} has no effect with the oracle "
+                "people, who compare greedy responses at the end (expected 0)"
             )
         if self.evaluation_questions:
             asks = f"evaluation_questions: {self.evaluation_questions}"

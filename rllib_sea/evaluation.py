@@ -26,7 +26,7 @@ from rllib_sea.policy_update.part import PolicyUpdate
 from rllib_sea.policy_update.scores import PromptResponses
 from rllib_sea.response_texts import copied_share, repeated_share
 from rllib_sea.reward_model.forecast import MAX_PROMPTS
-from rllib_sea.statistics import hard_win_rate, mean_estimate
+from rllib_sea.statistics import hard_win_rate, is_won, mean_estimate
 
 if TYPE_CHECKING:
     from rllib_sea.sea import SEA
@@ -42,6 +42,7 @@ class HeldOut:
         prompts: The held-out prompts.
         num_sampled: Prompts on which the KL divergence from the reference policy is estimated, and
             the perplexity of their references.
+        num_samples: Sampled responses per prompt that are compared beside the greedy one.
         warn: Told of what the user should know.
     """
 
@@ -52,33 +53,39 @@ class HeldOut:
         policy: PolicyUpdate,
         prompts: PromptSet,
         num_sampled: int,
+        num_samples: int,
         warn: Callable[[str], None],
     ) -> None:
         self._warn = warn
+        self._num_samples = num_samples
         self._sampling = sampling
         self._measuring = measuring
         self._policy = policy
         self._prompts = prompts
         # A policy that stays has no divergence.
         self._num_sampled = num_sampled if policy.is_trained else 0
-        # By the prompts' texts.
-        self._baseline: dict[str, Candidate] = {}
+        # By the prompts' texts: greedy, then sampled.
+        self._baseline: dict[str, tuple[Candidate, ...]] = {}
 
-    def baseline(self) -> list[Candidate]:
-        """Greedy responses of the policy before its first update.
+    def baseline(self) -> list[tuple[Candidate, ...]]:
+        """Responses of the policy before its first update: the greedy one, then sampled ones.
 
         A checkpoint has them, each with its prompt; of prompts that it does not know they are made.
         """
         texts = [prompt.text for prompt in self._prompts.prompts]
-        missing = [i for i, text in enumerate(texts) if text not in self._baseline]
+        num_unknown = sum(text not in self._baseline for text in texts)
+        if num_unknown and self._baseline:
+            self._warn(
+                f"{num_unknown} of the {len(texts)} held-out prompts are new or edited since "
+                "the checkpoint: the initial policy's responses to them are made now"
+            )
+        wanted = 1 + self._num_samples
+        missing = [i for i, text in enumerate(texts) if len(self._baseline.get(text, ())) < wanted]
         if missing:
-            if self._baseline:
-                self._warn(
-                    f"{len(missing)} of the {len(texts)} held-out prompts are new or edited since "
-                    "the checkpoint: the initial policy's responses to them are made now"
-                )
-            initial = self._policy.weights.initial()
-            made = self._sampling.respond(self._prompts.tokenized(missing), initial)
+            prompts, places = self._prompts.tokenized(missing), self._prompts.places
+            made = self._sampling.respond(
+                prompts, [places[i] for i in missing], self._policy.weights.initial()
+            )
             self._baseline |= zip([texts[i] for i in missing], made, strict=True)
         return [self._baseline[text] for text in texts]
 
@@ -96,10 +103,8 @@ class HeldOut:
         responses = self._sampling.answer_held_out(
             tokenized, self._prompts.places, current, round_index, self._num_sampled
         )
-        evaluated = self._measuring.held_out(
-            self._prompts.prompts, responses, [response.text for response in baseline]
-        )
-        pairs = [(new.greedy, initial) for new, initial in zip(responses, baseline, strict=True)]
+        evaluated = self._measuring.held_out(self._prompts.prompts, responses, baseline)
+        pairs = [(new.greedy, old[0]) for new, old in zip(responses, baseline, strict=True)]
         for i, pair in enumerate(pairs):
             evaluated[i] = dataclasses.replace(evaluated[i], pair=pair)
         if self._policy.is_trained:
@@ -148,11 +153,11 @@ class HeldOut:
             pairs[:MAX_PROMPTS],
         )
 
-    def get_state(self) -> dict[str, Candidate]:
+    def get_state(self) -> dict[str, tuple[Candidate, ...]]:
         """The initial policy's responses, by the texts of their prompts; empty before the first."""
         return dict(self._baseline)
 
-    def set_state(self, state: Mapping[str, Candidate]) -> None:
+    def set_state(self, state: Mapping[str, tuple[Candidate, ...]]) -> None:
         """Takes over :meth:`get_state`."""
         self._baseline = dict(state)
 
@@ -200,6 +205,9 @@ def summarise(evaluated: Sequence[EvaluatedPrompt]) -> dict[str, float]:
     best = [prompt.best_of_n for prompt in evaluated if prompt.best_of_n is not None]
     if best:
         results |= {f"best_of_n_{name}": value for name, value in _outcomes(best).items()}
+    samples = [prompt.samples for prompt in evaluated if prompt.samples]
+    if samples:
+        results |= {f"sampled_{name}": value for name, value in _of_samples(samples).items()}
     kl = [prompt.kl for prompt in evaluated if not math.isnan(prompt.kl)]
     if kl:
         results |= mean_estimate(kl).named("kl")
@@ -230,6 +238,28 @@ def _capability(evaluated: Sequence[EvaluatedPrompt]) -> dict[str, float]:
             ("initial_", [fit.initial_log_prob for fit in fits]),
         ):
             results[f"{whose}reference_perplexity"] = float(np.exp(-sum(log_probs) / num_tokens))
+    return results
+
+
+def _of_samples(samples: Sequence[Sequence[Outcome]]) -> dict[str, float]:
+    """Of sampled responses: means over prompts of each prompt's mean, which are independent."""
+
+    def by_prompt(value_of: Callable[[Outcome], float]) -> list[float]:
+        rows = [[value_of(outcome) for outcome in row] for row in samples]
+        known = [[value for value in row if not math.isnan(value)] for row in rows]
+        return [float(np.mean(row)) for row in known if row]
+
+    results: dict[str, float] = {}
+    for name, value_of in (
+        ("win_rate_vs_initial", lambda outcome: is_won(outcome.win_vs_initial)),
+        ("win_rate_vs_initial_soft", lambda outcome: outcome.win_vs_initial),
+        ("mean_score", lambda outcome: outcome.score),
+    ):
+        values = by_prompt(value_of)
+        if values:
+            results |= mean_estimate(values).named(name)
+    results["response_length"] = float(np.mean(by_prompt(lambda outcome: outcome.num_tokens)))
+    results["finished_share"] = float(np.mean(by_prompt(lambda outcome: outcome.finished)))
     return results
 
 

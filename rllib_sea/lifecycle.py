@@ -184,6 +184,7 @@ class RunLifecycle(CheckpointedAlgorithm):
             self.policy,
             self._prompts.held_out,
             config.evaluation_kl_prompts,
+            config.evaluation_samples,
             self._messages.warn,
         )
 

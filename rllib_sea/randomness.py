@@ -34,6 +34,7 @@ class Stream(IntEnum):
     CHECKS = 15
     FORECAST = 16
     AUDIT = 17
+    EVALUATION_SAMPLING = 18
 
 
 def generator(

@@ -379,8 +379,12 @@ class SEA(RunLifecycle):
     def _keep_evaluation(self) -> None:
         """Counts an evaluation's questions, and writes its responses down."""
         evaluated = self._evaluated
-        outcomes = [o for prompt in evaluated for o in (prompt.greedy, prompt.best_of_n) if o]
-        self._counts.num_evaluation_questions += sum(o.num_questions for o in outcomes)
+        self._counts.num_evaluation_questions += sum(
+            outcome.num_questions
+            for prompt in evaluated
+            for outcome in (prompt.greedy, prompt.best_of_n, *prompt.samples)
+            if outcome
+        )
         if evaluated:
             append_responses(
                 self.folder, self._counts.round, self._counts.num_oracle_queries, evaluated

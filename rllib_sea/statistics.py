@@ -42,6 +42,13 @@ def wilson_interval(rate: float, num: int) -> tuple[float, float]:
     return centre - half, centre + half
 
 
+def is_won(win_probability: float) -> float:
+    """1 of a duel that the oracle decides for the response (p > 0.5), 1/2 of a draw, NaN of NaN."""
+    if math.isnan(win_probability):
+        return math.nan
+    return float(win_probability > 0.5) + 0.5 * (win_probability == 0.5)
+
+
 def hard_win_rate(win_probabilities: Sequence[float]) -> Estimate:
     """Share of duels won, with Wilson's score interval.
 
@@ -50,9 +57,8 @@ def hard_win_rate(win_probabilities: Sequence[float]) -> Estimate:
     Args:
         win_probabilities: (N,) in [0, 1], N at least 1.
     """
-    p = np.asarray(win_probabilities, dtype=np.float64)
-    rate = float(np.mean((p > 0.5) + 0.5 * (p == 0.5)))
-    return Estimate(rate, *wilson_interval(rate, len(p)))
+    rate = float(np.mean([is_won(p) for p in win_probabilities]))
+    return Estimate(rate, *wilson_interval(rate, len(win_probabilities)))
 
 
 def mean_estimate(values: Sequence[float]) -> Estimate:

@@ -326,6 +326,10 @@ def test_what_is_wrong_is_said_in_one_line(
             "audit_share: 0.05 has no effect with synthetic_pair selected_pair",
         ),
         (
+            PEOPLE | {"evaluation_samples": 4},
+            "evaluation_samples: 4 has no effect with the oracle people",
+        ),
+        (
             {"evaluation_questions": 4},
             "evaluation_questions: 4 has no effect with the oracle embedding",
         ),

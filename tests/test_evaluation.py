@@ -13,8 +13,15 @@ import numpy as np
 import pytest
 
 from rllib_sea.duels.records import Candidate
-from rllib_sea.duels.rounds import EvaluatedPrompt, Outcome, ReferenceFit, TokenizedPrompt
+from rllib_sea.duels.rounds import (
+    EvaluatedPrompt,
+    HeldOutResponses,
+    Outcome,
+    ReferenceFit,
+    TokenizedPrompt,
+)
 from rllib_sea.evaluation import HeldOut, summarise
+from rllib_sea.labelling.measuring import Measuring
 from rllib_sea.policy.prompt_sets import PromptSet
 from rllib_sea.policy.tokenization import PromptTokenizer
 from rllib_sea.policy_update.scores import PromptResponses, ResponseScores
@@ -184,45 +191,119 @@ class Initial:
 
     is_trained = True
 
-    def __init__(self) -> None:
+    def __init__(self, num_samples: int) -> None:
+        self.num_samples = num_samples
         self.asked: list[str] = []
         self.weights = SimpleNamespace(initial=lambda: "initial")
 
-    def respond(self, prompts: Sequence[TokenizedPrompt], policy: Any) -> list[Candidate]:
+    def respond(
+        self, prompts: Sequence[TokenizedPrompt], places: Sequence[int], policy: Any
+    ) -> list[tuple[Candidate, ...]]:
         assert policy == "initial"
         self.asked = [prompt.text for prompt in prompts]
-        return [response(str(len(prompt.text))) for prompt in prompts]
+        return [
+            (response(str(len(prompt.text))), *[response(f"sampled at {place}")] * self.num_samples)
+            for prompt, place in zip(prompts, places, strict=True)
+        ]
 
 
 def response(text: str) -> Candidate:
     return Candidate(text, (1,), (0.0,), "stop")
 
 
-def held_out(tiny_policy: Path, *texts: str) -> tuple[HeldOut, Initial, list[str]]:
+def held_out(
+    tiny_policy: Path, *texts: str, num_samples: int = 0
+) -> tuple[HeldOut, Initial, list[str]]:
     prompts = [Prompt(f"test-{i}", text, {}, None) for i, text in enumerate(texts)]
     tokenized = PromptSet(prompts, PromptTokenizer(tiny_policy), 1000)
-    initial, warnings = Initial(), list[str]()
+    initial, warnings = Initial(num_samples), list[str]()
     fake: Any = initial
-    return HeldOut(fake, fake, fake, tokenized, 0, warnings.append), initial, warnings
+    tested = HeldOut(fake, fake, fake, tokenized, 0, num_samples, warnings.append)
+    return tested, initial, warnings
 
 
 def test_initial_responses_belong_to_what_was_asked_not_to_its_place(tiny_policy: Path) -> None:
     """Rows in another order, one gone, one edited: only what is new is asked anew, and said."""
     before, initial, warnings = held_out(tiny_policy, "a", "bb", "ccc")
     assert before.get_state() == {}
-    assert [made.text for made in before.baseline()] == ["1", "2", "3"]
+    assert [made.text for (made,) in before.baseline()] == ["1", "2", "3"]
     assert initial.asked == ["a", "bb", "ccc"]
-    state = before.get_state() | {"a": response("of the checkpoint")}
+    state = before.get_state() | {"a": (response("of the checkpoint"),)}
     after, initial, warnings = held_out(tiny_policy, "ccc", "bbbb", "a")
     after.set_state(state)
-    assert [made.text for made in after.baseline()] == ["3", "4", "of the checkpoint"]
+    assert [made.text for (made,) in after.baseline()] == ["3", "4", "of the checkpoint"]
     assert initial.asked == ["bbbb"]
     assert warnings == [
         "1 of the 3 held-out prompts are new or edited since the checkpoint: the initial policy's "
         "responses to them are made now"
     ]
-    assert [made.text for made in after.baseline()] == ["3", "4", "of the checkpoint"]
+    assert [made.text for (made,) in after.baseline()] == ["3", "4", "of the checkpoint"]
     assert len(warnings) == 1
+
+
+def test_samples_that_a_checkpoint_lacks_are_made(tiny_policy: Path) -> None:
+    """It was written with one sample per prompt: with two all are made anew, with none no one."""
+    before, _, _ = held_out(tiny_policy, "a", "bb", num_samples=1)
+    assert [[one.text for one in row] for row in before.baseline()] == [
+        ["1", "sampled at 0"],
+        ["2", "sampled at 1"],
+    ]
+    for num_samples, asked in ((2, ["a", "bb"]), (1, []), (0, [])):
+        after, initial, warnings = held_out(tiny_policy, "a", "bb", num_samples=num_samples)
+        after.set_state(before.get_state())
+        assert min(map(len, after.baseline())) > num_samples
+        assert (initial.asked, warnings) == (asked, [])
+
+
+def test_each_sample_is_compared_with_the_one_of_its_seed() -> None:
+    """Which is why a policy that has not moved ties with itself; prompts weigh alike."""
+
+    def compare(what: str, rows: list[Any]) -> list[float]:
+        if what == "score":
+            return [float(len(text)) for _, text in rows]
+        assert [row.second for row in rows] == (["first"] if len(rows) == 1 else ["first", "other"])
+        return [0.9, 0.2][: len(rows)]
+
+    class Labeller:
+        def call(self, what: str, rows: list[Any]) -> list[float]:
+            return compare(what, rows)
+
+    fake: Any = Labeller()
+    oracle: Any = SimpleNamespace(has_scores=True, asks_people=False)
+    same, ours = response("same"), response("ours")
+    found = Measuring(fake, oracle)._samples(
+        [Prompt("a", "a", {}, "reference"), Prompt("b", "b", {}, None)],
+        [
+            HeldOutResponses((1,), same, None, None, (ours, same, ours)),
+            HeldOutResponses((1,), same, None, None, (same,)),
+        ],
+        [
+            (same, response("first"), same, response("other")),
+            (same, same, response("nobody's")),
+        ],
+    )
+    assert [[one.win_vs_initial for one in row] for row in found] == [[0.9, 0.5, 0.2], [0.5]]
+    assert [[one.num_questions for one in row] for row in found] == [[1, 0, 1], [0]]
+    assert all(math.isnan(one.win_vs_reference) for row in found for one in row)
+
+
+def test_samples_are_averaged_within_their_prompt() -> None:
+    """Means 0.6 and 0.2 of two prompts; the oracle skipped one sample, and all of a third."""
+    few = [outcome(0.9, score=2.0, length=2), outcome(0.3, score=4.0, ended=False)]
+    one = [outcome(0.2, score=1.0, length=3), outcome(NAN, length=5)]
+    none = [outcome(NAN, length=6, ended=False)]
+    evaluated = [
+        replace(prompt(outcome(0.5)), samples=tuple(row)) for row in (few, one, none, list[Any]())
+    ]
+    results = summarise(evaluated)
+    expected = {
+        **named("sampled_win_rate_vs_initial", normal(0.5, 0.0)),
+        **named("sampled_win_rate_vs_initial_soft", normal(0.6, 0.2)),
+        **named("sampled_mean_score", normal(3.0, 1.0)),
+        "sampled_response_length": pytest.approx((3 + 4 + 6) / 3),
+        "sampled_finished_share": pytest.approx((0.5 + 1 + 0) / 3),
+    }
+    assert {name: results[name] for name in results if name.startswith("sampled")} == expected
 
 
 class Scoring:
@@ -249,7 +330,7 @@ def test_references_are_scored_beside_what_was_sampled(tiny_policy: Path) -> Non
     most = 10
     fake: Any = Scoring()
     prompt_set = PromptSet(prompts, tokenizer, tokenizer.context_length - most)
-    tested = HeldOut(fake, fake, fake, prompt_set, 4, lambda text: None)
+    tested = HeldOut(fake, fake, fake, prompt_set, 4, 0, lambda text: None)
     sampled: list[tuple[int, ...] | None] = [(1,), (1, 2), (1, 2, 3), None, None]
     evaluated = [
         replace(prompt(outcome(0.5), kl=0.0), sampled_token_ids=token_ids, kl=NAN)

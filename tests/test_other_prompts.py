@@ -88,7 +88,7 @@ def stopped(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Stop
         log = algorithm.labelling.log
         # The tiny policy says much the same to all: told apart, so that a swap is seen.
         algorithm.held_out.set_state(
-            {post: Candidate(f"To {post}", (1,), (0.0,), "stop") for post in HELD_OUT}
+            {post: (Candidate(f"To {post}", (1,), (0.0,), "stop"),) for post in HELD_OUT}
         )
         return Stopped(
             folder,

@@ -50,6 +50,7 @@ def ran(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         policy_replay=1,
         measure_candidate_scores=True,
         evaluation_best_of_n=3,
+        evaluation_samples=2,
         evaluation_interval=1,  # forecasts need three
         # Nobody waits for what cannot succeed: a wait would end the test.
         oracle_retry_wait_s=1000.0,

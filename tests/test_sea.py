@@ -17,6 +17,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rllib_sea import SEA
+from rllib_sea.evaluation import summarise
 from tests.helpers.sea_runs import BUDGET, IN_PROCESSES, curve, run_to_the_end, tiny_config
 from tests.helpers.stale_engine import LaterStaleEnvRunner, StaleEnvRunner
 
@@ -323,9 +324,12 @@ def test_the_oracle_is_asked_as_often_as_questions_are_counted(
         gamma=0.5,
         policy_sync_interval=None,
         evaluation_best_of_n=3,
+        evaluation_samples=2,
     )
     algorithm = config.build_algo()
     try:
+        before = summarise(algorithm.evaluate_held_out())
+        file.unlink()
         last = run_to_the_end(algorithm)[-1]
         duels = (algorithm.folder / "sample_duels.md").read_text()
         responses = (algorithm.folder / "responses.jsonl").read_text().splitlines()
@@ -336,6 +340,13 @@ def test_the_oracle_is_asked_as_often_as_questions_are_counted(
     asked = sum(map(int, file.read_text().split()))
     assert asked == last["num_oracle_queries"] + last["num_evaluation_questions"]
     assert last["evaluation"]["kl"] > 0.0
+    # With the same seeds the initial policy samples what it sampled.
+    assert before["sampled_win_rate_vs_initial_soft"] == 0.5
+    samples = [json.loads(row)["samples"] for row in responses[-6:]]
+    assert {len(row) for row in samples} == {2}
+    wins = [one["win_vs_initial"] for row in samples for one in row]
+    assert last["evaluation"]["sampled_win_rate_vs_initial_soft"] == pytest.approx(sum(wins) / 12)
+    assert set(wins) != {0.5}
     assert "best_of_n_win_rate_vs_initial" in last["evaluation"]
     best = [json.loads(row)["best_of_n"]["win_vs_initial"] for row in responses[-6:]]
     assert last["evaluation"]["best_of_n_win_rate_vs_initial_soft"] == pytest.approx(sum(best) / 6)

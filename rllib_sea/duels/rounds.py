@@ -129,12 +129,14 @@ class HeldOutResponses:
             asked for.
         sampled_token_ids: A response sampled at temperature 1, for the KL divergence; None if it
             was not asked for.
+        samples: Sampled responses that are compared, too; those of ``evaluation_samples``.
     """
 
     prompt_token_ids: tuple[int, ...]
     greedy: Candidate
     best_of_n: Candidate | None
     sampled_token_ids: tuple[int, ...] | None
+    samples: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ class Outcome:
         num_tokens: Its length in tokens.
         finished: Whether it ended by itself.
         win_vs_initial: Probability that it is preferred to the initial policy's greedy
-            response; 0.5 if both are the same text.
+            response, a sampled one to a sampled one; 0.5 if both are the same text.
         win_vs_reference: The same against the reference response; NaN without one.
         score: The oracle's score; NaN if it has none.
         num_questions: Comparisons that the oracle was asked for.
@@ -193,6 +195,7 @@ class EvaluatedPrompt:
             was not asked for.
         sampled_token_ids: A response sampled at temperature 1, for the KL divergence; None
             if it was not asked for.
+        samples: Sampled responses, each compared with a sampled one of the initial policy.
         kl: The KL divergence of the policy from its reference on that response, summed over
             its tokens, in nats; NaN if it was not asked for.
         reference_fit: Of the prompts that the divergence is estimated on; None without a
@@ -211,6 +214,7 @@ class EvaluatedPrompt:
     greedy: Outcome
     best_of_n: Outcome | None
     sampled_token_ids: tuple[int, ...] | None
+    samples: tuple[Outcome, ...] = ()
     kl: float = float("nan")
     reference_fit: ReferenceFit | None = None
     features: np.ndarray | None = None

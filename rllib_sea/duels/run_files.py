@@ -79,6 +79,7 @@ def append_responses(
             **_outcome(prompt.greedy),
             "kl": prompt.kl,
             "best_of_n": None if prompt.best_of_n is None else _outcome(prompt.best_of_n),
+            "samples": [_outcome(outcome) for outcome in prompt.samples],
         }
         for prompt in evaluated
     )

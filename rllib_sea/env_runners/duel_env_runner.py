@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
-import ray
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env import INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.utils.annotations import override
@@ -26,11 +24,11 @@ from rllib_sea.duels.rounds import (
     ProposalTask,
     TokenizedPrompt,
 )
+from rllib_sea.env_runners.scoring import Scorer
 from rllib_sea.env_runners.wrappers import returns_failures, timed
 from rllib_sea.policy.module import VLLMPolicyModule
 from rllib_sea.randomness import Stream, integer_seeds
 from rllib_sea.reward_model.encoder import CandidateEncoder, make_encoder
-from rllib_sea.reward_model.module import FEATURES, REWARDS
 
 if TYPE_CHECKING:
     from rllib_sea.config import SEAConfig
@@ -50,7 +48,6 @@ class DuelEnvRunner(EnvRunner):
     def __init__(self, *, config: SEAConfig, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         torch.set_num_threads(config.threads_per_env_runner)
-        self._erm_ref: ray.ObjectRef | None = None
         self._policy_name: str | None = None
         self._sampler_gap = math.nan
         self._max_model_len = 0
@@ -72,10 +69,10 @@ class DuelEnvRunner(EnvRunner):
         )
 
     @cached_property
-    def erm(self) -> RLModule:
+    def scorer(self) -> Scorer:
         """The ERM, for scoring candidates."""
-        spaces = self.get_spaces()
-        return self.config.get_multi_rl_module_spec(spaces=spaces).build()[DEFAULT_MODULE_ID]
+        modules = self.config.get_multi_rl_module_spec(spaces=self.get_spaces()).build()
+        return Scorer(self.encoder, modules[DEFAULT_MODULE_ID])
 
     @cached_property
     def module(self) -> VLLMPolicyModule:
@@ -94,7 +91,7 @@ class DuelEnvRunner(EnvRunner):
             max_model_len: Longest prompt and response together, in tokens.
         """
         self._max_model_len = max_model_len
-        _ = self.module, self.erm
+        _ = self.module, self.scorer
 
     @override(EnvRunner)
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
@@ -142,7 +139,7 @@ class DuelEnvRunner(EnvRunner):
                 candidates = [[*ours, *o] for ours, o in zip(candidates, others, strict=True)]
 
         with timed(seconds, "encode"):
-            scored = self.score([p.text for p in prompts], token_ids, candidates)
+            scored = self.scorer.score([p.text for p in prompts], token_ids, candidates)
             self.module.rest()
 
         return ProposalShare(
@@ -180,44 +177,6 @@ class DuelEnvRunner(EnvRunner):
             batch["sampling"] = sampling
         return self.module.forward_exploration(batch)["candidates"]
 
-    def score(
-        self,
-        prompts: Sequence[str],
-        prompt_token_ids: Sequence[Sequence[int]],
-        candidates: Sequence[Sequence[Candidate]],
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Features and rewards of all candidates.
-
-        Args:
-            prompts: B prompts.
-            prompt_token_ids: The same as tokens.
-            candidates: B lists of candidates; lists may differ in length if the engine
-                returned less.
-
-        Returns:
-            B times features (M, d) and rewards by all members (K, M).
-        """
-        # One batch for all lists of one length: a round has just one length.
-        result: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        for length in {len(row) for row in candidates}:
-            rows = [i for i, row in enumerate(candidates) if len(row) == length]
-            features = self.encoder.encode(
-                [prompts[i] for i in rows],
-                [prompt_token_ids[i] for i in rows],
-                [candidates[i] for i in rows],
-            )
-            rewards = self._rewards(features.reshape(-1, self.encoder.dim))
-            rewards = rewards.reshape(-1, len(rows), length)
-            for place, i in enumerate(rows):
-                result[i] = features[place], rewards[:, place].copy()
-        return [result[i] for i in range(len(prompts))]
-
-    def _rewards(self, features: np.ndarray) -> np.ndarray:
-        """(K, N) rewards of features (N, d)."""
-        with torch.inference_mode():
-            output = self.erm.forward_inference({FEATURES: torch.from_numpy(features)})
-            return output[REWARDS].numpy()
-
     @returns_failures
     def rewards(self, *, features: np.ndarray, weights: Mapping[str, Any]) -> np.ndarray:
         """(K, N) rewards by all members of features (N, d).
@@ -226,8 +185,8 @@ class DuelEnvRunner(EnvRunner):
             features: The features.
             weights: Of what :meth:`load` takes, ``erm_ref``.
         """
-        self._load_erm(weights["erm_ref"])
-        return self._rewards(features)
+        self.scorer.load(weights["erm_ref"])
+        return self.scorer.rewards(features)
 
     @returns_failures
     def rescore(
@@ -240,7 +199,7 @@ class DuelEnvRunner(EnvRunner):
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Features and rewards of given responses, for duels from the preference log."""
         self.load(weights)
-        return self.score(prompts, prompt_token_ids, responses)
+        return self.scorer.score(prompts, prompt_token_ids, responses)
 
     @returns_failures
     def encode(
@@ -266,13 +225,24 @@ class DuelEnvRunner(EnvRunner):
 
     @returns_failures
     def respond(
-        self, *, prompts: Sequence[TokenizedPrompt], weights: Mapping[str, Any]
-    ) -> list[Candidate]:
-        """The policy's greedy responses."""
+        self,
+        *,
+        prompts: Sequence[TokenizedPrompt],
+        places: Sequence[int],
+        weights: Mapping[str, Any],
+    ) -> list[tuple[Candidate, ...]]:
+        """The policy's greedy responses to held-out prompts, each with those that it samples.
+
+        Args:
+            prompts: Held-out prompts.
+            places: Key their random draws.
+            weights: What :meth:`load` takes.
+        """
         self.load(weights)
-        responses = self._greedy([prompt.token_ids for prompt in prompts])
+        token_ids = [prompt.token_ids for prompt in prompts]
+        greedy, samples = self._greedy(token_ids), self._samples(token_ids, places)
         self.module.rest()
-        return responses
+        return [(first, *others) for first, others in zip(greedy, samples, strict=True)]
 
     @returns_failures
     def answer_held_out(
@@ -302,7 +272,7 @@ class DuelEnvRunner(EnvRunner):
         if config.evaluation_best_of_n is not None:
             seeds = integer_seeds(config.seed, round_index, places, Stream.BEST_OF_N)
             candidates = self._sample(token_ids, config.evaluation_best_of_n, seeds)
-            scored = self.score([prompt.text for prompt in prompts], token_ids, candidates)
+            scored = self.scorer.score([prompt.text for prompt in prompts], token_ids, candidates)
             favourites = [int(rewards.mean(axis=0).argmax()) for _, rewards in scored]
             best = [row[one] for row, one in zip(candidates, favourites, strict=True)]
         sampled: Sequence[tuple[int, ...] | None] = [None] * len(prompts)
@@ -313,9 +283,26 @@ class DuelEnvRunner(EnvRunner):
             )
             rows = self._sample(token_ids[:num_sampled], 1, seeds, plain)
             sampled = [*(row[0].token_ids for row in rows), *sampled[num_sampled:]]
+        samples = self._samples(token_ids, places)
         self.module.rest()
-        answers = zip(token_ids, greedy, best, sampled, strict=True)
+        answers = zip(token_ids, greedy, best, sampled, samples, strict=True)
         return [HeldOutResponses(*answer) for answer in answers]
+
+    def _samples(
+        self, prompt_token_ids: Sequence[Sequence[int]], places: Sequence[int]
+    ) -> list[tuple[Candidate, ...]]:
+        """Those of ``evaluation_samples``.
+
+        In every evaluation, and by the initial policy, with the same seeds: what differs is the
+        policy.
+        """
+        config = self.config
+        if not config.evaluation_samples:
+            return [()] * len(prompt_token_ids)
+        seeds = integer_seeds(config.seed, 0, places, Stream.EVALUATION_SAMPLING)
+        return [
+            tuple(row) for row in self._sample(prompt_token_ids, config.evaluation_samples, seeds)
+        ]
 
     def _greedy(self, prompt_token_ids: Sequence[Sequence[int]]) -> list[Candidate]:
         output = self.module.forward_inference({"prompt_token_ids": prompt_token_ids})
@@ -345,12 +332,7 @@ class DuelEnvRunner(EnvRunner):
         """
         self._max_model_len = weights["max_model_len"]  # a runner that was restarted has none
         self._load_policy(weights["policy"])
-        self._load_erm(weights["erm_ref"])
-
-    def _load_erm(self, reference: ray.ObjectRef) -> None:
-        if self._erm_ref != reference:
-            self.erm.set_state(ray.get(reference))
-            self._erm_ref = reference
+        self.scorer.load(weights["erm_ref"])
 
     def _load_policy(self, policy: PublishedPolicy) -> None:
         if self._policy_name == policy.name:

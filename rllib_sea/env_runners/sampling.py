@@ -159,12 +159,25 @@ class Sampling:
         return rewards.reshape(-1, *features.shape[:-1])
 
     def respond(
-        self, prompts: Sequence[TokenizedPrompt], policy: PublishedPolicy
-    ) -> list[Candidate]:
-        """Greedy responses."""
+        self,
+        prompts: Sequence[TokenizedPrompt],
+        places: Sequence[int],
+        policy: PublishedPolicy,
+    ) -> list[tuple[Candidate, ...]]:
+        """Greedy responses to held-out prompts, each with those that are sampled.
+
+        Args:
+            prompts: The prompts.
+            places: Key their random draws.
+            policy: Who answers.
+        """
         weights = self._weights(policy)
         calls = [
-            {"prompts": [prompts[i] for i in chunk], "weights": weights}
+            {
+                "prompts": [prompts[i] for i in chunk],
+                "places": [places[i] for i in chunk],
+                "weights": weights,
+            }
             for chunk in self._shares(len(prompts))
         ]
         return [response for part in self._runners.call("respond", calls) for response in part]

@@ -75,35 +75,39 @@ class Measuring:
         self,
         prompts: Sequence[Prompt],
         responses: Sequence[HeldOutResponses],
-        baseline: Sequence[str],
+        baseline: Sequence[Sequence[Candidate]],
     ) -> list[EvaluatedPrompt]:
         """Compares a policy's responses with the initial policy's and with the references.
 
         Args:
             prompts: Held-out prompts.
             responses: The policy's.
-            baseline: The initial policy's greedy responses.
+            baseline: The initial policy's: the greedy response, then the sampled ones.
 
         Raises:
             OracleAwayError: The oracle does not answer.
         """
-        greedy = self._outcomes(prompts, [r.greedy for r in responses], baseline)
+        references = [prompt.reference for prompt in prompts]
+        initial = [greedy.text for greedy, *_ in baseline]
+        greedy = self._outcomes(prompts, [r.greedy for r in responses], initial, references)
         best: Sequence[Outcome | None] = [None] * len(prompts)
         chosen = [r.best_of_n for r in responses if r.best_of_n is not None]
         if chosen:
-            best = self._outcomes(prompts, chosen, baseline)
-        initial_scores = self._scores(prompts, baseline)
+            best = self._outcomes(prompts, chosen, initial, references)
+        samples = self._samples(prompts, responses, baseline)
+        initial_scores = self._scores(prompts, initial)
         return [
             EvaluatedPrompt(
                 prompt_id=prompt.id,
                 prompt_text=prompt.text,
                 prompt_token_ids=responses[i].prompt_token_ids,
                 reference=prompt.reference,
-                initial_response=baseline[i],
+                initial_response=initial[i],
                 initial_score=float(initial_scores[i]),
                 greedy=greedy[i],
                 best_of_n=best[i],
                 sampled_token_ids=responses[i].sampled_token_ids,
+                samples=samples[i],
             )
             for i, prompt in enumerate(prompts)
         ]
@@ -112,12 +116,39 @@ class Measuring:
         """Of how many texts the oracle has read the beginning only, since the last call."""
         return self._labeller.call("take_num_cut")
 
+    def _samples(
+        self,
+        prompts: Sequence[Prompt],
+        responses: Sequence[HeldOutResponses],
+        baseline: Sequence[Sequence[Candidate]],
+    ) -> list[tuple[Outcome, ...]]:
+        """Sampled responses, each compared with the initial policy's of the same seed."""
+        # An engine may give fewer than it was asked for.
+        rows = [
+            (i, ours, theirs.text)
+            for i, (_, *initial) in enumerate(baseline)
+            for ours, theirs in zip(responses[i].samples, initial, strict=False)
+        ]
+        outcomes = self._outcomes(
+            [prompts[i] for i, _, _ in rows],
+            [ours for _, ours, _ in rows],
+            [theirs for _, _, theirs in rows],
+            [None] * len(rows),
+        )
+        found: list[tuple[Outcome, ...]] = [()] * len(prompts)
+        for (i, _, _), outcome in zip(rows, outcomes, strict=True):
+            found[i] += (outcome,)
+        return found
+
     def _outcomes(
-        self, prompts: Sequence[Prompt], responses: Sequence[Candidate], baseline: Sequence[str]
+        self,
+        prompts: Sequence[Prompt],
+        responses: Sequence[Candidate],
+        initial: Sequence[str],
+        references: Sequence[str | None],
     ) -> list[Outcome]:
         texts = [response.text for response in responses]
-        references = [prompt.reference for prompt in prompts]
-        against_initial, asked_initial = self._win_probabilities(prompts, texts, baseline)
+        against_initial, asked_initial = self._win_probabilities(prompts, texts, initial)
         against_reference, asked_reference = self._win_probabilities(prompts, texts, references)
         scores = self._scores(prompts, texts)
         return [

@@ -36,6 +36,12 @@ def evaluation_charts(runs: Sequence[Run]) -> list[Chart]:
             "Mean preference probability: less noisy than the share won.",
             **level,
         ),
+        chart(
+            "Win rate of sampled responses against the initial policy's, soft",
+            "sampled_win_rate_vs_initial_soft",
+            "Several per prompt, with common random numbers: the narrowest interval.",
+            **level,
+        ),
         chart("Win rate against the references", "win_rate_vs_reference", **level),
         chart("Win rate against the references, soft", "win_rate_vs_reference_soft", **level),
         chart("Mean score by the oracle", "mean_score"),

@@ -17,6 +17,7 @@ RESULTS = (
     ("queries", "num_oracle_queries"),
     ("win rate vs initial", "evaluation/win_rate_vs_initial"),
     ("soft", "evaluation/win_rate_vs_initial_soft"),
+    ("soft, sampled", "evaluation/sampled_win_rate_vs_initial_soft"),
     ("win rate vs reference", "evaluation/win_rate_vs_reference"),
     ("soft vs reference", "evaluation/win_rate_vs_reference_soft"),
     ("mean score", "evaluation/mean_score"),

@@ -43,6 +43,14 @@ class Evaluation:
         2,
         optional=True,
     )
+    evaluation_samples: int = key(
+        0,
+        "Also compare so many sampled responses per held-out prompt, each with one that the "
+        "initial policy sampled with the same random numbers: a win rate with a narrower interval, "
+        "of what the policy samples and not of its greedy responses. 0: do not.",
+        check_int,
+        0,
+    )
     evaluation_kl_prompts: int = key(
         16,
         "Held-out prompts, the first of them, on which the KL divergence from the reference policy "

@@ -36,7 +36,9 @@ def evaluated(**changes: Any) -> EvaluatedPrompt:
 
 def test_a_response_is_a_row_that_is_whole_by_itself(tmp_path: Path) -> None:
     best = Outcome("best", 2, True, 0.5, 0.25, 1.5, 2)
-    append_responses(tmp_path, 2, 16, [evaluated(), evaluated(best_of_n=best, reference="it")])
+    append_responses(
+        tmp_path, 2, 16, [evaluated(), evaluated(best_of_n=best, samples=(best,), reference="it")]
+    )
     first, second = rows(tmp_path / "responses.jsonl")
     assert first == {
         "round": 2,
@@ -54,10 +56,12 @@ def test_a_response_is_a_row_that_is_whole_by_itself(tmp_path: Path) -> None:
         "score": None,
         "kl": None,
         "best_of_n": None,
+        "samples": [],
     }
     assert second["reference"] == "it"
     assert second["best_of_n"]["response"] == "best"
     assert second["best_of_n"]["win_vs_reference"] == 0.25
+    assert second["samples"] == [second["best_of_n"]]
 
 
 def test_all_duels_are_rows_and_two_a_round_are_to_be_read(tmp_path: Path) -> None:
