@@ -11,11 +11,8 @@ import numpy as np
 from studies.bandit.results import interpolate
 
 POINTS = 20  # of a curve, after its start
-# Columns by where they stand in a result. The win rate of every comparison is the soft one,
-# chosen before any method but passive was run: the hidden preference probability, as in the
-# bandit tier.
+# Columns by where they stand in a result; that of the win rate is the tier's.
 _EVALUATED = {
-    "win_rate": "win_rate_vs_initial_soft",
     "hard_win_rate": "win_rate_vs_initial",
     "mean_score": "mean_score",
     "kl": "kl",
@@ -35,6 +32,7 @@ _OF_ROUNDS = {
     "label_accuracy": ("duels", "synthetic_label_accuracy"),
 }
 COLUMNS = (
+    "win_rate",
     *_EVALUATED,
     *CAPABILITY,
     *_OF_ROUNDS,
@@ -46,9 +44,15 @@ COLUMNS = (
 
 
 class CurveRecorder:
-    """Keeps what a run's curve needs of its results, round by round."""
+    """Keeps what a run's curve needs of its results, round by round.
 
-    def __init__(self) -> None:
+    Args:
+        win_rate: The metric of an evaluation that is compared, a soft one as in the bandit tier:
+            the mean hidden preference probability.
+    """
+
+    def __init__(self, win_rate: str) -> None:
+        self._evaluated = {"win_rate": win_rate} | _EVALUATED
         self._rows: list[dict[str, float]] = []
         self._since: dict[str, list[float]] = {name: [] for name in _OF_ROUNDS}
 
@@ -79,7 +83,7 @@ class CurveRecorder:
             }
             self._rows.append(start)
         row = {"queries": float(result["num_oracle_queries"])}
-        row |= {name: float(evaluated[key]) for name, key in _EVALUATED.items()}
+        row |= {name: float(evaluated[key]) for name, key in self._evaluated.items()}
         row |= {name: float(evaluated.get(key, math.nan)) for name, key in CAPABILITY.items()}
         row |= {name: float(np.mean(v)) if v else math.nan for name, v in self._since.items()}
         row["regret"] = float(result["duels"]["cumulative_pool_regret"])

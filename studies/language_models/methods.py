@@ -10,6 +10,8 @@ from studies.bandit.methods import OWN_LABELS, RECIPE
 GAMMA, WARM_UP_SHARE = 0.7, 0.2
 # REINFORCE on the ERM after two rounds, an ERM that is hardly pulled towards its start.
 EARLY = "reinforce, from 256, weak pull"
+# The same where a round has 16 prompts.
+EARLY_OF_SMALL_ROUNDS = "reinforce, from 32, weak pull"
 _ACTIVE = (
     "bai_ts",
     "drts",
@@ -36,9 +38,12 @@ _OTHERS: dict[str, dict[str, Any]] = {
 # the selected pair with gamma 0.7, as in the paper.
 HEADLINE = (
     "passive",
+    "passive, 64 a round",
+    f"bai_ts+mix, {RECIPE}, from 256",
+    f"random+mix, {RECIPE}, from 256",
+    f"bai_ts+mix, gamma 0.5, {EARLY}",
     f"bai_ts+mix, {RECIPE}",
     f"random+mix, {RECIPE}",
-    "passive, 64 a round",
     "bai_ts+mix, best_vs_worst",
     "random+mix, best_vs_worst",
     "bai_ts+mix",
@@ -59,7 +64,7 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     # From the end of the warm-up on, mixed or not: before it the ERM knows little.
     "reinforce": {"loss": "reinforce", "beta": 0.02},
     # The ERM's labels, or its view, from so many real ones on, instead of after the warm-up.
-    **{f"from {labels}": {"warm_up": labels} for labels in (256, 128)},
+    **{f"from {labels}": {"warm_up": labels} for labels in (256, 128, 32)},
     # Of all candidates, from which REINFORCE learns, the best and the worst alone.
     "extremes 2": {"loss_config": {"extremes": 2}},
     # A weaker pull towards the start: about the authors' code's.
@@ -107,8 +112,7 @@ _REINFORCE = (
 )
 # Learning from the ERM after two rounds; then what each part is worth.
 _EARLY = (
-    *(f"{name}+mix, {RECIPE}, from 256" for name in ("bai_ts", "random")),
-    *(f"{name}+mix, gamma 0.5, {EARLY}" for name in ("bai_ts", "random")),
+    f"random+mix, gamma 0.5, {EARLY}",
     f"bai_ts+mix, gamma 0.5, {EARLY}, extremes 2",
     "bai_ts+mix, gamma 0.5, reinforce, from 256",
     f"bai_ts+mix, {RECIPE}, from 256, weak pull",
@@ -116,6 +120,8 @@ _EARLY = (
     "bai_ts+mix, gamma 0.3, reinforce, from 128, weak pull",
     f"bai_ts+mix, {RECIPE}, audited",
     "bai_ts+mix, gamma 0.5, reinforce, weak pull, audited",
+    *(f"{name}+mix, {RECIPE}, from 32" for name in ("bai_ts", "random")),
+    *(f"{name}+mix, gamma 0.5, {EARLY_OF_SMALL_ROUNDS}" for name in ("bai_ts", "random")),
 )
 _OWN_LABELS = (
     *(f"bai_ts+mix, {RECIPE}, {name}" for name in OWN_LABELS),

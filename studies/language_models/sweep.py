@@ -46,10 +46,12 @@ class CurveWriter(Callback):
     Args:
         file: The CSV file.
         runs: All that will be run, by the trial's name.
+        win_rate: See :class:`studies.language_models.curves.CurveRecorder`.
     """
 
-    def __init__(self, file: Path, runs: Mapping[str, Run]) -> None:
+    def __init__(self, file: Path, runs: Mapping[str, Run], win_rate: str) -> None:
         self._file = file
+        self._win_rate = win_rate
         self._runs = runs
         self._recorders: dict[str, CurveRecorder] = {}
         self._start = time.monotonic()
@@ -65,7 +67,7 @@ class CurveWriter(Callback):
     ) -> None:
         del iteration, trials, info
         name = str(trial)
-        recorder = self._recorders.setdefault(name, CurveRecorder())
+        recorder = self._recorders.setdefault(name, CurveRecorder(self._win_rate))
         recorder.add(result)
         run = self._runs[name]
         if result["num_oracle_queries"] < run.config["query_budget"] or name in self.written:
@@ -109,7 +111,7 @@ def run_all(tier: Tier, runs: Sequence[Run], file: Path, storage: Path = STORAGE
     ]
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    writer = CurveWriter(file, by_name)
+    writer = CurveWriter(file, by_name, tier.win_rate)
     options = TrainOptions(ray_num_cpus=tier.at_once * LOGICAL_CPUS_PER_RUN)
     with ray_session(options, Console()):
         analysis = tune.run(

@@ -23,6 +23,7 @@ class Tier:
         at_once: Runs side by side.
         prepare: Makes what runs need and gives the configuration of a seed, without the method's
             keys: it is called once, before the first run.
+        win_rate: Which metric of an evaluation is compared.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Tier:
     methods: Sequence[str]
     at_once: int
     prepare: Callable[[], Callable[[int], Mapping[str, Any]]]
+    win_rate: str = "win_rate_vs_initial_soft"
 
     @property
     def out(self) -> Path:

@@ -223,20 +223,23 @@ def test_mixing_begins_after_a_fifth_and_a_variant_changes_what_its_name_says() 
     }
     recipe = {"synthetic_pair": "best_vs_worst", "gamma": [*warm_up, [1001, 0.5]]}
     early = [[0, 1.0], [256, 1.0], [257, 0.5]]
+    small_rounds = [[0, 1.0], [32, 1.0], [33, 0.5]]
     reinforce = {"loss": "reinforce", "beta": 0.02, "loss_config": {"min_labels": 256}}
     variants = [name for name in METHODS if name.startswith("bai_ts+mix, ")]
     assert [
         {key: value for key, value in method_keys(name, 5000).items() if mixed.get(key) != value}
         for name in variants
     ] == [
-        {"synthetic_pair": "best_vs_worst", "gamma": [*warm_up, [1001, 0.5]]},
+        recipe | {"gamma": early},
+        reinforce | {"gamma": early, "erm_lambda": 0.01},
+        recipe,
         {"synthetic_pair": "best_vs_worst"},
         {"gamma": [*warm_up, [1001, 0.5]]},
         {"num_candidates": 20},
         {"erm_minibatches": 20},
         {"beta": 0.05},
-        {"synthetic_pair": "best_vs_worst", "gamma": [*warm_up, [1001, 0.5]], "beta": 0.3},
-        {"synthetic_pair": "best_vs_worst", "gamma": [*warm_up, [1001, 0.5]], "policy_replay": 1},
+        recipe | {"beta": 0.3},
+        recipe | {"policy_replay": 1},
         *(
             {
                 "loss": "reinforce",
@@ -246,8 +249,6 @@ def test_mixing_begins_after_a_fifth_and_a_variant_changes_what_its_name_says() 
             }
             for gamma in (0.5, 0.3)
         ),
-        recipe | {"gamma": early},
-        reinforce | {"gamma": early, "erm_lambda": 0.01},
         reinforce
         | {
             "gamma": early,
@@ -270,6 +271,13 @@ def test_mixing_begins_after_a_fifth_and_a_variant_changes_what_its_name_says() 
             "gamma": 0.5,
             "erm_lambda": 0.01,
             "audit_threshold": 0.5,
+        },
+        recipe | {"gamma": small_rounds},
+        reinforce
+        | {
+            "gamma": small_rounds,
+            "erm_lambda": 0.01,
+            "loss_config": {"min_labels": 32},
         },
         recipe | {"synthetic_labels": "soft"},
         recipe | {"synthetic_agreement": 0.9},
@@ -341,7 +349,7 @@ RESULTS = (
 
 
 def test_a_curve_by_hand():
-    recorder = CurveRecorder()
+    recorder = CurveRecorder("win_rate_vs_initial_soft")
     for row in RESULTS:
         recorder.add(row)
     curve = recorder.curve(500)
@@ -354,6 +362,12 @@ def test_a_curve_by_hand():
     assert math.isnan(end["perplexity"])
     assert middle["win_rate"] == pytest.approx(0.65)  # a sixth of the way from 0.6 to 0.9
     assert end["win_rate"] == pytest.approx(0.9)
+    other = CurveRecorder("mean_score")
+    for row in RESULTS:
+        other.add(row)
+    assert [row["win_rate"] for row in other.curve(500)[1:]] == [
+        row["mean_score"] for row in curve[1:]
+    ]
     # Averaged over the rounds since the evaluation before: 0.6, then 0.9.
     assert math.isnan(start["accuracy"])
     assert middle["accuracy"] == pytest.approx(0.65)
@@ -365,7 +379,7 @@ def test_a_curve_by_hand():
 def test_a_curve_is_written_once_when_the_budget_is_used(tmp_path: Path):
     file = tmp_path / "runs" / "500.csv"
     runs = {f"passive-{s}": Run("passive", s, {"query_budget": 500}) for s in (0, 1)}
-    writer = CurveWriter(file, runs)
+    writer = CurveWriter(file, runs, "win_rate_vs_initial_soft")
     trials: Any = list(runs)  # a trial's text is its name
     for row in RESULTS[:-1]:
         for trial in trials:
@@ -382,7 +396,7 @@ def test_a_sweep_goes_on_where_it_was_stopped_and_is_drawn(tmp_path: Path):
     methods = ["bai_ts+mix", "passive"]
     everything = [("passive", 0), ("bai_ts+mix", 0), ("passive", 1), ("bai_ts+mix", 1)]
     assert missing(methods, range(2), file) == everything
-    recorder = CurveRecorder()
+    recorder = CurveRecorder("win_rate_vs_initial_soft")
     for row in RESULTS:
         recorder.add(row)
     append_run(file, "bai_ts+mix", 1, recorder.curve(500))
