@@ -77,6 +77,11 @@ def run(method: str, seed: int) -> Rows:
         won = torch.sigmoid(hidden[prompts, now] - hidden[prompts, start]).mean()
         true = {"labels": float(simulation.queries), "win_rate": float(won)}
         rows.append(dict.fromkeys(COLUMNS, np.nan) | true | said)
+    return with_gains(rows)
+
+
+def with_gains(rows: Rows) -> Rows:
+    """A run's rows with what a tenth of the labels more brought; NaN where it is not known."""
     labels, wins = (np.array([row[name] for row in rows]) for name in ("labels", "win_rate"))
     later = np.interp(labels * (1 + NEXT_SHARE), labels, wins, right=np.nan)
     return [row | {"gain": gain} for row, gain in zip(rows, later - wins, strict=True)]
@@ -114,6 +119,11 @@ def write(file: Path, runs: dict[tuple[str, int], Rows]) -> None:
                 writer.writerow([method, seed, *cells])
 
 
+def methods_of(runs: dict[tuple[str, int], Rows]) -> list[str]:
+    """The methods, in the order of the runs."""
+    return list(dict.fromkeys(method for method, _ in runs))
+
+
 def within(rows: Rows, name: str, truth: str) -> str:
     """Share of rows whose interval has the truth."""
     return f"{np.mean([r[f'{name}_low'] <= r[truth] <= r[f'{name}_high'] for r in rows]):.2f}"
@@ -122,7 +132,7 @@ def within(rows: Rows, name: str, truth: str) -> str:
 def calibration_table(runs: dict[tuple[str, int], Rows]) -> str:
     """How the estimates stand to the truth, per method and by how far the run had come."""
     lines = []
-    for method in METHODS:
+    for method in methods_of(runs):
         of_method = [row for (name, _), rows in runs.items() if name == method for row in rows]
         for low, high in zip((0.0, *STAGES), (*STAGES, 1.0), strict=True):
             rows = [
@@ -168,7 +178,7 @@ def calibration_table(runs: dict[tuple[str, int], Rows]) -> str:
 def stopping_table(runs: dict[tuple[str, int], Rows]) -> str:
     """What the stop rule would have saved, and what it would have cost."""
     lines = []
-    for method in METHODS:
+    for method in methods_of(runs):
         of_method = [rows for (name, _), rows in runs.items() if name == method]
         for threshold in THRESHOLDS if of_method else ():
             # A run that is not stopped ends with its last row.
@@ -203,7 +213,7 @@ def stopping_table(runs: dict[tuple[str, int], Rows]) -> str:
     return table(header, lines)
 
 
-def draw(runs: dict[tuple[str, int], Rows], out: Path) -> None:
+def draw(runs: dict[tuple[str, int], Rows], out: Path, name: str = "forecasts") -> None:
     """Foretold against real gains, and one run's forecasts along its curve."""
     import matplotlib.pyplot as plt
 
@@ -211,7 +221,7 @@ def draw(runs: dict[tuple[str, int], Rows], out: Path) -> None:
     from studies.bandit.pictures import save
 
     _, (left, right) = plt.subplots(1, 2, figsize=(12, 5))
-    for method in METHODS:
+    for method in methods_of(runs):
         rows = [r for (name, _), of_run in runs.items() if name == method for r in of_run]
         real, said = ([r[name] for r in rows] for name in ("gain", "expected_gain"))
         left.scatter(said, real, s=6, alpha=0.4, color=color(method), label=label(method))
@@ -227,7 +237,7 @@ def draw(runs: dict[tuple[str, int], Rows], out: Path) -> None:
     left.legend(frameon=False)
     right.set(xlabel="labels", ylabel="win rate over the start")
     right.set_title("Seed 0: true win rate, and the ERM's interval")
-    save(out, "forecasts")
+    save(out, name)
 
 
 def main() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from studies.bandit.forecasts import (
     write,
 )
 from studies.bandit.simulation import Duels
+from studies.language_models.forecasts import TRUTH, read_results, rows_of
 
 NAN = float("nan")
 
@@ -100,3 +103,45 @@ def test_labels_are_foretold_by_the_members_mean_of_the_duelled_pair() -> None:
     probabilities, wins = foretold(duels)
     assert probabilities == pytest.approx([(1 / (1 + np.exp(-2.0)) + 0.5) / 2])
     assert wins.tolist() == [False]
+
+
+def result(labels: int, win_rate: float | None, **said: float) -> dict[str, Any]:
+    evaluation = {} if win_rate is None else {TRUTH: win_rate, "num_prompts": 3.0}
+    return {
+        "num_oracle_queries": labels,
+        "query_budget": 120,
+        "evaluation": evaluation,
+        "reward_model": {"nll": 0.5, **said},
+    }
+
+
+def test_forecasts_of_a_run_are_read_from_its_results(tmp_path: Path) -> None:
+    """Of finished runs of reporting seeds; rounds without an evaluation have no truth."""
+    said = {"estimated_win_rate": 0.7, "expected_gain": 0.01}
+    results = [
+        result(50, None),
+        result(100, 0.6),
+        result(110, 0.7, **said),
+        result(115, None, **said),
+        result(120, 0.8, **said),
+    ]
+    rows = rows_of(results)
+    assert [row["labels"] for row in rows] == [100, 110, 120]
+    assert [row["gain"] for row in rows] == pytest.approx([0.1, NAN, NAN], nan_ok=True)
+    assert [row["expected_gain"] for row in rows] == pytest.approx([NAN, 0.01, 0.01], nan_ok=True)
+    assert rows_of(results[:-1]) == rows_of([]) == []
+
+    for name, lines in {
+        "passive-1-aa_00000": results[:-1],
+        "passive, 64 a round-0-aa_00001": results,
+        "passive-0-aa_00002": results,
+        "passive-100-aa_00003": results,
+        "bai_ts-0-aa_00004": results,
+    }.items():
+        (tmp_path / name).mkdir()
+        text = "\n".join(map(json.dumps, lines))
+        (tmp_path / name / "result.json").write_text(text)
+    methods = ["passive", "passive, 64 a round"]
+    found = read_results(tmp_path, methods)
+    assert list(found) == [("passive", 0), ("passive, 64 a round", 0)]
+    assert set(found["passive", 0][0]) == set(COLUMNS)
