@@ -173,6 +173,36 @@ def efficiency(method: Curves, baseline: Curves, control: Curves | None = None) 
     return Efficiency(queries, (low[0], high[0]), ratio, (low[1], high[1]), len(shared))
 
 
+def ratios_by_seed(
+    method: Curves, baseline: Curves, control: Curves | None = None
+) -> dict[int, float]:
+    """Each seed by itself: queries to its own target, as a share of the baseline's or a control's.
+
+    The target is that of :func:`efficiency` on the seed's own baseline.
+
+    Args:
+        method: What is judged.
+        baseline: What the targets are read off.
+        control: What the ratios are to; without it, the baseline.
+
+    Returns:
+        By seed, of those that all have; infinite where the method never reaches the target, 0
+        where it alone does.
+    """
+    compared = (method, baseline, control or baseline)
+    shared = functools.reduce(np.intersect1d, (curves.seeds for curves in compared))
+    rows = zip(*(curves.only(shared).columns["win_rate"] for curves in compared), strict=True)
+    ratios = {}
+    for seed, (ours, base, others) in zip(shared.tolist(), rows, strict=True):
+        target = 0.5 + TARGET_SHARE * (base[-1] - 0.5)
+        needed = queries_to(target, method.queries, ours)
+        reached = np.isfinite(needed)
+        ratios[seed] = (
+            needed / queries_to(target, compared[2].queries, others) if reached else needed
+        )
+    return ratios
+
+
 def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean over seeds and the ends of its 95% interval (normal), each (G,).
 

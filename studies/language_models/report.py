@@ -15,6 +15,7 @@ from studies.bandit.results import (
     Curves,
     can_draw,
     efficiency,
+    ratios_by_seed,
 )
 from studies.bandit.tables import last_cell, mean_at, needed_cells, table
 from studies.language_models.curves import CAPABILITY
@@ -77,6 +78,41 @@ def efficiency_table(tier: Tier, runs: Runs) -> str:
     )
 
 
+def by_seed_table(tier: Tier, runs: Runs) -> str:
+    """A row per method: each seed against its own passive, and against its own control."""
+    rows = []
+    for name, curves in runs.items():
+        control = control_of(name, tier.prompts_per_round)
+        rows.append(
+            [
+                label(name),
+                *_ratio_cells(ratios_by_seed(curves, runs[BASELINE])),
+                *(
+                    _ratio_cells(ratios_by_seed(curves, runs[BASELINE], runs[control]))
+                    if control in runs
+                    else ("-", "-")
+                ),
+            ]
+        )
+    return table(
+        [
+            "each seed by itself",
+            "ratio to passive, median",
+            "by seed",
+            "to the control, median",
+            "by seed",
+        ],
+        rows,
+    )
+
+
+def _ratio_cells(ratios: Mapping[int, float]) -> tuple[str, str]:
+    """The median, and all in the order of the seeds."""
+    texts = [f"{ratio:.2f}" if np.isfinite(ratio) else "never" for ratio in ratios.values()]
+    middle = float(np.median(list(ratios.values())))
+    return f"{middle:.2f}" if np.isfinite(middle) else "never", ", ".join(texts)
+
+
 def reward_model_table(runs: Runs) -> str:
     """A row per method: how the ERM did at a fifth, a half and all of the queries."""
     last = float(runs[BASELINE].queries[-1])
@@ -123,12 +159,14 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
     (out / "tables.md").write_text(
         f"# {tier.title}: tables\n\nMade by `{tier.command}`. The target "
         f"is {TARGET_SHARE:.0%} of the way from 0.5 to passive's last mean win rate; in brackets "
-        "95% bootstrap intervals over seeds. Win rates are soft: the mean hidden preference "
-        "probability of greedy responses to held-out prompts over the initial policy's; "
-        "*hard* is the share that wins. "
+        "95% bootstrap intervals over seeds. Win rates are soft, "
+        f"`evaluation/{tier.win_rate}`: mean hidden preference probabilities of responses to "
+        "held-out prompts over the initial policy's; *hard* is the share of greedy ones that wins. "
         f"*Recipe*: {RECIPE}; else the selected pair and gamma 0.7. The *control of equal updates* "
         "is passive with as many policy steps per label as the method makes after the warm-up.\n\n"
         + efficiency_table(tier, runs)
+        + "\nThe target of a seed is read off its own passive run.\n\n"
+        + by_seed_table(tier, runs)
         + "\n*accuracy*: of the mean reward on labels that it had not seen, noise and all; "
         "*label_accuracy*: of the ERM's own labels against the hidden reward.\n\n"
         + reward_model_table(runs)

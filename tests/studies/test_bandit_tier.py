@@ -37,6 +37,7 @@ from studies.bandit.results import (
     append_run,
     efficiency,
     queries_to,
+    ratios_by_seed,
     read_runs,
 )
 from studies.bandit.reward_model import RewardModelOptions
@@ -391,6 +392,24 @@ def test_parameters_of_a_member():
 
 
 # -- What is read off curves ----------------------------------------------------------
+
+
+def test_each_seed_by_its_own_target_by_hand():
+    """The first needs half of its passive's labels, the second none reaches; the third alone."""
+    queries = np.array([0.0, 100.0, 200.0])
+
+    def curves(*win_rates: tuple[float, float, float]) -> Curves:
+        return Curves(queries, np.arange(len(win_rates)), {"win_rate": np.array(win_rates)})
+
+    passive = curves((0.5, 0.5, 0.7), (0.5, 0.5, 0.7), (0.5, 0.5, 0.7))
+    control = curves((0.5, 0.69, 0.7), (0.5, 0.69, 0.7), (0.5, 0.5, 0.5))
+    method = curves((0.5, 0.69, 0.7), (0.5, 0.5, 0.6), (0.5, 0.69, 0.7))
+    needed = 100 + 100 * 0.95
+    assert ratios_by_seed(method, passive) == pytest.approx(
+        {0: 100 / needed, 1: math.inf, 2: 100 / needed}
+    )
+    assert ratios_by_seed(method, passive, control) == {0: 1.0, 1: math.inf, 2: 0.0}
+    assert ratios_by_seed(method.only([2]), passive).keys() == {2}
 
 
 def test_queries_to_a_level_by_hand():

@@ -416,6 +416,7 @@ def test_a_sweep_goes_on_where_it_was_stopped_and_is_drawn(tmp_path: Path):
     tables = (tmp_path / "tables.md").read_text()
     assert "| SEA (BAI-TS + mixing) | 2 | 480 [480, 480] | 1.00 [1.00, 1.00] | - |" in tables
     assert "| 10 [10, 10] | 2.0 |" in tables  # policy steps, KL
+    assert "| SEA (BAI-TS + mixing) | 1.00 | 1.00, 1.00 | - | - |" in tables
 
 
 def test_a_run_that_fails_is_named_and_does_not_stop_the_others(
