@@ -157,9 +157,11 @@ class HeldOut:
         """The initial policy's responses, by the texts of their prompts; empty before the first."""
         return dict(self._baseline)
 
-    def set_state(self, state: Mapping[str, tuple[Candidate, ...]]) -> None:
-        """Takes over :meth:`get_state`."""
-        self._baseline = dict(state)
+    def set_state(self, state: Mapping[str, tuple[Candidate, ...] | Candidate]) -> None:
+        """Takes over :meth:`get_state`, also of checkpoints that have greedy responses alone."""
+        self._baseline = {
+            text: made if isinstance(made, tuple) else (made,) for text, made in state.items()
+        }
 
 
 def evaluate(algorithm: SEA, _: Any = None) -> tuple[dict[str, Any], int, int]:

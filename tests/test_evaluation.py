@@ -255,6 +255,14 @@ def test_samples_that_a_checkpoint_lacks_are_made(tiny_policy: Path) -> None:
         assert (initial.asked, warnings) == (asked, [])
 
 
+def test_a_checkpoint_of_greedy_responses_alone_is_taken_over(tiny_policy: Path) -> None:
+    """As they were written before samples were compared."""
+    tested, initial, warnings = held_out(tiny_policy, "a")
+    tested.set_state({"a": response("greedy")})
+    assert tested.baseline() == [(response("greedy"),)]
+    assert (initial.asked, warnings) == ([], [])
+
+
 def test_each_sample_is_compared_with_the_one_of_its_seed() -> None:
     """Which is why a policy that has not moved ties with itself; prompts weigh alike."""
 
