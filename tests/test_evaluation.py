@@ -295,6 +295,22 @@ def test_each_sample_is_compared_with_the_one_of_its_seed() -> None:
     assert all(math.isnan(one.win_vs_reference) for row in found for one in row)
 
 
+def test_without_samples_the_labeller_is_not_called() -> None:
+    """An empty call would count as an answer of an oracle that is away."""
+
+    class Nobody:
+        def call(self, what: str, rows: list[Any]) -> list[float]:
+            pytest.fail(f"called to {what} {rows}")
+
+    fake: Any = Nobody()
+    oracle: Any = SimpleNamespace(has_scores=True, asks_people=False)
+    asked = [HeldOutResponses((1,), response("ours"), None, None)]
+    found = Measuring(fake, oracle)._samples(
+        [Prompt("a", "a", {}, None)], asked, [(response("start"),)]
+    )
+    assert found == [()]
+
+
 def test_samples_are_averaged_within_their_prompt() -> None:
     """Means 0.6 and 0.2 of two prompts; the oracle skipped one sample, and all of a third."""
     few = [outcome(0.9, score=2.0, length=2), outcome(0.3, score=4.0, ended=False)]

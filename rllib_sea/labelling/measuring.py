@@ -129,13 +129,15 @@ class Measuring:
             for i, (_, *initial) in enumerate(baseline)
             for ours, theirs in zip(responses[i].samples, initial, strict=False)
         ]
+        found: list[tuple[Outcome, ...]] = [()] * len(prompts)
+        if not rows:
+            return found  # without a call: it would say that the oracle answers
         outcomes = self._outcomes(
             [prompts[i] for i, _, _ in rows],
             [ours for _, ours, _ in rows],
             [theirs for _, _, theirs in rows],
             [None] * len(rows),
         )
-        found: list[tuple[Outcome, ...]] = [()] * len(prompts)
         for (i, _, _), outcome in zip(rows, outcomes, strict=True):
             found[i] += (outcome,)
         return found
