@@ -103,6 +103,8 @@ def _own_labels() -> dict[str, Settings]:
         f"{base}, {name}": _recipe("bai_ts", **changes) for name, changes in OWN_LABELS.items()
     }
     methods[f"{base}, KL 3"] = _recipe("bai_ts", kl_target=3.0)
+    for limit in (3.0, 4.0):
+        methods[f"{base}, mixed to KL {limit:g}"] = _recipe("bai_ts", mixing_kl_limit=limit)
     soft = OWN_LABELS["soft"]
     methods[f"{base}, soft, agree 0.9"] = _recipe("bai_ts", **soft, **OWN_LABELS["agree 0.9"])
     methods[f"{base}, soft, audit 0.6"] = _recipe("bai_ts", **soft, **OWN_LABELS["audit 0.6"])

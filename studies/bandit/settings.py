@@ -33,6 +33,8 @@ class Settings:
         audit_threshold: See :class:`rllib_sea.duels.audit.Audit`.
         audit_window: Likewise.
         audit_share: Likewise.
+        mixing_kl_limit: Beyond this divergence from the reference policy the ERM labels no pair;
+            None: it does however far the policy has gone. No key of the plugin: it saves no labels.
         query_budget: Labels.
         num_candidates: M.
         prompts_per_round: Duels in a round.
@@ -62,6 +64,7 @@ class Settings:
     audit_threshold: float | None = None
     audit_window: int = 128
     audit_share: float = 0.0
+    mixing_kl_limit: float | None = None
     query_budget: int = 3200
     num_candidates: int = 20
     prompts_per_round: int = 32

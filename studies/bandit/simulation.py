@@ -252,7 +252,7 @@ class Simulation:
             prompt_pool_size=None,
             query_budget=settings.query_budget,
             gamma=settings.gamma_schedule(),
-            trusted=self.audit.trusted,
+            trusted=self.audit.trusted and self._is_near,
             audit_share=settings.audit_share,
             seed=seed,
         )
@@ -342,6 +342,12 @@ class Simulation:
     def _divergence(self) -> float:
         """Of the policy from the reference policy, in nats."""
         return divergence(self.policy.log_probs(self._prompts), self.world.reference_log_probs)
+
+    @property
+    def _is_near(self) -> bool:
+        """Whether the policy has not gone too far for the ERM's own labels."""
+        limit = self.settings.mixing_kl_limit
+        return limit is None or self._divergence() <= limit
 
     def _best_of_n_is_due(self) -> bool:
         """At every fourth measurement, and at the end: it takes longer than all others."""

@@ -175,7 +175,7 @@ def method_keys(method: str, queries: int) -> dict[str, Any]:
 
 
 def control_of(method: str, prompts_per_round: int) -> str | None:
-    """Passive with as many updates per label as a method makes after the warm-up.
+    """Passive with as many updates per label as a method makes after the warm-up, by small rounds.
 
     Args:
         method: A name of :data:`METHODS`.
@@ -184,15 +184,31 @@ def control_of(method: str, prompts_per_round: int) -> str | None:
     Returns:
         A name of :data:`METHODS`; None if the tiers have no such control, or the method is it.
     """
+    asked = round(_labels_per_update(method, prompts_per_round))
+    control = "passive" if asked == prompts_per_round else f"passive, {asked} a round"
+    return control if control in METHODS and control != method else None
+
+
+def replayed_control_of(method: str, prompts_per_round: int) -> str | None:
+    """Passive with as many updates per label as a method makes after the warm-up, by replay.
+
+    Args:
+        method: A name of :data:`METHODS`.
+        prompts_per_round: Of the tier.
+
+    Returns:
+        A name of :data:`METHODS`; None if the tiers have no such control, or the method is it.
+    """
+    replayed = round(prompts_per_round / _labels_per_update(method, prompts_per_round)) - 1
+    control = f"passive, replay {replayed}"
+    return control if control in METHODS and control != method else None
+
+
+def _labels_per_update(method: str, prompts_per_round: int) -> float:
+    """Labels that a method asks for, after the warm-up, for each update of its policy."""
     keys = method_keys(method, 1000)
     gamma = keys.get("gamma", 1.0)
     if isinstance(gamma, list):
         gamma = gamma[-1][1]
     asked = keys.get("prompts_per_round", prompts_per_round) * gamma
-    labels_per_update = round(asked / (1 + keys.get("policy_replay", 0)))
-    control = (
-        "passive"
-        if labels_per_update == prompts_per_round
-        else f"passive, {labels_per_update} a round"
-    )
-    return control if control in METHODS and control != method else None
+    return asked / (1 + keys.get("policy_replay", 0))

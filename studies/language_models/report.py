@@ -19,7 +19,7 @@ from studies.bandit.results import (
 )
 from studies.bandit.tables import last_cell, mean_at, needed_cells, table
 from studies.language_models.curves import CAPABILITY
-from studies.language_models.methods import control_of
+from studies.language_models.methods import control_of, replayed_control_of
 from studies.language_models.tier import Tier
 
 Runs = Mapping[str, Curves]
@@ -31,9 +31,14 @@ held-out reference responses, per token.
 """
 
 
-def _control_cell(name: str, tier: Tier, runs: Runs) -> str:
-    """Queries to the target, as a share of those of the control of equal updates."""
-    control = control_of(name, tier.prompts_per_round)
+def _controls(name: str, tier: Tier) -> tuple[str | None, str | None]:
+    """A method's controls of equal updates: by small rounds, and by replay."""
+    prompts = tier.prompts_per_round
+    return control_of(name, prompts), replayed_control_of(name, prompts)
+
+
+def _control_cell(name: str, control: str | None, runs: Runs) -> str:
+    """Queries to the target, as a share of a control's."""
     if control not in runs:
         return "-"
     _, ratio = needed_cells(efficiency(runs[name], runs[BASELINE], runs[control]))
@@ -48,7 +53,7 @@ def efficiency_table(tier: Tier, runs: Runs) -> str:
             label(name),
             str(len(curves.seeds)),
             *needed_cells(efficiency(curves, runs[BASELINE])),
-            _control_cell(name, tier, runs),
+            *(_control_cell(name, control, runs) for control in _controls(name, tier)),
             f"{mean_at(curves, 'win_rate', last / 2):.3f}",
             f"{mean_at(curves, 'win_rate', last):.3f}",
             f"{mean_at(curves, 'hard_win_rate', last):.3f}",
@@ -66,6 +71,7 @@ def efficiency_table(tier: Tier, runs: Runs) -> str:
             "queries to target",
             "ratio to passive",
             "to the control of equal updates",
+            "to the one that replays",
             f"win rate at {last / 2:.0f}",
             f"at {last:.0f}",
             "hard",
@@ -79,27 +85,25 @@ def efficiency_table(tier: Tier, runs: Runs) -> str:
 
 
 def by_seed_table(tier: Tier, runs: Runs) -> str:
-    """A row per method: each seed against its own passive, and against its own control."""
+    """A row per method: each seed against its own passive, and against its own controls."""
     rows = []
     for name, curves in runs.items():
-        control = control_of(name, tier.prompts_per_round)
-        rows.append(
-            [
-                label(name),
-                *_ratio_cells(ratios_by_seed(curves, runs[BASELINE])),
-                *(
-                    _ratio_cells(ratios_by_seed(curves, runs[BASELINE], runs[control]))
-                    if control in runs
-                    else ("-", "-")
-                ),
-            ]
-        )
+        cells = [label(name), *_ratio_cells(ratios_by_seed(curves, runs[BASELINE]))]
+        for control in _controls(name, tier):
+            cells += (
+                _ratio_cells(ratios_by_seed(curves, runs[BASELINE], runs[control]))
+                if control in runs
+                else ("-", "-")
+            )
+        rows.append(cells)
     return table(
         [
             "each seed by itself",
             "ratio to passive, median",
             "by seed",
             "to the control, median",
+            "by seed",
+            "to the one that replays, median",
             "by seed",
         ],
         rows,
@@ -137,8 +141,12 @@ def capability_table(runs: Runs) -> str:
         cells = [label(name), f"{mean_at(curves, 'win_rate', last):.3f}"]
         for column in CAPABILITY:
             ends = curves.columns[column][:, [0, -1]]
-            ends = ends[~np.isnan(ends).any(axis=1)]  # the seeds that it was measured on
-            cells.append(" / ".join(f"{v:.3g}" for v in ends.mean(axis=0)) if len(ends) else "-")
+            measured = ends[~np.isnan(ends).any(axis=1)]
+            cells.append(
+                " / ".join(f"{v:.3g}" for v in measured.mean(axis=0)) if len(measured) else "-"
+            )
+            if 0 < len(measured) < len(ends):
+                cells[-1] += f" ({len(measured)} seeds)"
         rows.append(cells)
     header = ["at the start / at the end", "win rate at the end", *CAPABILITY]
     return table(header, rows)
@@ -163,7 +171,8 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
         f"`evaluation/{tier.win_rate}`: mean hidden preference probabilities of responses to "
         "held-out prompts over the initial policy's; *hard* is the share of greedy ones that wins. "
         f"*Recipe*: {RECIPE}; else the selected pair and gamma 0.7. The *control of equal updates* "
-        "is passive with as many policy steps per label as the method makes after the warm-up.\n\n"
+        "is passive with as many policy steps per label as the method makes after the warm-up, by "
+        "smaller rounds; *the one that replays* makes them on its old labels (`policy_replay`).\n\n"
         + efficiency_table(tier, runs)
         + "\nThe target of a seed is read off its own passive run.\n\n"
         + by_seed_table(tier, runs)

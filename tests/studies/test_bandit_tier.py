@@ -215,6 +215,18 @@ def test_with_reinforce_the_policy_stays_until_the_ensemble_is_right():
     assert run._divergence() > 1e-5
 
 
+def test_beyond_the_limit_of_divergence_the_ensemble_labels_no_pair():
+    settings = Settings("random", gamma=0.0, warm_up=0, mixing_kl_limit=1e-3)
+    run = Simulation(settings, 0)
+    run.step()  # without a label gamma is 1
+    seen = set()
+    for _ in range(8):
+        near = run._divergence() <= 1e-3
+        assert run.step().real.any() == (not near)
+        seen.add(near)
+    assert seen == {True, False}
+
+
 @pytest.mark.parametrize("strategy", ["passive", "xpo"])
 def test_only_real_labels_are_counted_and_learned(strategy: str):
     settings = Settings(strategy, gamma=0.5, warm_up=32, query_budget=150, best_of_n=2)

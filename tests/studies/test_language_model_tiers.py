@@ -19,7 +19,13 @@ from studies.bandit.methods import RECIPE
 from studies.bandit.results import append_run, read_runs
 from studies.language_models.command import in_order, missing
 from studies.language_models.curves import COLUMNS, POINTS, CurveRecorder
-from studies.language_models.methods import METHODS, control_of, method_keys
+from studies.language_models.methods import (
+    EARLY,
+    METHODS,
+    control_of,
+    method_keys,
+    replayed_control_of,
+)
 from studies.language_models.report import write_report
 from studies.language_models.sweep import CurveWriter, Run, run_all
 from studies.smollm2 import config as smollm2
@@ -305,6 +311,18 @@ def test_the_control_makes_as_many_updates_per_label() -> None:
     assert control_of(f"bai_ts+mix, {RECIPE}, replay 1", 128) is None
     for method in METHODS:
         assert control_of(method, 128) in {None, *METHODS} - {method}
+
+
+def test_so_does_the_control_that_replays() -> None:
+    recipe = f"bai_ts+mix, {RECIPE}"
+    assert replayed_control_of(recipe, 128) == "passive, replay 1"
+    assert replayed_control_of(f"bai_ts+mix, gamma 0.5, {EARLY}", 128) == "passive, replay 1"
+    assert replayed_control_of(f"{recipe}, replay 1", 128) == "passive, replay 3"
+    assert replayed_control_of("passive, 64 a round", 128) == "passive, replay 1"
+    for method in ("passive", "passive, replay 1", "bai_ts"):  # none, itself, none
+        assert replayed_control_of(method, 128) is None
+    for method in METHODS:
+        assert replayed_control_of(method, 128) in {None, *METHODS} - {method}
 
 
 def test_what_is_called_the_recipe_mixes_as_the_recipe_does() -> None:
