@@ -128,7 +128,7 @@ def _early() -> dict[str, Settings]:
     methods = {
         f"{name}+mix, {RECIPE}, from 64": _recipe(name, warm_up=64) for name in ("bai_ts", "random")
     }
-    for gamma in (0.2, 0.1):
+    for gamma in (0.5, 0.2, 0.1):
         for name in ("bai_ts", "random"):
             methods[f"{name}+mix, gamma {gamma:g}, {EARLY}"] = _mixed(name, gamma=gamma, **early)
     for name in ("drts", "infomax", "uncertainty"):
