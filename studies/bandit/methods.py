@@ -148,7 +148,9 @@ def _early() -> dict[str, Settings]:
     )
     for flip in (0.1, 0.3):
         noisy = Labeller(flip=flip)
-        methods[f"bai_ts+mix, gamma 0.1, {EARLY}, flip {flip}"] = replace(best, labeller=noisy)
+        for gamma in (0.1, 0.2, 0.5):
+            name = f"bai_ts+mix, gamma {gamma:g}, {EARLY}, flip {flip}"
+            methods[name] = replace(best, gamma=gamma, labeller=noisy)
         methods[f"passive, replay 7, flip {flip}"] = Settings(
             "passive", policy_replay=7, labeller=noisy
         )
