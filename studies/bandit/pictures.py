@@ -28,16 +28,6 @@ plt.rcParams |= {
     "savefig.dpi": 120,
     "savefig.bbox": "tight",
 }
-HEADLINE = (
-    "passive",
-    "offline",
-    "bai_ts+mix",
-    f"bai_ts+mix, {RECIPE}",
-    # The control of equal updates of those that follow.
-    "passive, 64 a round",
-    *(f"{name}+mix, {RECIPE}, from 256" for name in ("random", "bai_ts")),
-    *(f"{name}+mix, gamma 0.5, reinforce, from 256, weak pull" for name in ("random", "bai_ts")),
-)
 Runs = Mapping[str, Curves]
 
 
@@ -106,7 +96,7 @@ def some(runs: Runs, names: tuple[str, ...] | list[str]) -> dict[str, Curves]:
 # -- The main suite -------------------------------------------------------------------
 
 
-def win_rates(runs: Runs, out: Path, names: tuple[str, ...] = HEADLINE) -> None:
+def win_rates(runs: Runs, out: Path, names: tuple[str, ...]) -> None:
     _, axes = plt.subplots(figsize=(8, 5))
     draw_lines(axes, some(runs, names), "win_rate")
     seeds = len(runs[BASELINE].seeds)
@@ -116,7 +106,7 @@ def win_rates(runs: Runs, out: Path, names: tuple[str, ...] = HEADLINE) -> None:
     save(out, "win_rate")
 
 
-def win_rate_by_kl(runs: Runs, out: Path, names: tuple[str, ...] = HEADLINE) -> None:
+def win_rate_by_kl(runs: Runs, out: Path, names: tuple[str, ...]) -> None:
     """What a method makes of the distance that it goes: means over seeds, a point per measurement.
 
     Args:
@@ -130,7 +120,7 @@ def win_rate_by_kl(runs: Runs, out: Path, names: tuple[str, ...] = HEADLINE) -> 
     save(out, "win_rate_by_kl")
 
 
-def win_rate_by_steps(runs: Runs, out: Path, names: tuple[str, ...] = HEADLINE) -> None:
+def win_rate_by_steps(runs: Runs, out: Path, names: tuple[str, ...]) -> None:
     """What a method makes of its policy's updates, whatever they cost in labels."""
     axes = _win_rate_by("steps", some(runs, names))
     axes.set_xlabel("updates of the policy")
@@ -209,7 +199,7 @@ def queries_needed(runs: Runs, out: Path) -> None:
     save(out, "queries_needed")
 
 
-def same_win_rate(runs: Runs, out: Path, names: tuple[str, ...] = HEADLINE) -> None:
+def same_win_rate(runs: Runs, out: Path, names: tuple[str, ...]) -> None:
     """The paper's Figure 1, right."""
     _, axes = plt.subplots(figsize=(7, 5.5))
     baseline = runs[BASELINE]

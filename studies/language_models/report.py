@@ -190,13 +190,11 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
             print(f"not drawn, since it lacks seeds that {BASELINE} has: {name}")
     from studies.bandit import pictures
 
+    pictures.queries_needed(drawn, out)
     for picture in (
         pictures.win_rates,
-        pictures.queries_needed,
         pictures.same_win_rate,
-        pictures.direct_optimizers,
-        pictures.regrets,
         pictures.win_rate_by_kl,
         pictures.win_rate_by_steps,
     ):
-        picture(drawn, out)
+        picture(drawn, out, tuple(drawn))
