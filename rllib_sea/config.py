@@ -45,8 +45,9 @@ logger = logging.getLogger(__name__)
 class SEAConfig(DerivedSettings):
     """Defines a configuration from which a SEA Algorithm can be built.
 
-    Each default is the paper's if it gives one, at the scale of a CPU machine:
-    `tuned_examples/` has the recipes. For example::
+    Each default is the paper's if it gives one, at the scale of a CPU machine, but for three with
+    which fewer labels are needed: ``gamma``, ``synthetic_pair`` and ``erm_sees_end``.
+    `tuned_examples/` has the recipes, also those of the paper. For example::
 
         from rllib_sea import SEAConfig
 
@@ -54,7 +55,7 @@ class SEAConfig(DerivedSettings):
             SEAConfig()
             .environment("text_duel/TLDR-v0", env_config={"prompts": "tldr_mini"})
             .policy(policy_model="smollm2-135m-instruct")
-            .duels(query_budget=256, gamma=[[0, 1.0], [64, 1.0], [65, 0.5]])
+            .duels(query_budget=256)
         )
         algo = config.build_algo()
         algo.train()
@@ -202,7 +203,7 @@ class SEAConfig(DerivedSettings):
                         f"stop_when_gain_below: {self.stop_when_gain_below:g} has no effect with "
                         f"{key} {'null' if lacks is None else 'false'}: nothing is forecast then"
                     )
-        if self.audit_threshold is not None and self.gamma == 1.0 and self.loss != REINFORCE:
+        if self.audit_threshold is not None and self.mixture == 1.0 and self.loss != REINFORCE:
             raise ConfigError(
                 f"audit_threshold: {self.audit_threshold:g} has no effect with gamma 1.0 and loss "
                 f"{self.loss}, with which the policy learns nothing from the ERM"
@@ -321,7 +322,7 @@ class SEAConfig(DerivedSettings):
             return None
         queries, rounds = float(num_oracle_queries), 0
         while queries < self.query_budget:
-            step = gamma_at(self.gamma, int(queries)) * self.prompts_per_round
+            step = gamma_at(self.mixture, int(queries)) * self.prompts_per_round
             if step <= 0:
                 raise ConfigError(
                     "gamma: 0 asks the oracle nothing: the query budget is never used; "

@@ -13,6 +13,7 @@ from ray.rllib.utils.annotations import override
 
 from rllib_sea.duels.records import SamplingConfig
 from rllib_sea.exploration import STRATEGIES
+from rllib_sea.exploration.mixing import Gamma
 from rllib_sea.exploration.prompt_acquisition import ACQUISITIONS
 from rllib_sea.policy.models import resolve_model
 from rllib_sea.policy.module import VLLMPolicyModule
@@ -39,6 +40,29 @@ class DerivedSettings(AlgorithmConfig, Keys):
         return STRATEGIES[self.exploration_strategy].needs_implicit_rewards or (
             acquisition is not None and ACQUISITIONS[acquisition].needs_implicit_rewards
         )
+
+    @property
+    def always_asks(self) -> str | None:
+        """The choice with which no pair can be the ERM's, if there is one."""
+        choices = {
+            f"exploration_strategy {self.exploration_strategy}": STRATEGIES[
+                self.exploration_strategy
+            ].reference_candidates,
+            f"prompt_acquisition {self.prompt_acquisition}": self.prompt_acquisition is not None,
+            "update_policy false": not self.update_policy,
+        }
+        return next((choice for choice, given in choices.items() if given), None)
+
+    @property
+    def mixture(self) -> Gamma:
+        """The mixture ratio: ``gamma``, or what it is if none is given."""
+        if self.gamma is not None:
+            return self.gamma
+        if self.always_asks:
+            return 1.0
+        # Before, the ERM can hardly tell best from worst.
+        warm_up = 2 * self.prompts_per_round
+        return [[0, 1.0], [warm_up - 1, 1.0], [warm_up, 0.5]]
 
     @property
     def samples_on_gpu(self) -> bool:

@@ -107,7 +107,7 @@ class SEA(RunLifecycle):
             prompts_per_round=config.prompts_per_round,
             prompt_pool_size=config.prompt_pool_size,
             query_budget=config.query_budget,
-            gamma=config.gamma,
+            gamma=config.mixture,
             trusted=self._audit.trusted,
             audit_share=config.audit_share,
             seed=config.seed,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_sea import SEAConfig
+from rllib_sea.exploration.mixing import gamma_at
 from rllib_sea.settings.declaration import keys_of, method_name
 from rllib_sea.settings.groups import GROUPS
 from rllib_sea.settings.preference_learning import PreferenceLearning
@@ -47,7 +49,7 @@ def test_the_train_run_gets_the_keys_of_its_group() -> None:
     config = SEAConfig().preference_learning(
         policy_lr=1e-3, policy_replay=1, train_precision="fp32", max_train_failures=7
     )
-    config.duels(query_budget=256).resources(num_threads=3).debugging(seed=5)
+    config.duels(query_budget=256, gamma=1.0).resources(num_threads=3).debugging(seed=5)
     run = config.policy_train_config()
     for key in keys_of(PreferenceLearning):
         assert getattr(run, key.name) == getattr(config, key.name), key.name
@@ -79,6 +81,27 @@ def test_rounds_until_the_budget_is_used() -> None:
     assert config.expected_rounds(94) == 21  # 162 by 8
     assert config.expected_rounds(256) == 0
     assert config.duels(query_budget=None).expected_rounds() is None
+
+
+def test_without_a_gamma_the_reward_model_labels_half_after_two_rounds() -> None:
+    config = SEAConfig().duels(prompts_per_round=16)
+    shares = [gamma_at(config.mixture, queries) for queries in (0, 16, 31, 32, 33, 5000)]
+    assert shares == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
+    assert config.duels(gamma=0.7).mixture == 0.7
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"exploration_strategy": "xpo"},
+        {"exploration_strategy": "apl", "prompt_acquisition": "entropy", "prompt_pool_size": 256},
+        {"update_policy": False},
+    ],
+)
+def test_without_a_gamma_all_is_asked_where_the_reward_model_labels_no_pairs(
+    keys: dict[str, Any],
+) -> None:
+    assert SEAConfig().update_from_dict(keys).mixture == 1.0
 
 
 @pytest.mark.parametrize(
@@ -311,7 +334,10 @@ def test_what_is_wrong_is_said_in_one_line(
         ({"synthetic_agreement": 90}, "synthetic_agreement: 90 is outside [0, 1]"),
         ({"synthetic_cut_wins": "no"}, "synthetic_cut_wins: 'no' is not true or false"),
         ({"audit_threshold": 60, "gamma": 0.5}, "audit_threshold: 60 is outside [0, 1]"),
-        ({"audit_threshold": 0.6}, "audit_threshold: 0.6 has no effect with gamma 1.0"),
+        (
+            {"audit_threshold": 0.6, "gamma": 1.0},
+            "audit_threshold: 0.6 has no effect with gamma 1.0",
+        ),
         (
             {"audit_share": 0.05, "gamma": 0.5},
             "audit_share: 0.05 has no effect without audit_threshold",

@@ -153,7 +153,7 @@ class RunPlan:
         config, rounds = self.config, self.config.expected_rounds()
         if rounds is None:
             return "without end: query_budget is null; stop criteria may end it"
-        share = gamma_at(config.gamma, 0)
+        share = gamma_at(config.mixture, 0)
         text = f"{rounds} expected, for {config.query_budget} labels of the oracle"
         by_erm = rounds * config.prompts_per_round - (config.query_budget or 0)
         if share < 1.0 or by_erm > config.prompts_per_round:
@@ -172,7 +172,7 @@ class RunPlan:
         return (
             f"{config.exploration_strategy} over {config.num_candidates} candidates of "
             f"{config.max_new_tokens} tokens for {config.prompts_per_round} prompts per round, "
-            f"gamma {config.gamma}; {loss}"
+            f"gamma {config.mixture}; {loss}"
         )
 
     @cached_property

@@ -42,17 +42,11 @@ def check_method(config: SEAConfig) -> None:
         raise ConfigError(
             f"prompt_pool_size: {config.prompt_pool_size} has no effect without prompt_acquisition"
         )
-    always_asks = {
-        f"exploration_strategy {name}": strategy.reference_candidates,
-        f"prompt_acquisition {acquisition}": acquisition is not None,
-        "update_policy false": not config.update_policy,
-    }
-    for choice, given in always_asks.items():
-        if given and config.gamma != 1.0:
-            raise ConfigError(
-                f"gamma: {config.gamma} has the ERM label pairs, for which {choice} is not "
-                "defined (expected 1.0)"
-            )
+    if config.always_asks and config.mixture != 1.0:
+        raise ConfigError(
+            f"gamma: {config.gamma} has the ERM label pairs, for which {config.always_asks} is not "
+            "defined (expected 1.0)"
+        )
     _check_own_labels(config)
     if config.needs_implicit_rewards and not config.update_policy:
         choice = f"prompt_acquisition {acquisition}"

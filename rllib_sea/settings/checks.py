@@ -55,11 +55,16 @@ def check_number(
         raise ConfigError(f"{key}: {value!r} is outside {interval}")
 
 
-def check_schedule(key: str, value: Any, low: float, high: float) -> None:
+def check_schedule(
+    key: str, value: Any, low: float, high: float, *, optional: bool = False
+) -> None:
     """Raises ConfigError unless ``value`` is a number or a schedule of numbers in [low, high].
 
-    A schedule is ``[[queries, value], ...]``, starting at 0 queries, in increasing order.
+    A schedule is ``[[queries, value], ...]``, starting at 0 queries, in increasing order; None
+    will do, too, if it is optional.
     """
+    if value is None and optional:
+        return
     if not isinstance(value, list | tuple):
         check_number(key, value, low, high)
         return

@@ -157,20 +157,21 @@ def method_keys(method: str, queries: int) -> dict[str, Any]:
         queries: The budget, of which the warm-up is a share.
     """
     if method in _OTHERS:
-        return dict(_OTHERS[method])
+        return _OTHERS[method] | {"gamma": 1.0}
     name, *variants = method.split(", ")
     strategy, mixed, _ = name.partition("+mix")
     keys: dict[str, Any] = {"exploration_strategy": strategy}
     for variant in variants:
         keys |= _VARIANTS[variant]
-    gamma = keys.pop("gamma", GAMMA)
+    mixture = keys.pop("gamma", GAMMA)
     warm_up = keys.pop("warm_up", int(WARM_UP_SHARE * queries))
     if keys.get("loss") == "reinforce":
         keys["loss_config"] = {"min_labels": warm_up, **keys.get("loss_config", {})}
+    keys["gamma"] = 1.0
     if mixed:
         keys.setdefault("synthetic_pair", "selected_pair")
-        schedule = [[0, 1.0], [warm_up, 1.0], [warm_up + 1, gamma]]
-        keys["gamma"] = schedule if warm_up else gamma
+        schedule = [[0, 1.0], [warm_up, 1.0], [warm_up + 1, mixture]]
+        keys["gamma"] = schedule if warm_up else mixture
     return keys
 
 
@@ -207,7 +208,7 @@ def replayed_control_of(method: str, prompts_per_round: int) -> str | None:
 def _labels_per_update(method: str, prompts_per_round: int) -> float:
     """Labels that a method asks for, after the warm-up, for each update of its policy."""
     keys = method_keys(method, 1000)
-    gamma = keys.get("gamma", 1.0)
+    gamma = keys["gamma"]
     if isinstance(gamma, list):
         gamma = gamma[-1][1]
     asked = keys.get("prompts_per_round", prompts_per_round) * gamma

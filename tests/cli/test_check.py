@@ -98,9 +98,9 @@ def test_it_says_what_a_run_will_do(check: Run, config: dict[str, Any], tmp_path
     )
     assert rows["prompt tokens"] == "median 20, longest 30, without the chat template"
     assert rows["held-out prompts"] == "2, tokens median 8, longest 9"
-    assert rows["rounds"] == "3 expected, for 6 labels of the oracle; 3 policy steps"
+    assert rows["rounds"] == "4 expected, for 6 labels of the oracle; 4 policy steps"
     assert rows["method"].startswith("bai_ts over 4 candidates of 8 tokens for 2 prompts per round")
-    assert rows["method"].endswith("gamma 1.0; dpo (beta 0.1, lr 5e-07)")
+    assert rows["method"].endswith("gamma [[0, 1.0], [3, 1.0], [4, 0.5]]; dpo (beta 0.1, lr 5e-07)")
     assert rows["oracle"] == "length {'target': 3}"
     assert rows["policy"].startswith(f"{config['policy_model']}, 0.")
     assert "GiB of all processes: weights 0.0, gradients 0.0" in rows["memory, estimated"]

@@ -30,6 +30,7 @@ def tiny_config(policy: Path, **changes: Any) -> SEAConfig:
         "prompts_per_round": 8,
         "num_candidates": 4,
         "query_budget": BUDGET,
+        "gamma": 1.0,
         "ensemble_size": 3,
         "erm_encoder": "policy",  # in a tenth of the default one's time
         "policy_lr": 1e-3,
