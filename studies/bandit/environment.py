@@ -129,11 +129,13 @@ class Labeller:
 
     Attributes:
         flip: The probability that a label is turned round.
+        sharpness: How much of a difference of rewards it notices.
         deterministic: The better response wins; otherwise as Bradley and Terry have it,
-            with probability ``sigmoid(r*(x, y) - r*(x, y'))``.
+            with probability ``sigmoid(sharpness * (r*(x, y) - r*(x, y')))``.
     """
 
     flip: float = 0.0
+    sharpness: float = 1.0
     deterministic: bool = False
 
     def first_wins(self, first: np.ndarray, second: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
@@ -148,7 +150,7 @@ class Labeller:
         if self.deterministic:
             wins = difference > 0
         else:
-            wins = uniforms[:, 0] < 1.0 / (1.0 + np.exp(-difference))
+            wins = uniforms[:, 0] < 1.0 / (1.0 + np.exp(-self.sharpness * difference))
         return wins ^ (uniforms[:, 1] < self.flip)
 
 

@@ -67,12 +67,14 @@ def label(method: str) -> str:
 def color(method: str) -> str:
     """A strategy's colour, with or without mixing; darker if the policy replays pairs.
 
-    REINFORCE has colours of its own.
+    REINFORCE has colours of its own, the darker the smaller gamma.
     """
     strategy = method.partition(MIXED)[0].partition(",")[0]
     shade = _COLORS[strategy]
     if REINFORCE in method:
         shade = _REINFORCE_COLORS.get(strategy, shade)
+        if "gamma 0.5" in method:
+            return pale(shade)
         return dark(shade) if "gamma 0.1" in method else shade
     return dark(shade) if REPLAY in method else shade
 

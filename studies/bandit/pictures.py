@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from studies.bandit.controls import CONTROLLED
-from studies.bandit.methods import RECIPE
+from studies.bandit.methods import FEWEST, RECIPE
 from studies.bandit.names import color, label, line_style, pale
 from studies.bandit.results import BASELINE, Curves, efficiency, interval, queries_to
 
@@ -372,7 +372,13 @@ def _conditions(texts: Mapping[str, str], methods: tuple[str, ...]) -> dict[str,
 
 
 def sweeps(runs: Runs, out: Path) -> None:
-    flips = {"no flips": ""} | {f"{f:.0%} flipped": f"flip {f}" for f in (0.1, 0.2, 0.3)}
+    labellers = {
+        "Bradley-Terry": "",
+        "10% flipped": "flip 0.1",
+        "30% flipped": "flip 0.3",
+        "weak (0.3 of the gap)": "weak labeller",
+    }
+    fewest = ("passive", *FEWEST)
     rates = {
         "lr 0.001": "lr 0.001",
         "lr 0.002": "",
@@ -381,16 +387,15 @@ def sweeps(runs: Runs, out: Path) -> None:
     }
     losses = {"DPO": "", "IPO": "ipo", "IPO, beta 0.05": "ipo beta 0.05", "SLiC": "slic"}
     if any("flip" in name for name in runs):
-        more = (f"bai_ts+mix, {RECIPE}", "passive, 16 a round", "passive, replay 3")
-        panels = _conditions(flips, (*COMPARED, *more))
-        _row_of_panels(runs, panels, out, "noise", "Labels turned round at random")
+        panels = _conditions(labellers, fewest)
+        _row_of_panels(runs, panels, out, "noise", "Labellers that err more")
     if any("lr 0" in name for name in runs):
         _row_of_panels(
             runs, _conditions(rates, COMPARED), out, "learning_rate", "The policy's learning rate"
         )
     if any("slic" in name for name in runs):
         _row_of_panels(runs, _conditions(losses, COMPARED[:2]), out, "losses", "Direct losses")
-    drifted = {m: runs[f"{m}, drift"] for m in (*COMPARED, "ee_ts+mix") if f"{m}, drift" in runs}
+    drifted = {m: runs[f"{m}, drift"] for m in fewest if f"{m}, drift" in runs}
     if drifted:
         _, axes = plt.subplots(figsize=(8, 5))
         draw_lines(axes, drifted, "win_rate")

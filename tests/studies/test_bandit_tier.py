@@ -113,6 +113,7 @@ def test_labels_follow_bradley_terry_and_flip():
         return Labeller(**options).first_wins(first, second, uniforms).mean()
 
     assert share() == pytest.approx(sigmoid, abs=0.01)
+    assert share(sharpness=0.3) == pytest.approx(1 / (1 + math.exp(-0.3)), abs=0.01)
     assert share(flip=0.3) == pytest.approx(0.7 * sigmoid + 0.3 * (1 - sigmoid), abs=0.01)
     assert share(deterministic=True) == 1.0
     assert share(deterministic=True, flip=0.2) == pytest.approx(0.8, abs=0.01)
