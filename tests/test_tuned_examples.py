@@ -31,6 +31,12 @@ METHOD = {
     "strategy_config",
     "gamma",
     "synthetic_pair",
+    "synthetic_labels",
+    "synthetic_agreement",
+    "audit_threshold",
+    "audit_window",
+    "kl_target",
+    "policy_replay",
     "prompt_acquisition",
     "prompt_pool_size",
     "policy_sync_interval",
@@ -199,6 +205,7 @@ class Parts:
             config.update_policy and config.policy_train_config(),
             config.num_reference_candidates,
             config.evaluation_best_of_n,
+            config.audit_threshold,
         )
         if self._algorithm is None or key != self._key:
             self.stop()
@@ -230,7 +237,8 @@ def by_parts(name: str) -> tuple[str, ...]:
     """Sorts those together that share parts: these are started for each change."""
     config = experiment(name)["config"]
     keys = ("update_policy", "loss", "beta", "loss_config", "optimism", "optimism_alpha")
-    runner_keys = ("evaluation_best_of_n", "exploration_strategy")
+    keys += ("policy_replay", "kl_target")
+    runner_keys = ("evaluation_best_of_n", "audit_threshold", "exploration_strategy")
     return tuple(repr(config.get(key)) for key in (*keys, *runner_keys))
 
 
@@ -265,6 +273,10 @@ def test_a_recipe_runs_two_rounds(
         config["gamma"] = [[0, 1.0], [1, 0.5]]
     if config.get("loss") == "reinforce":
         config["loss_config"] = {"min_labels": 0}
+    if "audit_threshold" in config:
+        config["audit_threshold"] = 0.0  # met by any answer
+    if "kl_target" in config:
+        config["query_budget"] = 48  # at whose end it may be reached
     algorithm = parts.run(SEAConfig.from_user_dict(config, written["env"]), tmp_path)
     first, second = algorithm.train(), algorithm.train()
     sampled = algorithm.policy.sampling.version
@@ -272,11 +284,12 @@ def test_a_recipe_runs_two_rounds(
     assert 0 < duels[0] < duels[1] <= 12
     assert (second["num_synthetic_pairs"] > 0) == (config["gamma"] != 1.0)
     trained = config.get("update_policy", True)
-    assert second["policy_steps"] == (2 if trained else 0)
+    steps_a_round = 1 + config.get("policy_replay", 0) if trained else 0
+    assert second["policy_steps"] == 2 * steps_a_round
     assert ("kl" in second["evaluation"]) == trained
     assert ("best_of_n_mean_score" in second["evaluation"]) == ("evaluation_best_of_n" in config)
     interval = config.get("policy_sync_interval", 1)
-    assert sampled == (2 if trained and interval == 1 else 0)
+    assert sampled == (second["policy_steps"] if interval == 1 else 0)
     if config.get("optimism") is not None:
         assert second["policy"]["optimism"] != 0.0
     found = numbers([first, second])
