@@ -184,6 +184,7 @@ def test_the_papers_recipes_are_valid(name: str, monkeypatch: pytest.MonkeyPatch
     assert {key: getattr(config, key) for key in paper} == paper
     if name.startswith("sea"):
         assert config.gamma == [[0, 1.0], [1000, 1.0], [1001, 0.7]]
+        assert config.synthetic_pair == "selected_pair"
         assert config.exploration_strategy == "bai_ts"
 
 
