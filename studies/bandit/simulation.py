@@ -100,7 +100,7 @@ class Simulation:
             if due or self.queries == settings.query_budget or self._round == last_round:
                 measured.append(self._measure(duels))
         if self.queries < settings.query_budget:
-            measured.append(self._as_it_would_go_on(measured[-1]))
+            measured.extend(self._as_it_would_go_on(measured[-1]))
         at = [row["queries"] for row in measured]
         grid = np.arange(0, self.settings.query_budget + 1, MEASURE_EVERY)
         curves = {
@@ -121,22 +121,33 @@ class Simulation:
         plain = MAX_ROUNDS * settings.query_budget // settings.prompts_per_round
         return max(plain, math.ceil(MAX_MIXED_ROUNDS * labels / settings.prompts_per_round))
 
-    def _as_it_would_go_on(self, last: dict[str, float]) -> dict[str, float]:
-        """The row at the budget's end of a run that ended early.
+    def _as_it_would_go_on(self, last: dict[str, float]) -> list[dict[str, float]]:
+        """The rows until the budget's end of a run that ended early.
 
-        Users go on getting the policy's responses: regret grows, and nothing else changes.
+        Users go on getting the policy's responses: regret grows, and what they make of them
+        changes if their preferences do.
         """
         with torch.inference_mode():
             probabilities = self.policy.log_probs(self._prompts).exp()
-        budget = self.settings.query_budget
-        more = budget - self.queries
-        best = float(self._rewards.max(dim=1).values.mean())
-        online = last["online_win_rate"] * self.queries + last["win_rate"] * more
-        return last | {
-            "queries": float(budget),
-            "regret": last["regret"] + more * (best - expected_value(probabilities, self._rewards)),
-            "online_win_rate": online / budget,
-        }
+        budget, drift_at = self.settings.query_budget, self.settings.drift_at
+        ends = [budget]
+        if drift_at is not None and self.queries < drift_at <= budget:
+            ends = [drift_at - 1, drift_at, budget]
+        rows = []
+        for end in ends:
+            more = end - self.queries
+            best = float(self._rewards.max(dim=1).values.mean())
+            regret = best - expected_value(probabilities, self._rewards)
+            online = last["online_win_rate"] * self.queries + last["win_rate"] * more
+            self.queries = end
+            last = last | {
+                "queries": float(end),
+                "win_rate": expected_value(probabilities, self._win_table),
+                "regret": last["regret"] + more * regret,
+                "online_win_rate": online / end,
+            }
+            rows.append(last)
+        return rows
 
     @property
     def regret(self) -> float:

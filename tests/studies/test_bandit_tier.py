@@ -380,6 +380,22 @@ def test_preferences_drift_at_the_given_query():
     assert still.regret == pytest.approx(float(expected), rel=0.1)
 
 
+def test_preferences_drift_also_after_a_run_has_nothing_left_to_ask():
+    settings = Settings("passive", query_budget=400, drift_at=200)
+    simulation = Simulation(settings, seed=0)
+    simulation.step()
+    (before, after, end) = simulation._as_it_would_go_on(simulation._measure(None))
+    assert [row["queries"] for row in (before, after, end)] == [199, 200, 400]
+    assert [row["asked"] for row in (before, after, end)] == [32] * 3
+    probabilities = simulation.policy.log_probs(simulation._prompts).exp()
+    rates = [expected_value(probabilities, wins) for wins in simulation._wins]
+    assert (before["win_rate"], after["win_rate"]) == pytest.approx(rates)
+    best = simulation.world.rewards.amax(dim=2).mean()
+    rewards = simulation.world.rewards
+    regrets = [float(best - expected_value(probabilities, r)) for r in rewards]
+    assert end["regret"] - before["regret"] == pytest.approx(regrets[0] + 200 * regrets[1], abs=1)
+
+
 def test_offline_runs_sample_from_the_start():
     simulation = Simulation(Settings("passive", sync_interval=None, lr=0.1), seed=0)
     first = simulation.step().pool
