@@ -185,7 +185,7 @@ AT = (400, 800, 1600, 2400, 3200)
 
 def win_rate_table(runs: Runs) -> str:
     """Win rates against queries."""
-    at = (1600, 1700, 2000, 2400, 2800, 3200)
+    at = (1500, 1600, 2000, 2400, 2800, 3200)
     rows = [
         [label(name), *(f"{mean_at(curves, 'win_rate', q):.3f}" for q in at)]
         for name, curves in runs.items()
