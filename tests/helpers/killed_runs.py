@@ -203,6 +203,7 @@ def write_recipe(
         "max_new_tokens": 12,
         "temperature": 1.0,
         "prompts_per_round": 8,
+        "gamma": 1.0,
         "num_candidates": 4,
         "ensemble_size": 3,
         "train_precision": "fp32",
