@@ -46,7 +46,7 @@ BEST_VS_WORST = "best_vs_worst"
 REPLAY = ", replay "
 A_ROUND = " a round"
 # Its colours by the strategy; other strategies have their own.
-_REINFORCE_COLORS = {"bai_ts": "#12436d", "random": "#6fa8dc"}
+_REINFORCE_COLORS = {"bai_ts": "#2f7fc1", "random": "#7fb8e6"}
 # The name of what the policy learns early from the ERM's view of all candidates.
 _EARLY = re.compile(r"\+mix, gamma ([\d.]+), reinforce, from \d+, weak pull")
 
@@ -73,9 +73,10 @@ def color(method: str) -> str:
     shade = _COLORS[strategy]
     if REINFORCE in method:
         shade = _REINFORCE_COLORS.get(strategy, shade)
-        if "gamma 0.5" in method:
-            return pale(shade)
-        return dark(shade) if "gamma 0.1" in method else shade
+        darker = {"gamma 0.2": 1, "gamma 0.1": 2}
+        for _ in range(next((n for gamma, n in darker.items() if gamma in method), 0)):
+            shade = dark(shade)
+        return shade
     return dark(shade) if REPLAY in method else shade
 
 
