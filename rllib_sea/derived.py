@@ -44,10 +44,9 @@ class DerivedSettings(AlgorithmConfig, Keys):
     @property
     def always_asks(self) -> str | None:
         """The choice with which no pair can be the ERM's, if there is one."""
+        strategy = STRATEGIES[self.exploration_strategy]
         choices = {
-            f"exploration_strategy {self.exploration_strategy}": STRATEGIES[
-                self.exploration_strategy
-            ].reference_candidates,
+            f"exploration_strategy {self.exploration_strategy}": strategy.reference_candidates,
             f"prompt_acquisition {self.prompt_acquisition}": self.prompt_acquisition is not None,
             "update_policy false": not self.update_policy,
         }
