@@ -183,8 +183,9 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
     )
     if not can_draw():
         return
-    every = set(runs[BASELINE].seeds)
-    drawn = {name: curves for name, curves in runs.items() if every <= set(curves.seeds)}
+    # Seeds are worlds of their own: what is drawn together has the same.
+    seeds = runs[BASELINE].seeds
+    drawn = {n: curves.only(seeds) for n, curves in runs.items() if set(seeds) <= set(curves.seeds)}
     for name in runs:
         if name not in drawn:
             print(f"not drawn, since it lacks seeds that {BASELINE} has: {name}")
