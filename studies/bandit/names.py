@@ -73,10 +73,9 @@ def color(method: str) -> str:
     shade = _COLORS[strategy]
     if REINFORCE in method:
         shade = _REINFORCE_COLORS.get(strategy, shade)
-        darker = {"gamma 0.2": 1, "gamma 0.1": 2}
-        for _ in range(next((n for gamma, n in darker.items() if gamma in method), 0)):
-            shade = dark(shade)
-        return shade
+        if "gamma 0.1" in method:
+            return dark(dark(shade))
+        return dark(shade) if "gamma 0.2" in method else shade
     return dark(shade) if REPLAY in method else shade
 
 
