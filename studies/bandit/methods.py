@@ -126,6 +126,11 @@ def _early() -> dict[str, Settings]:
     methods = {
         f"{name}+mix, {RECIPE}, from 64": _recipe(name, warm_up=64) for name in ("bai_ts", "random")
     }
+    # The oracle's labels used again beside the ERM's.
+    for replayed in (1, 3):
+        methods[f"bai_ts+mix, {RECIPE}, replay {replayed}, from 64"] = _recipe(
+            "bai_ts", policy_replay=replayed, warm_up=64
+        )
     for gamma in (0.5, 0.2, 0.1):
         for name in ("bai_ts", "random"):
             methods[f"{name}+mix, gamma {gamma:g}, {EARLY}"] = _reinforce(name, gamma)

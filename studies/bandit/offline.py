@@ -14,7 +14,7 @@ import torch
 
 from studies.bandit.__main__ import OUT
 from studies.bandit.methods import EARLY, RECIPE
-from studies.bandit.results import read_runs
+from studies.bandit.results import interval, read_runs
 from studies.bandit.settings import Settings
 from studies.bandit.simulation import Simulation
 
@@ -49,11 +49,10 @@ def main() -> None:
 
 
 def _print(name: str, labels: int, columns: dict[str, np.ndarray]) -> None:
-    """A row of the table: means over seeds, the win rate's with a normal 95% interval."""
-    wins = columns["win_rate"]
-    half = 1.96 * wins.std(ddof=1) / len(wins) ** 0.5
+    """A row of the table: means over seeds, the win rate's with its interval."""
+    mean, low, _ = (float(values[0]) for values in interval(columns["win_rate"][:, None]))
     kl, steps = (columns[key].mean() for key in ("kl", "steps"))
-    print(f"| {name} | {labels} | {wins.mean():.3f} +- {half:.3f} | {kl:.1f} | {steps:.0f} |")
+    print(f"| {name} | {labels} | {mean:.3f} +- {mean - low:.3f} | {kl:.1f} | {steps:.0f} |")
 
 
 if __name__ == "__main__":

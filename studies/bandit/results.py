@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import t
 
 BASELINE = "passive"
 # Chosen before any of the reported runs: the win rate that is 95% of the way from 0.5 to
@@ -204,13 +205,16 @@ def ratios_by_seed(
 
 
 def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over seeds and the ends of its 95% interval (normal), each (G,).
+    """Mean over seeds and the ends of its 95% interval (Student's t), each (G,).
 
     Args:
-        values: (S, G).
+        values: (S, G). Of one seed the ends are NaN: it says nothing of the others.
     """
-    mean = values.mean(axis=0)
-    half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+    mean, num = values.mean(axis=0), len(values)
+    if num < 2:
+        nothing = np.full_like(mean, np.nan)
+        return mean, nothing, nothing
+    half = t.ppf(0.975, num - 1) * values.std(axis=0, ddof=1) / np.sqrt(num)
     return mean, mean - half, mean + half
 
 

@@ -42,18 +42,19 @@ def _with_ends(value: str, low: str, high: str) -> str:
 
 
 def needed_cells(result: Efficiency) -> list[str]:
-    """Queries to the target and the ratio to passive's, each with its interval."""
-    return [
-        _with_ends(_number(result.queries), *map(_number, result.queries_interval)),
-        _ratio_cell(result),
-    ]
+    """Queries to the target and the ratio to passive's, with intervals if there are more seeds."""
+    needed = _number(result.queries)
+    if result.seeds > 1:
+        needed = _with_ends(needed, *map(_number, result.queries_interval))
+    return [needed, _ratio_cell(result)]
 
 
 def _ratio_cell(result: Efficiency) -> str:
-    def ratio(value: float) -> str:
+    def text(value: float) -> str:
         return f"{value:.2f}" if np.isfinite(value) else "never"
 
-    return _with_ends(ratio(result.ratio), *map(ratio, result.ratio_interval))
+    ratio = text(result.ratio)
+    return _with_ends(ratio, *map(text, result.ratio_interval)) if result.seeds > 1 else ratio
 
 
 def control_cells(method: str, control: str | None, runs: Runs) -> list[str]:
@@ -77,7 +78,7 @@ def mean_at(curves: Curves, column: str, queries: float) -> float:
 
 
 def last_cell(curves: Curves, column: str, digits: int) -> str:
-    """A column's last mean with its 95% interval; "-" if it was not measured.
+    """A column's last mean, with its 95% interval if there are more seeds; "-" if not measured.
 
     Args:
         curves: Of a method.
@@ -87,7 +88,8 @@ def last_cell(curves: Curves, column: str, digits: int) -> str:
     if column not in curves.columns:
         return "-"
     ends = (float(values[0]) for values in interval(curves.columns[column][:, -1:]))
-    return _with_ends(*(f"{value:.{digits}f}" for value in ends))
+    mean, low, high = (f"{value:.{digits}f}" for value in ends)
+    return _with_ends(mean, low, high) if len(curves.seeds) > 1 else mean
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -205,7 +207,8 @@ def write_tables(out: Path, runs_by_suite: Mapping[str, Runs]) -> None:
         "# Bandit tier: tables\n",
         "Made by `python -m studies.bandit`. The target is "
         f"{TARGET_SHARE:.0%} of the way from 0.5 to passive's last mean win rate under the same "
-        "condition; in brackets 95% intervals over seeds (of queries and ratios by bootstrap). "
+        "condition; in brackets 95% intervals over seeds (of queries and ratios by bootstrap, "
+        "too narrow where there are few; of means Student's t). "
         "The *control of equal updates* is passive with as many updates of the policy a label, "
         "under the same condition: with so many prompts a round as the method has labels for an "
         "update after the warm-up. *replay n*: n further updates a round, each on 32 pairs drawn "

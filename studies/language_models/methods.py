@@ -122,6 +122,8 @@ _EARLY = (
     "bai_ts+mix, gamma 0.5, reinforce, weak pull, audited",
     *(f"{name}+mix, {RECIPE}, from 32" for name in ("bai_ts", "random")),
     *(f"{name}+mix, gamma 0.5, {EARLY_OF_SMALL_ROUNDS}" for name in ("bai_ts", "random")),
+    f"bai_ts+mix, {RECIPE}, replay 1, from 32",
+    f"bai_ts+mix, {RECIPE}, replay 1, from 256",
 )
 _OWN_LABELS = (
     *(f"bai_ts+mix, {RECIPE}, {name}" for name in OWN_LABELS),

@@ -55,10 +55,10 @@ def efficiency_table(tier: Tier, runs: Runs) -> str:
             *needed_cells(efficiency(curves, runs[BASELINE])),
             *(_control_cell(name, control, runs) for control in _controls(name, tier)),
             f"{mean_at(curves, 'win_rate', last / 2):.3f}",
-            f"{mean_at(curves, 'win_rate', last):.3f}",
+            last_cell(curves, "win_rate", 3),
             f"{mean_at(curves, 'hard_win_rate', last):.3f}",
             last_cell(curves, "steps", 0),
-            f"{mean_at(curves, 'kl', last):.1f}",
+            last_cell(curves, "kl", 1),
             f"{mean_at(curves, 'evaluated_length', last):.1f}",
             f"{mean_at(curves, 'regret', last):.0f}",
         ]
@@ -167,7 +167,8 @@ def write_report(out: Path, tier: Tier, runs: Runs) -> None:
     (out / "tables.md").write_text(
         f"# {tier.title}: tables\n\nMade by `{tier.command}`. The target "
         f"is {TARGET_SHARE:.0%} of the way from 0.5 to passive's last mean win rate; in brackets "
-        "95% bootstrap intervals over seeds. Win rates are soft, "
+        "95% intervals over seeds (of queries and ratios by bootstrap, too narrow where there are "
+        "few; of means Student's t). Win rates are soft, "
         f"`evaluation/{tier.win_rate}`: mean hidden preference probabilities of responses to "
         "held-out prompts over the initial policy's; *hard* is the share of greedy ones that wins. "
         f"*Recipe*: {RECIPE}; else the selected pair and gamma 0.7. The *control of equal updates* "

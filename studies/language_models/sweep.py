@@ -19,6 +19,7 @@ from rllib_sea.cli.options import TrainOptions
 from rllib_sea.cli.ray_session import ray_session
 from studies.bandit.results import append_run
 from studies.language_models.curves import CurveRecorder
+from studies.language_models.paired import append_win_rates, prompts_file, win_rates
 from studies.language_models.tier import Tier
 
 STORAGE = Path("~/ray_results").expanduser()
@@ -41,7 +42,7 @@ class Run:
 
 
 class CurveWriter(Callback):
-    """Writes a run's curve to a file when it has used its budget.
+    """Writes a run's curve to a file when it has used its budget, its prompts to another.
 
     Args:
         file: The CSV file.
@@ -74,6 +75,9 @@ class CurveWriter(Callback):
             return
         rows = recorder.curve(run.config["query_budget"])
         append_run(self._file, run.method, run.seed, rows)
+        if run.config.get("evaluation_samples"):
+            rates = win_rates(Path(str(trial.path)))
+            append_win_rates(prompts_file(self._file), run.method, run.seed, rates)
         self.written.append(name)
         passed = time.monotonic() - self._start
         left = passed / len(self.written) * (len(self._runs) - len(self.written)) / 60

@@ -563,7 +563,9 @@ def test_a_method_that_never_gets_there_has_no_ratio_to_a_control_that_does_not_
 def test_a_column_that_a_file_lacks_is_a_dash():
     curves = _curves(np.array([[0.5, 0.6], [0.5, 0.8]]))
     assert last_cell(curves, "kl", 1) == "-"
-    assert last_cell(curves, "win_rate", 2) == "0.70 [0.50, 0.90]"  # 1.96 * 0.1 on both sides
+    # A standard error of 0.1; Student's t of one degree of freedom is 12.71.
+    assert last_cell(curves, "win_rate", 2) == "0.70 [-0.57, 1.97]"
+    assert last_cell(curves.only([0]), "win_rate", 2) == "0.60"
 
 
 def test_names_in_pictures():

@@ -433,7 +433,8 @@ def test_a_sweep_goes_on_where_it_was_stopped_and_is_drawn(tmp_path: Path):
     write_report(tmp_path, tiny_lm.TIER, runs)
     tables = (tmp_path / "tables.md").read_text()
     assert "| SEA (BAI-TS + mixing) | 2 | 480 [480, 480] | 1.00 [1.00, 1.00] | - |" in tables
-    assert "| 10 [10, 10] | 2.0 |" in tables  # policy steps, KL
+    # The win rate, the hard one, policy steps, KL.
+    assert "| 0.900 [0.900, 0.900] | 0.900 | 10 [10, 10] | 2.0 [2.0, 2.0] |" in tables
     assert "| SEA (BAI-TS + mixing) | 1.00 | 1.00, 1.00 | - | - |" in tables
 
 
