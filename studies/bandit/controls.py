@@ -6,7 +6,7 @@ from collections.abc import Container
 from dataclasses import replace
 
 from rllib_sea.policy_update.objectives.reinforce import REINFORCE
-from studies.bandit.methods import EARLY, RECIPE, SUITES
+from studies.bandit.methods import EARLY, RECIPE, SUITES, TUNED_SUFFIX
 from studies.bandit.results import BASELINE
 from studies.bandit.settings import Settings
 
@@ -41,7 +41,7 @@ def baseline_of(method: str, runs: Container[str]) -> str:
         method: A name of :data:`SETTINGS`.
         runs: Names of what was run.
     """
-    found = _passive_like(SETTINGS[method])
+    found = _passive_like(method)
     return found if found in runs else BASELINE
 
 
@@ -61,7 +61,7 @@ def control_of(method: str, runs: Container[str]) -> str | None:
     settings = SETTINGS[method]
     if not settings.update_policy:
         return None
-    found = _passive_like(settings, prompts_per_round=round(labels_per_update(settings)))
+    found = _passive_like(method, prompts_per_round=round(labels_per_update(settings)))
     return found if found in runs else None
 
 
@@ -80,15 +80,18 @@ def replayed_control_of(method: str, runs: Container[str]) -> str | None:
     replayed = round(updates_a_round) - 1
     if replayed == 0 or not settings.update_policy:
         return None
-    found = _passive_like(settings, policy_replay=replayed)
+    found = _passive_like(method, policy_replay=replayed)
     return found if found in runs else None
 
 
-def _passive_like(settings: Settings, **changes: int) -> str | None:
+def _passive_like(method: str, **changes: int) -> str | None:
     """The name of passive with a method's learner and oracle, but for what is changed.
 
-    Passive has no ERM for REINFORCE: its learner is DPO.
+    Passive has no ERM for REINFORCE: its learner is DPO. Beside a tuned method it is tuned, too,
+    by itself.
     """
+    untuned = method.removesuffix(TUNED_SUFFIX)
+    settings = SETTINGS[untuned]
     learner = PASSIVE if settings.loss == REINFORCE else settings
     wanted = replace(
         PASSIVE,
@@ -101,5 +104,5 @@ def _passive_like(settings: Settings, **changes: int) -> str | None:
     )
     for name, other in SETTINGS.items():
         if replace(other, best_of_n=None) == wanted:
-            return name
+            return name + method[len(untuned) :]
     return None

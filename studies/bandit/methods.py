@@ -288,6 +288,39 @@ def _combined() -> dict[str, Settings]:
     return methods
 
 
+# What is compared at its own beta and learning rate, too: the best of `studies.bandit.rates`.
+BEST_RATES: dict[str, tuple[float, float]] = {
+    "passive": (0.1, 4e-2),
+    "passive, 16 a round": (0.1, 2e-2),
+    "passive, 6 a round": (0.02, 1e-2),
+    "passive, 3 a round": (0.02, 1e-2),
+    "passive, replay 1": (0.02, 2e-2),
+    "passive, replay 3": (0.1, 1e-2),
+    "passive, replay 4": (0.1, 2e-2),
+    "passive, replay 9": (0.1, 5e-3),
+    "random, replay 3": (0.1, 2e-2),
+    "bai_ts, replay 3": (0.1, 2e-2),
+    "drts, replay 3": (0.1, 1e-2),
+    "bai_ts": (0.1, 2e-2),
+    "bai_ts+mix": (0.1, 2e-2),
+    f"bai_ts+mix, {RECIPE}, from 64": (0.1, 2e-2),
+    f"random+mix, {RECIPE}, from 64": (0.02, 2e-2),
+    f"bai_ts+mix, gamma 0.5, {EARLY}": (0.02, 2e-2),
+    f"bai_ts+mix, gamma 0.2, {EARLY}": (0.02, 5e-3),
+    f"bai_ts+mix, gamma 0.1, {EARLY}": (0.02, 2e-3),
+}
+TUNED_SUFFIX = ", tuned"
+
+
+def _tuned() -> dict[str, Settings]:
+    """Methods and their controls, each at the beta and rate that suit it best."""
+    known = _main() | _early()
+    return {
+        f"{name}{TUNED_SUFFIX}": replace(known[name], lr=lr, beta=beta, best_of_n=None)
+        for name, (beta, lr) in BEST_RATES.items()
+    }
+
+
 FEWEST = tuple(_fewest())
 SUITES: dict[str, Suite] = {
     "main": Suite(_main(), 20),
@@ -295,6 +328,7 @@ SUITES: dict[str, Suite] = {
     "mixing": Suite(_mixing(), 5),
     "own_labels": Suite(_own_labels(), 20),
     "early": Suite(_early(), 20),
+    "tuned": Suite(_tuned(), 20),
     "learning_rate": Suite(_learning_rate(), 5),
     "losses": Suite(_losses(), 5),
     "noise": Suite(_noise(), 5),

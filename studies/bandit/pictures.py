@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from studies.bandit.controls import CONTROLLED
-from studies.bandit.methods import FEWEST, RECIPE
+from studies.bandit.methods import EARLY, FEWEST, RECIPE, TUNED_SUFFIX
 from studies.bandit.names import color, label, line_style, pale
 from studies.bandit.results import BASELINE, Curves, efficiency, interval, queries_to
 
@@ -406,6 +406,35 @@ def sweeps(runs: Runs, out: Path) -> None:
         save(out, "drift")
 
 
+def tuned(runs: Runs, out: Path) -> None:
+    """Each method at its own learning rate and beta."""
+    names = tuple(f"{name}{TUNED_SUFFIX}" for name in TUNED_SHOWN)
+    if names[0] not in runs:
+        return
+    _, axes = plt.subplots(figsize=(8, 5))
+    draw_lines(
+        axes,
+        some(runs, names),
+        "win_rate",
+        text=lambda name: label(name.removesuffix(TUNED_SUFFIX)),
+    )
+    axes.set_title("Each method at its own learning rate")
+    axes.set_ylabel("win rate over the start")
+    save(out, "tuned")
+
+
+TUNED_SHOWN = (
+    "passive",
+    "passive, replay 3",
+    "random, replay 3",
+    "bai_ts, replay 3",
+    "bai_ts+mix",
+    f"bai_ts+mix, {RECIPE}, from 64",
+    f"bai_ts+mix, gamma 0.5, {EARLY}",
+    f"bai_ts+mix, gamma 0.1, {EARLY}",
+)
+
+
 def reward_models(runs: Runs, out: Path) -> None:
     """What the ERM's settings do to the ERM, and to the queries that SEA needs."""
     prefix = "bai_ts+mix, "
@@ -463,4 +492,5 @@ def draw(out: Path, runs_by_suite: Mapping[str, Runs]) -> None:
     ):
         picture(main, out)
     sweeps(runs, out)
+    tuned(runs, out)
     reward_models(runs, out)

@@ -19,8 +19,8 @@ class Settings:
     """A method and its surroundings.
 
     The policy's learning rate was chosen on seeds 100 to 102, which are in no result, looking
-    at passive sampling: with 1e-3 it is far from its best after 3200 queries, with 2e-3 it gets
-    near it.
+    at passive sampling, between 1e-3 and 2e-3. It is far from passive's best, which is 4e-2:
+    :data:`studies.bandit.methods.BEST_RATES` has each method's own.
 
     Attributes:
         strategy: A name of :data:`rllib_sea.exploration.STRATEGIES`.

@@ -24,6 +24,7 @@ TITLES = {
     "mixing": "What mixing is made of",
     "own_labels": "The ERM's own labels: soft, agreed on, by bounds, audited",
     "early": "Learning from the ERM after two rounds; REINFORCE on it",
+    "tuned": "Each method at its own learning rate and beta",
     "learning_rate": "The policy's learning rate",
     "losses": "Direct losses",
     "noise": "Noisy and exact labels",
@@ -146,13 +147,18 @@ def efficiency_table(runs: Runs, every_run: Runs) -> str:
     )
 
 
-def replay_table(runs: Runs) -> str:
-    """The methods that make as many updates per label as passive with replay, against that."""
+def replay_table(runs: Runs, every_run: Runs) -> str:
+    """The methods that make as many updates per label as passive with replay, against that.
+
+    Args:
+        runs: What to show.
+        every_run: Where the baselines and the controls are.
+    """
     rows = []
     for name in runs:
-        control = replayed_control_of(name, runs)
+        control = replayed_control_of(name, every_run)
         if control not in (None, name):
-            rows.append([label(name), *control_cells(name, control, runs)])
+            rows.append([label(name), *control_cells(name, control, every_run)])
     return table(["method", "ratio to passive with replay of equal updates", "that is"], rows)
 
 
@@ -224,8 +230,9 @@ def write_tables(out: Path, runs_by_suite: Mapping[str, Runs]) -> None:
             parts.append(win_rate_table(runs))
             continue
         parts.append(efficiency_table(runs, every_run))
+        if suite in ("main", "tuned"):
+            parts.append(replay_table(runs, every_run))
         if suite == "main":
-            parts.append(replay_table(runs))
             parts.append(variants_table(runs))
         if suite in ("main", "reward_model"):
             parts.append(health_table(runs))

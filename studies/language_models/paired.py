@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from studies.bandit.results import interval
 from text_duel.errors import ConfigError
 
 FILE = Path("docs/results/smollm2/runs/512_prompts.csv")
@@ -103,8 +104,8 @@ def difference(
         np.mean([row[prompt] for row in rows]) - np.mean([row[prompt] for row in others])
         for prompt in rows[0]
     ]
-    half = 1.96 * np.std(differences, ddof=1) / np.sqrt(len(differences))
-    return float(np.mean(differences)), float(half)
+    mean, low, _ = (float(values[0]) for values in interval(np.array(differences)[:, None]))
+    return mean, mean - low
 
 
 def comparisons(run: Rates, other: Rates, first: int) -> Iterator[str]:

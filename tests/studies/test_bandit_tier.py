@@ -29,9 +29,10 @@ from studies.bandit.environment import (
     regret,
 )
 from studies.bandit.interpolation import drawn_back
-from studies.bandit.methods import EARLY, RECIPE, SUITES
+from studies.bandit.methods import BEST_RATES, EARLY, RECIPE, SUITES, TUNED_SUFFIX
 from studies.bandit.names import label
 from studies.bandit.policy import SoftmaxPolicy
+from studies.bandit.rates import BETAS, RATES, candidates
 from studies.bandit.results import (
     Curves,
     append_run,
@@ -472,6 +473,7 @@ def test_a_method_is_compared_with_passive_under_its_condition():
     assert baseline_of(f"bai_ts+mix, {RECIPE}, flip 0.1", SETTINGS) == "passive, flip 0.1"
     assert baseline_of(f"bai_ts+mix, {RECIPE}", SETTINGS) == "passive"
     assert baseline_of("passive", SETTINGS) == "passive"
+    assert baseline_of("bai_ts+mix, tuned", SETTINGS) == "passive, tuned"
     assert baseline_of("bai_ts+mix, flip 0.1", ["passive"]) == "passive"
 
 
@@ -498,6 +500,8 @@ def test_a_control_is_nobodys_baseline():
         ("passive, replay 7", "passive, 4 a round"),
         ("passive, 8 a round", "passive, 8 a round"),
         (f"bai_ts+mix, {RECIPE}, flip 0.1", "passive, 16 a round, flip 0.1"),
+        (f"bai_ts+mix, gamma 0.5, {EARLY}, tuned", "passive, 16 a round, tuned"),
+        ("bai_ts, replay 3, tuned", None),
         ("passive, replay 3, flip 0.1", None),
         (f"bai_ts+mix, {RECIPE}, flip 0.2", None),
         ("bai_ts+mix, gamma 0.3", None),
@@ -521,6 +525,7 @@ def test_a_methods_control_makes_as_many_updates_a_label(method: str, control: s
         (f"bai_ts+mix, {RECIPE}, replay 1", "passive, replay 3"),
         (f"bai_ts+mix, {RECIPE}, replay 3", "passive, replay 7"),
         ("passive, replay 7", "passive, replay 7"),
+        (f"bai_ts+mix, gamma 0.2, {EARLY}, tuned", "passive, replay 4, tuned"),
         ("passive", None),
         ("bai_ts+mix", None),
         ("bai_ts+mix, gamma 0.3", None),
@@ -618,3 +623,13 @@ def test_sea_needs_fewer_queries_than_passive():
         needed[name] = np.array([queries_to(0.6, queries, curve) for curve in curves])
     assert (needed["sea"] < needed["passive"]).all()
     assert needed["sea"].mean() < 0.8 * needed["passive"].mean() < 1200
+
+
+def test_rates_are_tried_for_each_method_and_the_best_are_among_them():
+    for method, (beta, lr) in BEST_RATES.items():
+        tried = list(candidates(method))
+        assert len(tried) == len({(s.beta, s.lr) for s in tried}) == len(BETAS) * len(RATES)
+        assert (beta, lr) in {(s.beta, s.lr) for s in tried}, method
+        tuned = SETTINGS[f"{method}{TUNED_SUFFIX}"]
+        assert (tuned.beta, tuned.lr) == (beta, lr)
+        assert replace(tuned, beta=0, lr=0) in [replace(s, beta=0, lr=0) for s in tried]

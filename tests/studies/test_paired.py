@@ -40,11 +40,12 @@ def test_differences_are_of_the_same_prompts(tmp_path: Path) -> None:
     )
     other = write(tmp_path / "other", [(16, "a", [0.5]), (16, "b", [0.5])])
     assert win_rates(one)[16] == pytest.approx({"a": 0.6, "b": 0.8})
-    # 0.1 and 0.3: mean 0.2, standard deviation sqrt(0.02), over sqrt(2) prompts.
+    # 0.1 and 0.3: mean 0.2, standard deviation sqrt(0.02), over sqrt(2) prompts; Student's t of one
+    # degree of freedom is 12.706.
     rates = win_rates(one), win_rates(other)
-    assert difference(*rates, [16], [16]) == pytest.approx((0.2, 1.96 * 0.1))
+    assert difference(*rates, [16], [16]) == pytest.approx((0.2, 12.706 * 0.1), abs=1e-4)
     assert 24 not in rates[0]
-    assert list(comparisons(*rates, first=17)) == ["after 16 and 16 labels: +0.200 +- 0.196"]
+    assert list(comparisons(*rates, first=17)) == ["after 16 and 16 labels: +0.200 +- 1.271"]
 
 
 def test_late_evaluations_are_averaged_and_the_nearest_compared() -> None:
