@@ -308,4 +308,7 @@ def test_a_recipe_runs_two_rounds(
     for one, expected in zip(found, held[name], strict=True):
         # CPUs add up in different orders, and Adam makes steps of what is rounding in a gradient:
         # with other kernels the ERM's figures differ by up to 2%.
+        # One member's favourite among a prompt's responses flips where two are rated alike.
+        agreement = [row.pop("reward_model/argmax_agreement", 0.0) for row in (one, expected)]
+        assert agreement[0] == pytest.approx(agreement[1], abs=0.06)
         assert one == pytest.approx(expected, rel=3e-2, abs=1e-3)

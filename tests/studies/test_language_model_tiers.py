@@ -285,6 +285,8 @@ def test_mixing_begins_after_a_fifth_and_a_variant_changes_what_its_name_says() 
             "erm_lambda": 0.01,
             "loss_config": {"min_labels": 32},
         },
+        recipe | {"policy_replay": 1, "gamma": small_rounds},
+        recipe | {"policy_replay": 1, "gamma": early},
         recipe | {"synthetic_labels": "soft"},
         recipe | {"synthetic_agreement": 0.9},
         recipe | {"audit_threshold": 0.6},
