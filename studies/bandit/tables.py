@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from studies.bandit.controls import baseline_of, control_of, replayed_control_of
-from studies.bandit.methods import RECIPE
+from studies.bandit.methods import BEST_RATES, RECIPE, TUNED_SUFFIX
 from studies.bandit.names import label
 from studies.bandit.results import (
+    BASELINE,
     TARGET_SHARE,
     Curves,
     Efficiency,
@@ -162,6 +163,44 @@ def replay_table(runs: Runs, every_run: Runs) -> str:
     return table(["method", "ratio to passive with replay of equal updates", "that is"], rows)
 
 
+def tuned_table(runs: Runs, every_run: Runs) -> str:
+    """A row per tuned method: labels to the target of the common rate, and of what others need.
+
+    Args:
+        runs: The tuned methods.
+        every_run: Where passive at the common rate is, off which the target is read.
+    """
+    others = [BASELINE, *(f"{name}{TUNED_SUFFIX}" for name in TUNED_AGAINST)]
+    rows = []
+    for name, curves in runs.items():
+        beta, lr = BEST_RATES[name.removesuffix(TUNED_SUFFIX)]
+        results = [efficiency(curves, every_run[BASELINE], every_run[other]) for other in others]
+        rows.append(
+            [
+                label(name),
+                f"{beta:g}, {lr:g}",
+                needed_cells(results[0])[0],
+                *(_ratio_cell(result) for result in results),
+                *(f"{mean_at(curves, 'win_rate', q):.3f}" for q in TUNED_AT),
+            ]
+        )
+    return table(
+        [
+            "at its own rate",
+            "beta, rate",
+            f"queries to the target of {label(BASELINE)} at the common rate",
+            *(f"of {label(other)}'s" for other in others),
+            *(f"win rate at {q}" for q in TUNED_AT),
+        ],
+        rows,
+    )
+
+
+TUNED_AT = (200, 400, 800)
+# Against which, each at its own rate, the choice of pairs and of the learner is judged.
+TUNED_AGAINST = ("passive", "passive, replay 3", "passive, replay 4", "random, replay 3")
+
+
 def health_table(runs: Runs) -> str:
     """A row per method with an ERM: accuracy, disagreement and agreement against queries."""
     columns = ("accuracy", "pool_accuracy", "disagreement", "agreement")
@@ -229,6 +268,8 @@ def write_tables(out: Path, runs_by_suite: Mapping[str, Runs]) -> None:
         if suite == "drift":
             parts.append(win_rate_table(runs))
             continue
+        if suite == "tuned":
+            parts.append(tuned_table(runs, every_run))
         parts.append(efficiency_table(runs, every_run))
         if suite in ("main", "tuned"):
             parts.append(replay_table(runs, every_run))

@@ -44,7 +44,7 @@ from studies.bandit.results import (
 from studies.bandit.reward_model import RewardModelOptions
 from studies.bandit.settings import Settings
 from studies.bandit.simulation import COLUMNS, Simulation, sample
-from studies.bandit.tables import control_cells, efficiency_table, last_cell
+from studies.bandit.tables import control_cells, efficiency_table, last_cell, tuned_table
 
 
 @pytest.fixture(autouse=True)
@@ -633,3 +633,23 @@ def test_rates_are_tried_for_each_method_and_the_best_are_among_them():
         tuned = SETTINGS[f"{method}{TUNED_SUFFIX}"]
         assert (tuned.beta, tuned.lr) == (beta, lr)
         assert replace(tuned, beta=0, lr=0) in [replace(s, beta=0, lr=0) for s in tried]
+
+
+def test_tuned_methods_are_read_at_the_common_rates_target_by_hand(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("studies.bandit.results.NUM_RESAMPLES", 10)
+    steps = np.linspace(0, 1, 11)
+
+    def at_speed(speed: float) -> Curves:
+        return _curves(0.5 + np.array([[0.4], [0.4]]) * np.minimum(speed * steps, 1))
+
+    # Passive needs 950 queries to its target of 0.88; these 475, 275, 190 and 190, linear between
+    # the points of their curves.
+    speeds = {"passive": 2, "passive, replay 3": 4, "passive, replay 4": 5, "random, replay 3": 5}
+    tuned = {f"{name}{TUNED_SUFFIX}": at_speed(speed) for name, speed in speeds.items()}
+    row = tuned_table(tuned, tuned | {"passive": at_speed(1)}).splitlines()[3]
+    ratios = " | ".join(f"{r} [{r}, {r}]" for r in ("0.29", "0.58", "1.00", "1.45", "1.45"))
+    assert row.startswith(
+        f"| passive, replay 3, tuned | 0.1, 0.01 | 275 [275, 275] | {ratios} | 0.820 | 0.900 |"
+    )
