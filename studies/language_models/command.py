@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from studies.bandit.results import BASELINE, Curves, read_runs
 from studies.language_models.curves import POINTS
@@ -13,6 +15,7 @@ from studies.language_models.report import write_report
 from studies.language_models.tier import Tier
 from text_duel.errors import ConfigError
 
+OWN_RATES = "own_rates"  # the folder of runs at them
 EPILOG = """\
 Curves are kept in runs/<queries>.csv of the folder; a run that is there is not run again, so
 that a sweep which was stopped goes on. Delete the file to start anew.
@@ -35,30 +38,51 @@ def main(tier: Tier) -> None:
         "--methods",
         nargs="+",
         choices=METHODS,
-        default=tier.methods,
         metavar="NAME",
         help=f"of {', '.join(METHODS)} ({', '.join(tier.methods)})",
+    )
+    parser.add_argument(
+        "--own-rates",
+        action="store_true",
+        help=f"each method at the policy_lr that suits it: {dict(tier.own_rates)}",
     )
     parser.add_argument("--seeds", type=int, default=3, help="runs of each method (3)")
     parser.add_argument("--first-seed", type=int, default=0, help="the others follow it (0)")
     parser.add_argument("--queries", type=int, default=tier.queries, help=f"({tier.queries})")
     parser.add_argument("--draw", action="store_true", help="tables and pictures only")
-    parser.add_argument("--out", type=Path, default=tier.out, help=f"folder ({tier.out})")
+    parser.add_argument(
+        "--out", type=Path, help=f"folder ({tier.out}, of own rates {tier.out / OWN_RATES})"
+    )
     arguments = parser.parse_args()
+    known: Sequence[str] = list(tier.own_rates) if arguments.own_rates else METHODS
+    chosen = arguments.methods or (known if arguments.own_rates else tier.methods)
+    unknown = [method for method in chosen if method not in known]
+    if unknown:
+        parser.error(
+            f"--own-rates: {', '.join(map(repr, unknown))}: not among {dict(tier.own_rates)}"
+        )
+    out = arguments.out or (tier.out / OWN_RATES if arguments.own_rates else tier.out)
     if arguments.queries < POINTS:
         parser.error(f"--queries: {arguments.queries} is less than a curve's {POINTS} points")
-    file = arguments.out / "runs" / f"{arguments.queries}.csv"
+    file = out / "runs" / f"{arguments.queries}.csv"
     failed: list[str] = []
     if not arguments.draw:
         try:
             seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-            failed = _run(tier, arguments.methods, seeds, arguments.queries, file)
+            rates = tier.own_rates if arguments.own_rates else {}
+            keys = {
+                method: method_keys(method, arguments.queries)
+                | ({"policy_lr": rates[method]} if method in rates else {})
+                for method in METHODS
+                if method in chosen
+            }
+            failed = run_missing(tier, keys, seeds, arguments.queries, file)
         except ConfigError as error:
             parser.error(str(error))
     runs = read_runs(file)
     if BASELINE in runs:
-        write_report(arguments.out, tier, in_order(runs))
-        print(f"results: {arguments.out}")
+        write_report(out, tier, in_order(runs))
+        print(f"results: {out}")
     else:
         print(f"no tables and pictures: they need {BASELINE!r} in {file}")
     for line in failed:
@@ -72,19 +96,37 @@ def in_order(runs: dict[str, Curves]) -> dict[str, Curves]:
     return {name: runs[name] for name in METHODS if name in runs}
 
 
-def missing(methods: list[str], seeds: range, file: Path) -> list[tuple[str, int]]:
-    """Methods and seeds that a file lacks, seed after seed, so that what is there compares."""
+def missing(names: Iterable[str], seeds: range, file: Path) -> list[tuple[str, int]]:
+    """Names and seeds that a file lacks, seed after seed, so that what is there compares."""
     kept = read_runs(file)
     return [
-        (method, seed)
+        (name, seed)
         for seed in seeds
-        for method in METHODS
-        if method in methods and (method not in kept or seed not in kept[method].seeds)
+        for name in names
+        if name not in kept or seed not in kept[name].seeds
     ]
 
 
-def _run(tier: Tier, methods: list[str], seeds: range, queries: int, file: Path) -> list[str]:
-    todo = missing(methods, seeds, file)
+def run_missing(
+    tier: Tier,
+    keys: Mapping[str, Mapping[str, Any]],
+    seeds: range,
+    queries: int,
+    file: Path,
+) -> list[str]:
+    """Runs what a file lacks.
+
+    Args:
+        tier: Whose runs they are.
+        keys: By the name under which a run is kept, the keys that it has beyond the tier's.
+        seeds: Of each.
+        queries: The budget of a run.
+        file: Gets the curves.
+
+    Returns:
+        The names of those that failed, each with where its error lies.
+    """
+    todo = missing(keys, seeds, file)
     if not todo:
         return []
     # Ray only if something is run.
@@ -93,7 +135,7 @@ def _run(tier: Tier, methods: list[str], seeds: range, queries: int, file: Path)
 
     config_of = tier.prepare()
     runs = [
-        Run(name, seed, {**config_of(seed), "query_budget": queries, **method_keys(name, queries)})
+        Run(name, seed, {**config_of(seed), "query_budget": queries, **keys[name]})
         for name, seed in todo
     ]
     for run in runs:

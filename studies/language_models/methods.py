@@ -102,6 +102,7 @@ _MORE_UPDATES = (
     "passive, 90 a round",
     "passive, 38 a round",
     "passive, 8 a round",
+    "bai_ts, replay 3",
 )
 # The policy learns from the ERM's view of all candidates.
 _REINFORCE = (

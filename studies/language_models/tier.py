@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ class Tier:
         prepare: Makes what runs need and gives the configuration of a seed, without the method's
             keys: it is called once, before the first run.
         win_rate: Which metric of an evaluation is compared.
+        own_rates: The ``policy_lr`` that suits each of some methods, found by
+            ``studies.language_models.rates``.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Tier:
     at_once: int
     prepare: Callable[[], Callable[[int], Mapping[str, Any]]]
     win_rate: str = "win_rate_vs_initial_soft"
+    own_rates: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def out(self) -> Path:

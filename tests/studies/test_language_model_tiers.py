@@ -17,7 +17,7 @@ from rllib_sea.cli.yaml_files import read_yaml
 from rllib_sea.reward_model.encoder import MeanPoolingEncoder
 from studies.bandit.methods import RECIPE
 from studies.bandit.results import append_run, read_runs
-from studies.language_models.command import in_order, missing
+from studies.language_models.command import in_order, main, missing
 from studies.language_models.curves import COLUMNS, POINTS, CurveRecorder
 from studies.language_models.methods import (
     EARLY,
@@ -26,6 +26,7 @@ from studies.language_models.methods import (
     method_keys,
     replayed_control_of,
 )
+from studies.language_models.rates import name_of, rates_table
 from studies.language_models.report import write_report
 from studies.language_models.sweep import CurveWriter, Run, run_all
 from studies.smollm2 import config as smollm2
@@ -413,7 +414,7 @@ def test_a_curve_is_written_once_when_the_budget_is_used(tmp_path: Path):
 
 def test_a_sweep_goes_on_where_it_was_stopped_and_is_drawn(tmp_path: Path):
     file = tmp_path / "runs" / "500.csv"
-    methods = ["bai_ts+mix", "passive"]
+    methods = ["passive", "bai_ts+mix"]
     everything = [("passive", 0), ("bai_ts+mix", 0), ("passive", 1), ("bai_ts+mix", 1)]
     assert missing(methods, range(2), file) == everything
     recorder = CurveRecorder("win_rate_vs_initial_soft")
@@ -438,6 +439,32 @@ def test_a_sweep_goes_on_where_it_was_stopped_and_is_drawn(tmp_path: Path):
     # The win rate, the hard one, policy steps, KL.
     assert "| 0.900 [0.900, 0.900] | 0.900 | 10 [10, 10] | 2.0 [2.0, 2.0] |" in tables
     assert "| SEA (BAI-TS + mixing) | 1.00 | 1.00, 1.00 | - | - |" in tables
+
+
+def test_rates_are_compared_by_the_mean_of_the_curve(tmp_path: Path):
+    file = tmp_path / "runs" / "choosing_500.csv"
+    recorder = CurveRecorder("win_rate_vs_initial_soft")
+    for row in RESULTS:
+        recorder.add(row)
+    rows = recorder.curve(500)
+    for seed in (100, 101):
+        append_run(file, name_of("passive", 4e-4, beta=0.3), seed, rows)
+    mean = np.mean([row["win_rate"] for row in rows])
+    assert (
+        f"| passive, beta 0.3, lr 0.0004 | 100, 101 | {mean:.3f} | {mean:.3f}, {mean:.3f} | 0.900 "
+        "| 2.0 | 9.0 |"
+    ) in rates_table(read_runs(file))
+
+
+def test_a_tiers_own_rates_are_of_its_methods(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    for tier in (tiny_lm.TIER, smollm2.TIER):
+        assert set(tier.own_rates) <= set(METHODS)
+    monkeypatch.setattr("sys.argv", ["tiny_lm", "--own-rates", "--methods", "offline"])
+    with pytest.raises(SystemExit):
+        main(tiny_lm.TIER)
+    assert "--own-rates: 'offline': not among {" in capsys.readouterr().err
 
 
 def test_a_run_that_fails_is_named_and_does_not_stop_the_others(
