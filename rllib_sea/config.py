@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -320,14 +321,18 @@ class SEAConfig(DerivedSettings):
         """
         if self.query_budget is None:
             return None
+        gamma = self.mixture
+        constant_from = 0 if isinstance(gamma, int | float) else gamma[-1][0]
         queries, rounds = float(num_oracle_queries), 0
         while queries < self.query_budget:
-            step = gamma_at(self.mixture, int(queries)) * self.prompts_per_round
+            step = gamma_at(gamma, int(queries)) * self.prompts_per_round
             if step <= 0:
                 raise ConfigError(
                     "gamma: 0 asks the oracle nothing: the query budget is never used; "
                     "set lr_schedule constant and query_budget null, or a larger gamma"
                 )
+            if queries >= constant_from:
+                return rounds + math.ceil((self.query_budget - queries) / step)
             queries += step
             rounds += 1
         return rounds

@@ -228,8 +228,9 @@ class SEA(RunLifecycle):
             return {}
         counts.num_evaluation_questions += measurement.num_questions
         metrics = oracle_metrics(duels, measurement)
-        if "sum_pool_regret" in metrics:
-            self._cumulative_pool_regret += metrics.pop("sum_pool_regret")
+        if self.config.measure_candidate_scores:
+            # A round may have no real duel.
+            self._cumulative_pool_regret += metrics.pop("sum_pool_regret", 0.0)
             metrics["cumulative_pool_regret"] = self._cumulative_pool_regret
         return metrics
 

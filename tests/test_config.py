@@ -80,6 +80,11 @@ def test_rounds_until_the_budget_is_used() -> None:
     assert config.expected_rounds() == 5 + 22
     assert config.expected_rounds(94) == 21  # 162 by 8
     assert config.expected_rounds(256) == 0
+    # 16, then 13 1/3; 14 1/3 after 10 queries, then 12.
+    sloping = config.copy().duels(gamma=[[0, 1.0], [48, 0.5]], query_budget=25)
+    assert [sloping.expected_rounds(asked) for asked in (0, 10, 23)] == [2, 2, 1]
+    # A billion rounds are not counted one by one.
+    assert config.copy().duels(gamma=1e-9).expected_rounds(240) == 10**9
     assert config.duels(query_budget=None).expected_rounds() is None
 
 

@@ -246,6 +246,26 @@ def test_reinforce_waits_until_the_ensemble_is_right(
     assert (before["policy_steps"], after["policy_steps"]) == (0, 1)
 
 
+def test_regret_stays_where_it_was_in_a_round_without_a_real_duel(
+    tiny_policy: Path, tmp_path: Path
+) -> None:
+    """A study that reads it in every round once ended there."""
+    algorithm = config(
+        tiny_policy,
+        tmp_path,
+        env_config={"prompts": "tldr_mini", "oracle": "reader"},
+        gamma=[[0, 1.0], [1, 1e-9]],
+        measure_candidate_scores=True,
+    ).build_algo()
+    try:
+        first, second = (result["duels"] for result in train(algorithm, 2))
+    finally:
+        algorithm.stop()
+    assert "pool_regret" in first
+    assert "pool_regret" not in second
+    assert second["cumulative_pool_regret"] == first["cumulative_pool_regret"] > 0
+
+
 def test_a_resumed_run_without_a_policy_is_the_unbroken_one_to_the_bit(
     tiny_policy: Path, tmp_path: Path
 ) -> None:
