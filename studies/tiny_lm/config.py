@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from studies.language_models.methods import METHODS
+from studies.bandit.methods import RECIPE
+from studies.language_models.methods import EARLY, METHODS
 from studies.language_models.tier import Tier
 from studies.tiny_lm.decoder import ENCODER, PROMPTS, fitted_decoder
 
@@ -73,4 +74,13 @@ TIER = Tier(
     # much of a round is the plain Python of engines and actors.
     at_once=2,
     prepare=_prepare,
+    own_rates={
+        "passive": 8e-4,
+        "passive, 64 a round": 8e-4,
+        "passive, replay 1": 8e-4,
+        "bai_ts": 8e-4,
+        "bai_ts, replay 1": 8e-4,
+        f"bai_ts+mix, {RECIPE}, from 256": 8e-4,
+        f"bai_ts+mix, gamma 0.5, {EARLY}": 1.6e-3,
+    },
 )
