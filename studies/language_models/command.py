@@ -15,7 +15,6 @@ from studies.language_models.report import write_report
 from studies.language_models.tier import Tier
 from text_duel.errors import ConfigError
 
-OWN_RATES = "own_rates"  # the folder of runs at them
 EPILOG = """\
 Curves are kept in runs/<queries>.csv of the folder; a run that is there is not run again, so
 that a sweep which was stopped goes on. Delete the file to start anew.
@@ -41,27 +40,27 @@ def main(tier: Tier) -> None:
         metavar="NAME",
         help=f"of {', '.join(METHODS)} ({', '.join(tier.methods)})",
     )
-    parser.add_argument(
-        "--own-rates",
-        action="store_true",
-        help=f"each method at the policy_lr that suits it: {dict(tier.own_rates)}",
-    )
+    if tier.rates:
+        parser.add_argument(
+            "--rates",
+            choices=tier.rates,
+            help="each method at a policy_lr of its own, in a folder of its own: "
+            + "; ".join(f"{choice}: {dict(rates)}" for choice, rates in tier.rates.items()),
+        )
     parser.add_argument("--seeds", type=int, default=3, help="runs of each method (3)")
     parser.add_argument("--first-seed", type=int, default=0, help="the others follow it (0)")
     parser.add_argument("--queries", type=int, default=tier.queries, help=f"({tier.queries})")
     parser.add_argument("--draw", action="store_true", help="tables and pictures only")
-    parser.add_argument(
-        "--out", type=Path, help=f"folder ({tier.out}, of own rates {tier.out / OWN_RATES})"
-    )
+    parser.add_argument("--out", type=Path, help=f"folder ({tier.out})")
     arguments = parser.parse_args()
-    known: Sequence[str] = list(tier.own_rates) if arguments.own_rates else METHODS
-    chosen = arguments.methods or (known if arguments.own_rates else tier.methods)
+    choice = arguments.rates if tier.rates else None
+    rates = tier.rates[choice] if choice else {}
+    known: Sequence[str] = list(rates) if choice else METHODS
+    chosen = arguments.methods or (known if choice else tier.methods)
     unknown = [method for method in chosen if method not in known]
     if unknown:
-        parser.error(
-            f"--own-rates: {', '.join(map(repr, unknown))}: not among {dict(tier.own_rates)}"
-        )
-    out = arguments.out or (tier.out / OWN_RATES if arguments.own_rates else tier.out)
+        parser.error(f"--rates {choice}: {', '.join(map(repr, unknown))}: not among {dict(rates)}")
+    out = arguments.out or (rates_folder(tier, choice) if choice else tier.out)
     if arguments.queries < POINTS:
         parser.error(f"--queries: {arguments.queries} is less than a curve's {POINTS} points")
     file = out / "runs" / f"{arguments.queries}.csv"
@@ -69,7 +68,6 @@ def main(tier: Tier) -> None:
     if not arguments.draw:
         try:
             seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-            rates = tier.own_rates if arguments.own_rates else {}
             keys = {
                 method: method_keys(method, arguments.queries)
                 | ({"policy_lr": rates[method]} if method in rates else {})
@@ -81,7 +79,7 @@ def main(tier: Tier) -> None:
             parser.error(str(error))
     runs = read_runs(file)
     if BASELINE in runs:
-        write_report(out, tier, in_order(runs))
+        write_report(out, tier, in_order(runs), choice)
         print(f"results: {out}")
     else:
         print(f"no tables and pictures: they need {BASELINE!r} in {file}")
@@ -89,6 +87,11 @@ def main(tier: Tier) -> None:
         print(f"failed: {line}", file=sys.stderr)
     if failed or BASELINE not in runs:
         sys.exit(1)
+
+
+def rates_folder(tier: Tier, choice: str) -> Path:
+    """Where runs at one of a tier's choices of rates go."""
+    return tier.out / f"rates_{choice}"
 
 
 def in_order(runs: dict[str, Curves]) -> dict[str, Curves]:

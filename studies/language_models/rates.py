@@ -4,8 +4,9 @@
     python -m studies.language_models.rates tiny_lm --draw    # the table from the file alone
 
 On seeds that are in no result. What counts is the mean win rate over all points of a curve, speed
-and end alike; the best stands in the tier's ``own_rates``, and is run on other seeds by
-`python -m studies.tiny_lm --own-rates`. Runs are kept in own_rates/runs/choosing_<queries>.csv.
+and end alike. The tier's ``rates`` have the best, as *best*, and the best of those that leave the
+held-out text at most three times as unlikely as it was, as *careful*; `python -m studies.tiny_lm
+--rates best` runs them on other seeds. Runs are kept in runs/choosing_<queries>.csv.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import numpy as np
 
 from studies.bandit.results import Curves, read_runs
 from studies.bandit.tables import table
-from studies.language_models.command import OWN_RATES, run_missing
+from studies.language_models.command import run_missing
 from studies.language_models.methods import METHODS, method_keys
 from studies.language_models.tier import Tier
 from text_duel.errors import ConfigError
 
 FIRST_SEED = 100
+_AT_THE_END = (("win_rate", 3), ("kl", 1), ("evaluated_length", 1), ("perplexity", 0))
 
 
 def name_of(method: str, rate: float, beta: float | None = None) -> str:
@@ -37,7 +39,16 @@ def name_of(method: str, rate: float, beta: float | None = None) -> str:
 def rates_table(runs: Mapping[str, Curves]) -> str:
     """A row for each method at each rate, means over its seeds."""
     return table(
-        ["method", "seeds", "mean win rate", "each seed", "at the end", "KL", "tokens"],
+        [
+            "method",
+            "seeds",
+            "mean win rate",
+            "each seed",
+            "at the end",
+            "KL",
+            "tokens",
+            "perplexity",
+        ],
         [
             [
                 name,
@@ -46,7 +57,7 @@ def rates_table(runs: Mapping[str, Curves]) -> str:
                 ", ".join(f"{mean:.3f}" for mean in curves.columns["win_rate"].mean(axis=1)),
                 *(
                     f"{np.mean(curves.columns[column][:, -1]):.{digits}f}"
-                    for column, digits in (("win_rate", 3), ("kl", 1), ("evaluated_length", 1))
+                    for column, digits in _AT_THE_END
                 ),
             ]
             for name, curves in sorted(runs.items())
@@ -65,12 +76,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help=f"from {FIRST_SEED} on (2)")
     parser.add_argument("--queries", type=int, default=2000, help="(2000)")
     parser.add_argument("--draw", action="store_true", help="the table only")
-    parser.add_argument("--out", type=Path, help=f"folder (the tier's {OWN_RATES})")
+    parser.add_argument("--out", type=Path, help="folder (the tier's)")
     arguments = parser.parse_args()
     if not arguments.draw and not (arguments.methods and arguments.rates):
         parser.error("give --methods and --rates, or --draw")
     tier: Tier = importlib.import_module(f"studies.{arguments.tier}.config").TIER
-    file = (arguments.out or tier.out / OWN_RATES) / "runs" / f"choosing_{arguments.queries}.csv"
+    file = (arguments.out or tier.out) / "runs" / f"choosing_{arguments.queries}.csv"
     failed: list[str] = []
     if not arguments.draw:
         keys = {

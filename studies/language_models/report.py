@@ -15,6 +15,7 @@ from studies.bandit.results import (
     Curves,
     can_draw,
     efficiency,
+    queries_to,
     ratios_by_seed,
 )
 from studies.bandit.tables import last_cell, mean_at, needed_cells, table
@@ -45,6 +46,33 @@ def _control_cell(name: str, control: str | None, runs: Runs) -> str:
     return f"{ratio} of {label(control)}"
 
 
+def win_rates_at_kl(curves: Curves, nats: float) -> np.ndarray:
+    """Each seed's win rate where its policy is first so far from its start.
+
+    Args:
+        curves: Of a method.
+        nats: The KL.
+
+    Returns:
+        (seeds that got so far,).
+    """
+    rates = []
+    for kl, win_rate in zip(curves.columns["kl"], curves.columns["win_rate"], strict=True):
+        known = ~np.isnan(kl)
+        at = queries_to(nats, curves.queries[known], kl[known])
+        if np.isfinite(at):
+            rates.append(np.interp(at, curves.queries, win_rate))
+    return np.array(rates)
+
+
+def _at_kl_cell(curves: Curves, nats: float) -> str:
+    """Their mean, and how many they are if some seed did not get so far."""
+    rates, seeds = win_rates_at_kl(curves, nats), len(curves.seeds)
+    if not len(rates):
+        return "-"
+    return f"{rates.mean():.3f}" + (f" ({len(rates)} of {seeds})" if len(rates) < seeds else "")
+
+
 def efficiency_table(tier: Tier, runs: Runs) -> str:
     """A row per method: queries needed, final figures, and the cumulative regret."""
     last = float(runs[BASELINE].queries[-1])
@@ -59,6 +87,7 @@ def efficiency_table(tier: Tier, runs: Runs) -> str:
             f"{mean_at(curves, 'hard_win_rate', last):.3f}",
             last_cell(curves, "steps", 0),
             last_cell(curves, "kl", 1),
+            _at_kl_cell(curves, tier.kl),
             f"{mean_at(curves, 'evaluated_length', last):.1f}",
             f"{mean_at(curves, 'regret', last):.0f}",
         ]
@@ -77,6 +106,7 @@ def efficiency_table(tier: Tier, runs: Runs) -> str:
             "hard",
             "policy steps",
             "KL",
+            f"win rate at {tier.kl:g} nats",
             "tokens",
             "cumulative pool regret",
         ],
@@ -152,25 +182,33 @@ def capability_table(runs: Runs) -> str:
     return table(header, rows)
 
 
-def write_report(out: Path, tier: Tier, runs: Runs) -> None:
+def write_report(out: Path, tier: Tier, runs: Runs, choice: str | None = None) -> None:
     """Writes ``tables.md`` and, if matplotlib is there, pictures of what has all seeds.
 
     Args:
         out: Folder.
         tier: What was run.
         runs: Curves by method, passive among them.
+        choice: Of the tier's rates, if each method has one of its own.
     """
+    command, at_rates = tier.command, ""
+    if choice:
+        command += f" --rates {choice}"
+        of_methods = "; ".join(f"{label(name)} {tier.rates[choice][name]:g}" for name in runs)
+        at_rates = f" Each at a learning rate of its own: {of_methods}."
     out.mkdir(parents=True, exist_ok=True)
     measured = all(set(CAPABILITY) <= set(curves.columns) for curves in runs.values())
     if not measured:
         print(f"no table of {', '.join(CAPABILITY)}: the runs are older than these columns")
     (out / "tables.md").write_text(
-        f"# {tier.title}: tables\n\nMade by `{tier.command}`. The target "
+        f"# {tier.title}: tables\n\nMade by `{command}`.{at_rates} The target "
         f"is {TARGET_SHARE:.0%} of the way from 0.5 to passive's last mean win rate; in brackets "
         "95% intervals over seeds (of queries and ratios by bootstrap, too narrow where there are "
         "few; of means Student's t). Win rates are soft, "
         f"`evaluation/{tier.win_rate}`: mean hidden preference probabilities of responses to "
-        "held-out prompts over the initial policy's; *hard* is the share of greedy ones that wins. "
+        "held-out prompts over the initial policy's; *hard* is the share of greedy ones that wins; "
+        f"*at {tier.kl:g} nats*: where a run's KL first is that, in brackets how many runs came "
+        "so far. "
         f"*Recipe*: {RECIPE}; else the selected pair and gamma 0.7. The *control of equal updates* "
         "is passive with as many policy steps per label as the method makes after the warm-up, by "
         "smaller rounds; *the one that replays* makes them on its old labels (`policy_replay`).\n\n"

@@ -24,7 +24,8 @@ class Tier:
         prepare: Makes what runs need and gives the configuration of a seed, without the method's
             keys: it is called once, before the first run.
         win_rate: Which metric of an evaluation is compared.
-        own_rates: The ``policy_lr`` that suits each of some methods, found by
+        kl: The distance from the start, in nats, at which win rates are compared.
+        rates: By why they were chosen, the ``policy_lr`` of some methods, found by
             ``studies.language_models.rates``.
     """
 
@@ -36,7 +37,8 @@ class Tier:
     at_once: int
     prepare: Callable[[], Callable[[int], Mapping[str, Any]]]
     win_rate: str = "win_rate_vs_initial_soft"
-    own_rates: Mapping[str, float] = field(default_factory=dict)
+    kl: float = 10.0
+    rates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def out(self) -> Path:

@@ -92,4 +92,5 @@ TIER = Tier(
     at_once=_RUNS_PER_GPU if _ON_GPU else 1,
     prepare=lambda: partial(run_config, on_gpu=_ON_GPU),
     win_rate="sampled_win_rate_vs_initial_soft",
+    kl=2.5,
 )

@@ -27,7 +27,7 @@ from studies.language_models.methods import (
     replayed_control_of,
 )
 from studies.language_models.rates import name_of, rates_table
-from studies.language_models.report import write_report
+from studies.language_models.report import win_rates_at_kl, write_report
 from studies.language_models.sweep import CurveWriter, Run, run_all
 from studies.smollm2 import config as smollm2
 from studies.tiny_lm import config as tiny_lm
@@ -436,8 +436,10 @@ def test_a_sweep_goes_on_where_it_was_stopped_and_is_drawn(tmp_path: Path):
     write_report(tmp_path, tiny_lm.TIER, runs)
     tables = (tmp_path / "tables.md").read_text()
     assert "| SEA (BAI-TS + mixing) | 2 | 480 [480, 480] | 1.00 [1.00, 1.00] | - |" in tables
-    # The win rate, the hard one, policy steps, KL.
-    assert "| 0.900 [0.900, 0.900] | 0.900 | 10 [10, 10] | 2.0 [2.0, 2.0] |" in tables
+    # The win rate, the hard one, policy steps, KL, the win rate at 10 nats, to which none came.
+    assert "| 0.900 [0.900, 0.900] | 0.900 | 10 [10, 10] | 2.0 [2.0, 2.0] | - |" in tables
+    # Of the way from the start, at 0 labels, to the first evaluation, after 200, at 2 nats.
+    np.testing.assert_allclose(win_rates_at_kl(runs["passive"], 0.5), [0.525, 0.525])
     assert "| SEA (BAI-TS + mixing) | 1.00 | 1.00, 1.00 | - | - |" in tables
 
 
@@ -452,19 +454,19 @@ def test_rates_are_compared_by_the_mean_of_the_curve(tmp_path: Path):
     mean = np.mean([row["win_rate"] for row in rows])
     assert (
         f"| passive, beta 0.3, lr 0.0004 | 100, 101 | {mean:.3f} | {mean:.3f}, {mean:.3f} | 0.900 "
-        "| 2.0 | 9.0 |"
+        "| 2.0 | 9.0 | nan |"
     ) in rates_table(read_runs(file))
 
 
-def test_a_tiers_own_rates_are_of_its_methods(
+def test_a_choice_of_rates_has_rates_of_methods(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     for tier in (tiny_lm.TIER, smollm2.TIER):
-        assert set(tier.own_rates) <= set(METHODS)
-    monkeypatch.setattr("sys.argv", ["tiny_lm", "--own-rates", "--methods", "offline"])
+        assert {method for rates in tier.rates.values() for method in rates} <= set(METHODS)
+    monkeypatch.setattr("sys.argv", ["tiny_lm", "--rates", "best", "--methods", "offline"])
     with pytest.raises(SystemExit):
         main(tiny_lm.TIER)
-    assert "--own-rates: 'offline': not among {" in capsys.readouterr().err
+    assert "--rates best: 'offline': not among {'passive': 0.0008" in capsys.readouterr().err
 
 
 def test_a_run_that_fails_is_named_and_does_not_stop_the_others(
