@@ -29,20 +29,28 @@ plt.rcParams |= {
     "savefig.bbox": "tight",
 }
 Runs = Mapping[str, Curves]
+BAND_SEEDS = 5
 
 
 # -- Parts ----------------------------------------------------------------------------
 
 
 def draw_lines(axes: Axes, runs: Runs, column: str, *, text: Callable[[str], str] = label) -> None:
-    """Means over seeds with 95% bands, each line with its name at its end."""
+    """Means over seeds with 95% bands, each line with its name at its end.
+
+    Of fewer seeds than :data:`BAND_SEEDS` a band says nothing: thin lines, one a seed, instead.
+    """
     ends = []
     for name, curves in runs.items():
         known = ~np.isnan(curves.columns[column]).any(axis=0)
         queries = curves.queries[known]
         mean, low, high = interval(curves.columns[column][:, known])
         axes.plot(queries, mean, color=color(name), linestyle=line_style(name), linewidth=2)
-        axes.fill_between(queries, low, high, color=color(name), alpha=0.15, linewidth=0)
+        if len(curves.seeds) < BAND_SEEDS:
+            seeds = curves.columns[column][:, known].T
+            axes.plot(queries, seeds, color=color(name), alpha=0.35, linewidth=0.8)
+        else:
+            axes.fill_between(queries, low, high, color=color(name), alpha=0.15, linewidth=0)
         ends.append((float(mean[-1]), text(name), color(name)))
     last = max(float(curves.queries[-1]) for curves in runs.values())
     axes.set_xlim(0, last)
@@ -101,7 +109,8 @@ def win_rates(runs: Runs, out: Path, names: tuple[str, ...]) -> None:
     draw_lines(axes, some(runs, names), "win_rate")
     seeds = len(runs[BASELINE].seeds)
     axes.set_title("Win rate of the policy over its start")
-    of = "one seed" if seeds == 1 else f"mean of {seeds} seeds, 95% band"
+    spread = "95% band" if seeds >= BAND_SEEDS else "thin: each"
+    of = "one seed" if seeds == 1 else f"mean of {seeds} seeds, {spread}"
     axes.set_ylabel(f"win rate ({of})")
     save(out, "win_rate")
 

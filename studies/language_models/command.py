@@ -60,7 +60,7 @@ def main(tier: Tier) -> None:
     unknown = [method for method in chosen if method not in known]
     if unknown:
         parser.error(f"--rates {choice}: {', '.join(map(repr, unknown))}: not among {dict(rates)}")
-    out = arguments.out or (rates_folder(tier, choice) if choice else tier.out)
+    out = arguments.out or (tier.out / f"rates_{choice}" if choice else tier.out)
     if arguments.queries < POINTS:
         parser.error(f"--queries: {arguments.queries} is less than a curve's {POINTS} points")
     file = out / "runs" / f"{arguments.queries}.csv"
@@ -87,11 +87,6 @@ def main(tier: Tier) -> None:
         print(f"failed: {line}", file=sys.stderr)
     if failed or BASELINE not in runs:
         sys.exit(1)
-
-
-def rates_folder(tier: Tier, choice: str) -> Path:
-    """Where runs at one of a tier's choices of rates go."""
-    return tier.out / f"rates_{choice}"
 
 
 def in_order(runs: dict[str, Curves]) -> dict[str, Curves]:
