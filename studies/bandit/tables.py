@@ -51,12 +51,18 @@ def needed_cells(result: Efficiency) -> list[str]:
     return [needed, _ratio_cell(result)]
 
 
-def _ratio_cell(result: Efficiency) -> str:
-    def text(value: float) -> str:
-        return f"{value:.2f}" if np.isfinite(value) else "never"
+def ratio_text(value: float) -> str:
+    """A ratio of queries: "never" if infinite, "alone" if 0, as the other never gets there."""
+    if not value:
+        return "alone"
+    return f"{value:.2f}" if np.isfinite(value) else "never"
 
-    ratio = text(result.ratio)
-    return _with_ends(ratio, *map(text, result.ratio_interval)) if result.seeds > 1 else ratio
+
+def _ratio_cell(result: Efficiency) -> str:
+    ratio = ratio_text(result.ratio)
+    if result.seeds == 1:
+        return ratio
+    return _with_ends(ratio, *map(ratio_text, result.ratio_interval))
 
 
 def control_cells(method: str, control: str | None, runs: Runs) -> list[str]:
@@ -259,8 +265,8 @@ def write_tables(out: Path, runs_by_suite: Mapping[str, Runs]) -> None:
         "update after the warm-up. *replay n*: n further updates a round, each on 32 pairs drawn "
         "from all that the oracle has labelled. *steps*: updates of the policy at the end; *KL*: "
         "from its start, at the end, in nats; '-' where it was not measured or there is no such "
-        "control. Regret and the online win rate are of all duels that the oracle was asked "
-        "about. "
+        "control; *alone*: the method gets there, the control never. Regret and the online win "
+        "rate are of all duels that the oracle was asked about. "
         f"*Recipe*: {RECIPE}; else the selected pair and gamma 0.7.\n",
     ]
     for suite, runs in runs_by_suite.items():

@@ -79,6 +79,11 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     **{f"replay {steps}": {"policy_replay": steps} for steps in (1, 3)},
     # Controls of equal updates: of gamma 0.5, 0.7 and 0.3 with 128 prompts a round, 0.5 with 16.
     **{f"{prompts} a round": {"prompts_per_round": prompts} for prompts in (64, 90, 38, 8)},
+    # Of small steps, which need no ERM either; evaluated as often per label as the others.
+    "32 a round": {"prompts_per_round": 32, "evaluation_interval": 8},
+    "16 a round": {"prompts_per_round": 16, "evaluation_interval": 16},
+    # One reward model in place of an ensemble.
+    "K 1": {"ensemble_size": 1},
 }
 _VARIED = (
     "bai_ts+mix, gamma 0.5",
@@ -98,11 +103,16 @@ _MORE_UPDATES = (
     "passive, replay 1",
     "passive, replay 3",
     "bai_ts, replay 1",
+    "random, replay 1",
     f"bai_ts+mix, {RECIPE}, replay 1",
     "passive, 90 a round",
     "passive, 38 a round",
     "passive, 8 a round",
     "bai_ts, replay 3",
+    "passive, 32 a round",
+    "passive, 16 a round",
+    f"bai_ts+mix, {RECIPE}, from 256, 32 a round",
+    f"bai_ts+mix, gamma 0.5, {EARLY}, 32 a round",
 )
 # The policy learns from the ERM's view of all candidates.
 _REINFORCE = (
@@ -114,6 +124,7 @@ _REINFORCE = (
 # Learning from the ERM after two rounds; then what each part is worth.
 _EARLY = (
     f"random+mix, gamma 0.5, {EARLY}",
+    f"random+mix, gamma 0.5, {EARLY}, K 1",
     f"bai_ts+mix, gamma 0.5, {EARLY}, extremes 2",
     "bai_ts+mix, gamma 0.5, reinforce, from 256",
     f"bai_ts+mix, {RECIPE}, from 256, weak pull",

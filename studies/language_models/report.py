@@ -18,8 +18,9 @@ from studies.bandit.results import (
     queries_to,
     ratios_by_seed,
 )
-from studies.bandit.tables import last_cell, mean_at, needed_cells, table
+from studies.bandit.tables import last_cell, mean_at, needed_cells, ratio_text, table
 from studies.language_models.curves import CAPABILITY
+from studies.language_models.levels import levels_part
 from studies.language_models.methods import control_of, replayed_control_of
 from studies.language_models.tier import Tier
 
@@ -142,9 +143,8 @@ def by_seed_table(tier: Tier, runs: Runs) -> str:
 
 def _ratio_cells(ratios: Mapping[int, float]) -> tuple[str, str]:
     """The median, and all in the order of the seeds."""
-    texts = [f"{ratio:.2f}" if np.isfinite(ratio) else "never" for ratio in ratios.values()]
     middle = float(np.median(list(ratios.values())))
-    return f"{middle:.2f}" if np.isfinite(middle) else "never", ", ".join(texts)
+    return ratio_text(middle), ", ".join(map(ratio_text, ratios.values()))
 
 
 def reward_model_table(runs: Runs) -> str:
@@ -211,7 +211,9 @@ def write_report(out: Path, tier: Tier, runs: Runs, choice: str | None = None) -
         "so far. "
         f"*Recipe*: {RECIPE}; else the selected pair and gamma 0.7. The *control of equal updates* "
         "is passive with as many policy steps per label as the method makes after the warm-up, by "
-        "smaller rounds; *the one that replays* makes them on its old labels (`policy_replay`).\n\n"
+        "smaller rounds; *the one that replays* makes them on its old labels (`policy_replay`); "
+        "*alone*: the method gets there, the other never.\n\n"
+        + (levels_part(runs, tier.rates[choice]) if choice else "")
         + efficiency_table(tier, runs)
         + "\nThe target of a seed is read off its own passive run.\n\n"
         + by_seed_table(tier, runs)

@@ -81,6 +81,8 @@ TIER = Tier(
             "passive, replay 1": 4e-4,
             "bai_ts": 8e-4,
             "bai_ts, replay 1": 8e-4,
+            "random": 8e-4,  # not tried at several: BAI-TS's, so that only the pairs differ
+            "random, replay 1": 8e-4,
             f"bai_ts+mix, {RECIPE}, from 256": 8e-4,
             f"bai_ts+mix, gamma 0.5, {EARLY}": 1.6e-3,
         },
@@ -88,6 +90,8 @@ TIER = Tier(
             "passive": 4e-4,
             "passive, 64 a round": 4e-4,
             "passive, replay 1": 4e-4,
+            "bai_ts": 4e-4,  # like the next not tried at several: passive's
+            "random": 4e-4,
             f"bai_ts+mix, {RECIPE}, from 256": 4e-4,
             f"bai_ts+mix, gamma 0.5, {EARLY}": 1.6e-3,
         },

@@ -247,6 +247,14 @@ def test_mixing_begins_after_a_fifth_and_a_variant_changes_what_its_name_says() 
         {"beta": 0.05},
         recipe | {"beta": 0.3},
         recipe | {"policy_replay": 1},
+        recipe | {"gamma": early, "prompts_per_round": 32, "evaluation_interval": 8},
+        reinforce
+        | {
+            "gamma": early,
+            "erm_lambda": 0.01,
+            "prompts_per_round": 32,
+            "evaluation_interval": 8,
+        },
         *(
             {
                 "loss": "reinforce",
@@ -310,8 +318,9 @@ def test_the_control_makes_as_many_updates_per_label() -> None:
     assert control_of("passive, replay 1", 128) == "passive, 64 a round"
     assert control_of("bai_ts", 128) == "passive"
     assert control_of("passive, 64 a round", 128) is None
-    # 32 labels for an update: no such control is run.
-    assert control_of(f"bai_ts+mix, {RECIPE}, replay 1", 128) is None
+    assert control_of(f"bai_ts+mix, {RECIPE}, replay 1", 128) == "passive, 32 a round"
+    # 38.4 / 2 labels for an update: no such control is run.
+    assert control_of("bai_ts+mix, gamma 0.3, reinforce, from 128, weak pull", 64) is None
     for method in METHODS:
         assert control_of(method, 128) in {None, *METHODS} - {method}
 
