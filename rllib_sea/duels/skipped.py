@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from rllib_sea.duels.selection import INCOMPLETE, NON_FINITE, SKIP_REASONS
+from rllib_sea.duels.selection import INCOMPLETE, NON_FINITE, ONE_TEXT, SKIP_REASONS
 
 # A run whose candidates are always one text would never use its budget.
 MAX_ROUNDS_WITHOUT_DUELS = 10
+_COLLAPSED = (
+    ". A policy that was trained and now gives one response has gone too far: look at "
+    "evaluation/kl, and try a smaller policy_lr or a larger beta; an untrained one may need a "
+    "higher temperature or more max_new_tokens"
+)
 
 
 class SkippedPrompts:
@@ -48,5 +53,6 @@ class SkippedPrompts:
             raise RuntimeError(
                 f"{MAX_ROUNDS_WITHOUT_DUELS} rounds in a row without a duel "
                 f"(prompts of the last one: {'; '.join(reasons)})"
+                + (_COLLAPSED if skipped[ONE_TEXT] else "")
             )
         return sum(map(len, skipped.values()))

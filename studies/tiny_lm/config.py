@@ -90,10 +90,15 @@ TIER = Tier(
             "passive": 4e-4,
             "passive, 64 a round": 4e-4,
             "passive, replay 1": 4e-4,
+            # Small rounds, tried on seed 100 alone.
+            "passive, 16 a round": 2e-4,
+            f"bai_ts+mix, {RECIPE}, from 256, 32 a round": 2e-4,
             "bai_ts": 4e-4,  # like the next not tried at several: passive's
             "random": 4e-4,
             f"bai_ts+mix, {RECIPE}, from 256": 4e-4,
             f"bai_ts+mix, gamma 0.5, {EARLY}": 1.6e-3,
+            # Plain reinforcement learning from a reward model; not tried at several either.
+            f"random+mix, gamma 0.5, {EARLY}, K 1": 1.6e-3,
         },
     },
 )
