@@ -40,7 +40,9 @@ def read_method(results: Path, method: str) -> Curves:
 
 
 def differences(method: Curves, other: Curves, at: Sequence[float]) -> Iterator[str]:
-    """A line for each number of labels: the mean difference, its interval, how often above.
+    """A line for each number of labels, and one for the whole curve.
+
+    Each has the mean difference, its interval, and how often the method is above.
 
     Args:
         method: Curves.
@@ -54,14 +56,15 @@ def differences(method: Curves, other: Curves, at: Sequence[float]) -> Iterator[
     if len(shared) < 2:
         raise ConfigError(f"{len(shared)} seeds in common, expected two or more")
     win_rates, others = (curves.only(shared).columns["win_rate"] for curves in (method, other))
-    mean, low, _ = interval(win_rates - others)
-    for labels in at:
-        i = int(np.argmin(np.abs(method.queries - labels)))
-        ahead = int((win_rates[:, i] > others[:, i]).sum())
+    places = [int(np.argmin(np.abs(method.queries - labels))) for labels in at]
+    read = {f"after {method.queries[i]:.0f} labels": np.s_[:, [i]] for i in places}
+    for where, columns in (read | {"over the whole curve": np.s_[:, :]}).items():
+        ours, theirs = (w[columns].mean(axis=1) for w in (win_rates, others))
+        (mean,), (low,), _ = interval((ours - theirs)[:, None])
         yield (
-            f"after {method.queries[i]:.0f} labels: {mean[i]:+.3f} +- {mean[i] - low[i]:.3f} "
-            f"({win_rates[:, i].mean():.3f}, {others[:, i].mean():.3f}; "
-            f"ahead in {ahead} of {len(shared)} seeds)"
+            f"{where}: {mean:+.3f} +- {mean - low:.3f} "
+            f"({ours.mean():.3f}, {theirs.mean():.3f}; "
+            f"ahead in {(ours > theirs).sum()} of {len(shared)} seeds)"
         )
 
 

@@ -80,9 +80,11 @@ def test_methods_are_compared_over_the_seeds_that_both_have() -> None:
     method = Curves(queries, np.array([0, 1, 2, 5]), {"win_rate": win_rates})
     others = np.array([[0.5, 0.5, 0.5], [0.5, 0.6, 0.6], [0.5, 0.5, 0.7]])
     other = Curves(queries, np.array([0, 1, 2]), {"win_rate": others})
-    late, early = differences(method, other, [199, 100])
+    late, early, whole = differences(method, other, [199, 100])
     assert late == ("after 200 labels: +0.200 +- 0.248 (0.800, 0.600; ahead in 3 of 3 seeds)")
     assert early.startswith("after 100 labels: -0.033")
+    # Differences of the means 0.1 / 3, 0.1 / 3, 0.3 / 3: the whole curves, seed by seed.
+    assert whole == ("over the whole curve: +0.056 +- 0.096 (0.600, 0.544; ahead in 3 of 3 seeds)")
     with pytest.raises(ConfigError, match="1 seeds in common"):
         next(differences(method, other.only([0]), [100]))
 
