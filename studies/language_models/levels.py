@@ -1,8 +1,8 @@
 """Labels to fixed win rates, and what that is of online DPO's labels, whichever form needs fewest.
 
-A target that is read off one baseline moves with it: the later that baseline is slow, the larger
-the saving. Fixed levels do not move, and here a method is held against the best of all forms of
-online DPO that were run (small rounds, replay), chosen after the fact, in their favour.
+A target that is read off one baseline moves with it, and says nothing of what another setting of
+that baseline would need. Fixed levels do not move, and at each a method is held against the best
+of all forms of online DPO that were run (small rounds, replay), chosen afterwards, in their favour.
 """
 
 from __future__ import annotations
@@ -63,12 +63,9 @@ def levels_part(runs: Mapping[str, Curves], rates: Mapping[str, float]) -> str:
         runs: Curves by method, the baseline among them.
         rates: The ``policy_lr`` of each.
     """
-    by_seeds: dict[tuple[int, ...], dict[str, Curves]] = {}
-    for name, curves in runs.items():
-        seeds = tuple(np.intersect1d(curves.seeds, runs[BASELINE].seeds).tolist())
-        by_seeds.setdefault(seeds, {})[name] = curves
+    shared = (np.intersect1d(c.seeds, runs[BASELINE].seeds) for c in runs.values())
     parts = []
-    for seeds in by_seeds:
+    for seeds in dict.fromkeys(tuple(seeds.tolist()) for seeds in shared):
         # Who has more seeds than these is in this table, too, with these alone.
         those = {n: c.only(np.array(seeds)) for n, c in runs.items() if {*seeds} <= {*c.seeds}}
         parts.append(
