@@ -82,6 +82,8 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     # Of small steps, which need no ERM either; evaluated as often per label as the others.
     "32 a round": {"prompts_per_round": 32, "evaluation_interval": 8},
     "16 a round": {"prompts_per_round": 16, "evaluation_interval": 16},
+    # DPO that holds on to the chosen response.
+    "rpo": {"loss": "rpo"},
     # One reward model in place of an ensemble.
     "K 1": {"ensemble_size": 1},
 }
@@ -114,6 +116,7 @@ _MORE_UPDATES = (
     f"bai_ts+mix, {RECIPE}, from 256, 32 a round",
     f"bai_ts+mix, gamma 0.5, {EARLY}, 32 a round",
 )
+_RPO = ("passive, rpo", f"bai_ts+mix, {RECIPE}, from 256, rpo")
 # The policy learns from the ERM's view of all candidates.
 _REINFORCE = (
     "bai_ts, reinforce",
@@ -155,6 +158,7 @@ METHODS = tuple(
             *_ACTIVE,
             *_VARIED,
             *_MORE_UPDATES,
+            *_RPO,
             *_REINFORCE,
             *_EARLY,
             *_OWN_LABELS,

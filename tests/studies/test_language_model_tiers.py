@@ -255,6 +255,7 @@ def test_mixing_begins_after_a_fifth_and_a_variant_changes_what_its_name_says() 
             "prompts_per_round": 32,
             "evaluation_interval": 8,
         },
+        recipe | {"gamma": early, "loss": "rpo"},
         *(
             {
                 "loss": "reinforce",

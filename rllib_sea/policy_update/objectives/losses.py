@@ -177,6 +177,29 @@ def rdpo(logps: PairLogProbs, beta: float, *, label_smoothing: float = 0.1) -> t
     return weighted / (1.0 - 2.0 * label_smoothing)
 
 
+def rpo(logps: PairLogProbs, beta: float, *, nll_weight: float = 1.0) -> torch.Tensor:
+    """``-log sigmoid(beta h) - a log pi(y+|x) / |y+|``: DPO that holds on to the chosen response.
+
+    Iterative reasoning preference optimization (arXiv 2404.19733, Eq. 1). DPO is content when
+    the rejected response becomes less probable faster than the chosen one; with this term the
+    chosen one has to stay probable. TRL's ``rpo_alpha`` averages over the tokens of a batch
+    instead of those of each response.
+
+    Args:
+        logps: B pairs.
+        beta: Positive.
+        nll_weight: a, at least 0.
+
+    Returns:
+        (B,) losses.
+    """
+    return dpo(logps, beta) - nll_weight * logps.chosen / logps.chosen_lengths
+
+
+def _check_nll_weight(*, nll_weight: float = 1.0) -> None:
+    check.check_number("loss_config: nll_weight", nll_weight)
+
+
 def _check_margin_ratio(*, margin_ratio: float = 0.5) -> None:
     check.check_number("loss_config: margin_ratio", margin_ratio)
 
@@ -210,6 +233,7 @@ LOSSES: dict[str, Loss] = {
     "simpo": Loss(simpo, _check_margin_ratio),
     "cdpo": Loss(cdpo, _check_label_smoothing),
     "rdpo": Loss(rdpo, _check_label_smoothing),
+    "rpo": Loss(rpo, _check_nll_weight),
 }
 
 

@@ -18,6 +18,7 @@ from rllib_sea.policy_update.objectives.losses import (
     ipo_mean,
     label_loss,
     rdpo,
+    rpo,
     simpo,
 )
 from rllib_sea.preference_models import DROP, TIE_MODELS, label_nll
@@ -98,6 +99,23 @@ def test_simpo_by_hand() -> None:
     assert simpo(pair, 2.0).item() == pytest.approx(math.log(1 + math.exp(-1)))
     assert simpo(pair, 2.0, margin_ratio=1.0).item() == pytest.approx(math.log(2))
     assert simpo(pair, 2.0, margin_ratio=0.0).item() == pytest.approx(math.log(1 + math.exp(-2)))
+
+
+def test_rpo_by_hand() -> None:
+    """ln 2 at h = 0, and 2.5 nats of two tokens: 1.25 a token; at a weight of 0 it is DPO."""
+    one = torch.ones(1)
+    pair = PairLogProbs(
+        chosen=-2.5 * one,
+        rejected=-9 * one,
+        reference_chosen=-2.5 * one,
+        reference_rejected=-9 * one,
+        chosen_lengths=torch.tensor([2]),
+        rejected_lengths=torch.tensor([3]),
+    )
+    assert rpo(pair, 0.1).item() == pytest.approx(math.log(2) + 1.25)
+    assert rpo(pair, 0.1, nll_weight=0.2).item() == pytest.approx(math.log(2) + 0.25)
+    margins = [-3.0, 0.0, 0.5]
+    assert losses("rpo", margins, 0.1, nll_weight=0.0) == losses("dpo", margins, 0.1)
 
 
 def test_cdpo_by_hand() -> None:
@@ -189,7 +207,7 @@ def test_infinite_margins_are_never_nan(name: str) -> None:
     """An impossible response gives the limit of the loss, so that no 0 * inf hides it."""
     inf = math.inf
     limits = {"dpo": [0, inf], "ipo": [inf, inf], "ipo_mean": [inf, inf], "slic": [0, inf]}
-    limits |= {"simpo": [0, inf], "cdpo": [inf, inf], "rdpo": [-inf, inf]}
+    limits |= {"simpo": [0, inf], "cdpo": [inf, inf], "rdpo": [-inf, inf], "rpo": [-inf, inf]}
     assert losses(name, [inf, -inf], 0.1) == limits[name]
 
 
@@ -212,8 +230,8 @@ def test_an_unknown_name_lists_the_names() -> None:
     with pytest.raises(ConfigError) as wrong:
         check_loss("ipo_maen", {})
     assert str(wrong.value) == (
-        "loss: 'ipo_maen' is none of cdpo, dpo, ipo, ipo_mean, rdpo, reinforce, simpo, slic "
-        "(did you mean 'ipo_mean'?)"
+        "loss: 'ipo_maen' is none of cdpo, dpo, ipo, ipo_mean, rdpo, reinforce, rpo, simpo, "
+        "slic (did you mean 'ipo_mean'?)"
     )
 
 
@@ -226,6 +244,7 @@ def test_an_unknown_name_lists_the_names() -> None:
         ("cdpo", {"label_smoothing": 0.5}, "label_smoothing: 0.5 is outside [0, 0.5)"),
         ("rdpo", {"label_smoothing": -0.1}, "label_smoothing: -0.1 is outside [0, inf)"),
         ("rdpo", {"label_smoothing": "1e-1"}, "is not a number but text"),
+        ("rpo", {"nll_weight": -1.0}, "loss_config: nll_weight: -1.0 is outside [0, inf)"),
         ("simpo", {"margin_ratio": -1.0}, "loss_config: margin_ratio: -1.0 is outside [0, inf)"),
         ("dpo", [], "loss_config: [] is not a mapping of options"),
     ],
