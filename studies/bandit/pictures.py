@@ -55,6 +55,8 @@ def draw_lines(axes: Axes, runs: Runs, column: str, *, text: Callable[[str], str
     last = max(float(curves.queries[-1]) for curves in runs.values())
     axes.set_xlim(0, last)
     axes.set_xlabel("queries to the oracle")
+    if column == "win_rate":  # Student's band goes beyond what a win rate can be
+        axes.set_ylim(top=min(axes.get_ylim()[1], 1.0))
     _end_labels(axes, last, ends)
 
 

@@ -23,35 +23,21 @@ def is_online_dpo(method: str) -> bool:
     return method.partition(",")[0] == BASELINE
 
 
-def labels_to(level: float, win_rates: Mapping[str, np.ndarray], queries: np.ndarray) -> np.ndarray:
-    """Labels that each method's mean curve needs.
-
-    Args:
-        level: Of the win rate.
-        win_rates: (S, G) by method.
-        queries: (G,).
-
-    Returns:
-        (methods,); infinite where the level is never reached.
-    """
-    return np.array([queries_to(level, queries, w.mean(axis=0)) for w in win_rates.values()])
-
-
 def ratios_to_online_dpo(
     level: float, win_rates: Mapping[str, np.ndarray], queries: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels to a level, and as shares of those of the form of online DPO that needs fewest.
+    """Labels to a level on mean curves, and as shares of what the best form of online DPO needs.
 
     Args:
         level: Of the win rate.
-        win_rates: (S, G) by method, of the same seeds.
+        win_rates: (S, G) by method, of the same seeds; one of them online DPO.
         queries: (G,).
 
     Returns:
-        (methods,) labels and (methods,) ratios: infinite where the method never gets there, 0
-        where no form of online DPO does.
+        (methods,) labels, and (methods,) ratios to those of the form of online DPO that needs
+        fewest: both infinite where the method never gets there, the ratio 0 where no form does.
     """
-    needed = labels_to(level, win_rates, queries)
+    needed = np.array([queries_to(level, queries, w.mean(axis=0)) for w in win_rates.values()])
     fewest = min(n for n, name in zip(needed, win_rates, strict=True) if is_online_dpo(name))
     return needed, np.array([n / fewest if np.isfinite(n) else np.inf for n in needed])
 

@@ -102,18 +102,10 @@ def test_simpo_by_hand() -> None:
 
 
 def test_rpo_by_hand() -> None:
-    """ln 2 at h = 0, and 2.5 nats of two tokens: 1.25 a token; at a weight of 0 it is DPO."""
-    one = torch.ones(1)
-    pair = PairLogProbs(
-        chosen=-2.5 * one,
-        rejected=-9 * one,
-        reference_chosen=-2.5 * one,
-        reference_rejected=-9 * one,
-        chosen_lengths=torch.tensor([2]),
-        rejected_lengths=torch.tensor([3]),
-    )
-    assert rpo(pair, 0.1).item() == pytest.approx(math.log(2) + 1.25)
-    assert rpo(pair, 0.1, nll_weight=0.2).item() == pytest.approx(math.log(2) + 0.25)
+    """ln 2 at h = 0, and 5 nats of two tokens: 2.5 a token; at a weight of 0 it is DPO."""
+    pair = logps([0.0], lengths=(2, 3))
+    assert rpo(pair, 0.1).item() == pytest.approx(math.log(2) + 2.5)
+    assert rpo(pair, 0.1, nll_weight=0.2).item() == pytest.approx(math.log(2) + 0.5)
     margins = [-3.0, 0.0, 0.5]
     assert losses("rpo", margins, 0.1, nll_weight=0.0) == losses("dpo", margins, 0.1)
 
